@@ -24,6 +24,7 @@ mod reads;
 mod relay;
 mod samples;
 mod scale;
+mod search;
 mod shop_process;
 mod siege;
 
@@ -45,6 +46,8 @@ fn main() -> anyhow::Result<()> {
         ["siege", options @ ..] => runtime.block_on(siege::run(options)),
         ["import"] => import::run(500_000),
         ["import", lines] => import::run(lines.parse()?),
+        ["search"] => runtime.block_on(search::run(500_000)),
+        ["search", products] => runtime.block_on(search::run(products.parse()?)),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // `reads` starts this as a child process.
@@ -53,7 +56,7 @@ fn main() -> anyhow::Result<()> {
             "usage: souk-bench \
              reads | adds | mongo | checkouts | expiry | overload | relay \
              | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS] \
-             | import [LINES]"
+             | import [LINES] | search [PRODUCTS]"
         ),
     }
 }

@@ -80,8 +80,13 @@ impl ShopProcess {
 
     /// Starts a server with additional settings, named without the prefix `SOUK__`.
     pub fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_in(tempfile::tempdir()?, settings)
+    }
+
+    /// Starts a server whose store is in `dir`.
+    pub fn start_in(dir: tempfile::TempDir, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let souk = std::env::current_exe()?.with_file_name("souk");
-        Self::start_program(&souk, "error", settings)
+        Self::start_program_in(dir, &souk, "error", settings)
     }
 
     /// Starts a `souk` binary, which may be of another version: settings that it does not know are
@@ -91,7 +96,15 @@ impl ShopProcess {
         log: &str,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        Self::start_program_in(tempfile::tempdir()?, souk, log, settings)
+    }
+
+    fn start_program_in(
+        dir: tempfile::TempDir,
+        souk: &Path,
+        log: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let known = known_settings(souk, dir.path())?;
         let mut command = Command::new(souk);
         command.current_dir(dir.path()).env("RUST_LOG", log);

@@ -10,6 +10,7 @@ use crate::{
         account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower,
         revoked_sessions::RevokedSessions,
     },
+    domain::catalog::search::CatalogLanguage,
     http,
     outbox::feed::Feed,
     store::{CommittedChanges, writer::CommitObserver},
@@ -28,9 +29,9 @@ pub(super) struct CommitListeners {
 }
 
 impl CommitListeners {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(language: &CatalogLanguage) -> Self {
         Self {
-            catalog_cache: Arc::new(CatalogCache::new(http::render_product)),
+            catalog_cache: Arc::new(CatalogCache::new(http::render_product, language)),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             account_rights: Arc::new(AccountRights::new()),
             feed: Arc::new(Feed::new()),

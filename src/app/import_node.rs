@@ -52,7 +52,10 @@ impl ImportNode {
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoCaches));
         let service = CatalogService {
-            catalog_cache: Arc::new(CatalogCache::new(http::render_product)),
+            catalog_cache: Arc::new(CatalogCache::new(
+                http::render_product,
+                &settings.catalog.language,
+            )),
             store: Arc::clone(&store),
             writer: writer.clone(),
             follower: None,

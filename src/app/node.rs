@@ -29,7 +29,7 @@ use crate::{
         refresh_token::RefreshTokens,
     },
     broker::{Broker, BrokerUri},
-    cache::current_caches::CurrentCaches,
+    cache::{current_caches::CurrentCaches, search_pool::SearchPool},
     config::Settings,
     grpc::GrpcState,
     http::{self, AppState, ReadLimiter},
@@ -119,6 +119,7 @@ impl Node {
             orders: self.orders.clone(),
             catalog: self.catalog.clone(),
             catalog_cache: Arc::clone(&context.listeners.catalog_cache),
+            search_pool: SearchPool::start(settings.http.workers)?,
             accounts: self.accounts.clone(),
             authenticator: Arc::new(Authenticator::new(
                 build_tokens(settings, &self.token_secrets, &context.clock)?,

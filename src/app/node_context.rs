@@ -38,7 +38,7 @@ impl NodeContext {
         let store =
             open_store(settings, drivers, Arc::clone(&clock), metrics.store.clone()).await?;
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, metrics.store.clone()));
-        let listeners = Arc::new(CommitListeners::new());
+        let listeners = Arc::new(CommitListeners::new(&settings.catalog.language));
         // The follower starts before the caches load. What other nodes commit meanwhile may be
         // applied twice, which is harmless, but cannot be missed.
         let follower = match store.is_shared() {

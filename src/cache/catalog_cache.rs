@@ -3,34 +3,54 @@
 //! The writer applies each batch to the cache in commit order before it acknowledges the batch,
 //! so readers see every change that this node has acknowledged.
 
+mod listing;
+mod load;
+mod packed_product;
+mod search;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use dashmap::DashMap;
 
+pub use self::{
+    listing::{Facets, PriceBand},
+    search::{PageKey, SearchPage, SearchTimeout},
+};
+use self::{
+    listing::{Listing, ListingEntry},
+    packed_product::PackedProduct,
+};
+use super::text_index::TextIndex;
 use crate::{
     domain::{
         cart::Offer,
         catalog::{
-            product::Product,
-            search::{ProductFilter, ProductSort, SearchText, SortKey},
+            product::{Product, ProductDetails},
+            search::{CatalogLanguage, ProductTerms, TextRules},
         },
         ids::ProductId,
         inventory::StockLevel,
     },
     messages::catalog::{ProductView, RenderProduct},
-    store::{CommittedChanges, Store, StoreUnavailable},
+    store::CommittedChanges,
 };
 
 /// All products and their stock, without deleted products.
+///
+/// A change takes `change_lock`, then `listing`, then a shard of `products`.
 pub struct CatalogCache {
     products: DashMap<ProductId, Entry>,
     skus: DashMap<String, ProductId>,
+    /// The products in sorted columns. It and `products` change together while it is locked.
+    listing: RwLock<Listing>,
+    text: TextIndex,
+    rules: TextRules,
     epoch: AtomicU64,
     render: RenderProduct,
     /// Held during each change, so that two changes cannot both compare with the same entry, and an
@@ -56,66 +76,31 @@ impl RecentlyDeleted {
 
 #[derive(Clone)]
 struct Entry {
-    view: Arc<ProductView>,
-    search_text: Arc<SearchText>,
+    product: Arc<PackedProduct>,
+    stock: StockLevel,
+    slot: u32,
 }
 
-/// One page of search results.
-#[derive(Debug)]
-pub struct SearchPage {
-    /// The products on the page.
-    pub items: Vec<Arc<ProductView>>,
-    /// The last key of the page, when another page follows.
-    pub next: Option<SortKey>,
-    /// The number of matches on all pages.
-    pub total: usize,
-    /// The number of matches in each category.
-    pub categories: BTreeMap<String, usize>,
-    /// The prices of all matches in minor units, sorted.
-    pub prices: Vec<i64>,
+/// What a product is found by. It takes longer to compute than to store.
+struct Prepared {
+    terms: ProductTerms,
+    entry: ListingEntry,
 }
 
 impl CatalogCache {
-    /// Creates an empty cache.
+    /// Creates an empty cache of products in `language`.
     #[must_use]
-    pub fn new(render: RenderProduct) -> Self {
+    pub fn new(render: RenderProduct, language: &CatalogLanguage) -> Self {
         Self {
             products: DashMap::new(),
             skus: DashMap::new(),
+            listing: RwLock::default(),
+            text: TextIndex::new(),
+            rules: TextRules::new(language),
             epoch: AtomicU64::new(0),
             render,
             change_lock: Mutex::default(),
         }
-    }
-
-    /// Loads all products from the store.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn load(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
-        const PAGE_SIZE: u32 = 1000;
-        let mut known: BTreeSet<ProductId> =
-            self.products.iter().map(|entry| *entry.key()).collect();
-        let mut after = None;
-        loop {
-            let page = store.list_products(after, PAGE_SIZE).await?;
-            after = page.last().map(|(product, _)| product.id);
-            let count = page.len();
-            for (product, stock) in page {
-                known.remove(&product.id);
-                self.put(Arc::new(product), stock);
-            }
-            if count < PAGE_SIZE as usize {
-                break;
-            }
-        }
-        // Cached products that the store no longer lists were deleted.
-        for id in known {
-            if let Some((product, stock)) = store.find_product(id).await? {
-                self.put(Arc::new(product), stock);
-            }
-        }
-        Ok(())
     }
 
     /// The number of changes so far. An equal epoch means an unchanged cache.
@@ -136,10 +121,21 @@ impl CatalogCache {
         self.products.is_empty()
     }
 
+    /// The rules of the catalog's language.
+    #[must_use]
+    pub const fn rules(&self) -> &TextRules {
+        &self.rules
+    }
+
     /// Finds a product by id.
     #[must_use]
     pub fn get(&self, id: ProductId) -> Option<Arc<ProductView>> {
-        self.products.get(&id).map(|entry| Arc::clone(&entry.view))
+        let entry = self.entry(id)?;
+        Some(self.view(entry.product.unpack()?, entry.stock))
+    }
+
+    fn entry(&self, id: ProductId) -> Option<Entry> {
+        self.products.get(&id).map(|entry| entry.value().clone())
     }
 
     /// Finds a product by sku.
@@ -152,12 +148,12 @@ impl CatalogCache {
     /// Returns the name, price and available units of a product, as carts need them.
     #[must_use]
     pub fn offer(&self, id: ProductId) -> Option<Offer> {
-        let view = self.get(id)?;
-        let details = &view.product.details;
+        let entry = self.products.get(&id)?;
+        let product = &entry.product;
         Some(Offer {
-            name: details.name.clone(),
-            price: details.price,
-            available: view.stock.available(),
+            name: product.name.as_ref().to_owned(),
+            price: product.price,
+            available: entry.stock.available(),
         })
     }
 
@@ -167,12 +163,10 @@ impl CatalogCache {
         (self.render)(product, stock)
     }
 
-    /// Renders a product, and returns it with the body and the ETag.
+    /// The view of a product with this stock.
     #[must_use]
     pub fn view(&self, product: Arc<Product>, stock: StockLevel) -> Arc<ProductView> {
-        let body = self.render(&product, &stock);
-        let etag = format!("{}.{}", product.version, stock.version);
-        Arc::new(ProductView { product, stock, body, etag })
+        Arc::new(ProductView::new(product, stock, self.render))
     }
 
     /// Applies changes, which may be of several versions of a product, in any order.
@@ -189,18 +183,12 @@ impl CatalogCache {
             newest_stock.into_iter().map(|level| (level.product_id, level)).collect();
         let ids: BTreeSet<ProductId> = products.keys().chain(stock.keys()).copied().collect();
         for id in ids {
-            let known = self.get(id);
-            let product = products
-                .remove(&id)
-                .cloned()
-                .or_else(|| known.as_ref().map(|view| Arc::clone(&view.product)));
-            let level = stock
-                .get(&id)
-                .copied()
-                .or_else(|| known.map(|view| view.stock))
-                .unwrap_or(StockLevel::empty(id));
-            if let Some(product) = product {
-                self.replace(product, level, &mut recently_deleted);
+            let level = stock.get(&id).copied();
+            if let Some(product) = products.remove(&id) {
+                let level = level.unwrap_or(StockLevel::empty(id));
+                self.replace(Arc::clone(product), level, None, &mut recently_deleted);
+            } else if let (Some(known), Some(level)) = (self.entry(id), level) {
+                self.replace_stock(&known, level);
             }
         }
     }
@@ -208,14 +196,14 @@ impl CatalogCache {
     /// Adds or replaces a product, or removes a deleted product. Ignores older versions.
     pub fn put(&self, product: Arc<Product>, stock: StockLevel) {
         let mut recently_deleted = self.lock_for_change();
-        self.replace(product, stock, &mut recently_deleted);
+        self.replace(product, stock, None, &mut recently_deleted);
     }
 
     /// Replaces a product with a version read from the store, unless it was removed meanwhile.
     pub fn refresh(&self, product: Arc<Product>, stock: StockLevel) {
         let mut recently_deleted = self.lock_for_change();
         if self.products.contains_key(&product.id) {
-            self.replace(product, stock, &mut recently_deleted);
+            self.replace(product, stock, None, &mut recently_deleted);
         }
     }
 
@@ -223,127 +211,118 @@ impl CatalogCache {
         self.change_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn read_listing(&self) -> RwLockReadGuard<'_, Listing> {
+        self.listing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_listing(&self) -> RwLockWriteGuard<'_, Listing> {
+        self.listing.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prepare(&self, product: &Product) -> Prepared {
+        let terms = self.rules.product_terms(product);
+        let entry = ListingEntry::new(&self.rules, product, terms.name_words);
+        Prepared { terms, entry }
+    }
+
     fn replace(
         &self,
         product: Arc<Product>,
         stock: StockLevel,
+        prepared: Option<Prepared>,
         recently_deleted: &mut RecentlyDeleted,
     ) {
-        let known = self.get(product.id);
+        let known = self.entry(product.id);
         if known.is_none() && recently_deleted.0.contains(&product.id) {
             return;
         }
-        let (product, stock) = match &known {
-            Some(known) => newest_versions(known, product, stock),
-            None => (product, stock),
-        };
-        let old_sku = known.and_then(|view| view.product.details.sku.clone());
-        if let Some(sku) =
-            old_sku.filter(|sku| product.deleted || product.details.sku.as_ref() != Some(sku))
+        if let Some(known) = &known
+            && known.product.version >= product.version
         {
-            self.skus.remove_if(&sku, |_, owner| *owner == product.id);
+            self.replace_stock(known, stock);
+            return;
         }
+        let stock = match &known {
+            Some(known) if known.stock.version > stock.version => known.stock,
+            _ => stock,
+        };
+        let old = known.as_ref().and_then(|known| known.product.unpack());
+        self.replace_sku(old.as_deref(), &product);
         if product.deleted {
             recently_deleted.add(product.id);
-            self.products.remove(&product.id);
-        } else {
-            if let Some(sku) = &product.details.sku {
-                self.skus.insert(sku.clone(), product.id);
+            if let Some(known) = &known {
+                self.remove(known);
             }
-            let search_text = Arc::new(SearchText::from_product(&product));
-            self.products
-                .insert(product.id, Entry { view: self.view(product, stock), search_text });
+        } else {
+            let slot = known.map(|known| known.slot);
+            self.replace_product(slot, old.as_deref(), &product, stock, prepared);
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Finds the products that match `filter`, sorted: at most `limit` products after `after`.
-    #[must_use]
-    pub fn search(
-        &self,
-        filter: &ProductFilter,
-        sort: ProductSort,
-        after: Option<&SortKey>,
-        limit: usize,
-    ) -> SearchPage {
-        let mut matches: Vec<(SortKey, Arc<ProductView>)> = Vec::new();
-        for entry in &self.products {
-            let Entry { view, search_text } = entry.value();
-            if let Some(score) =
-                filter.score_product(&view.product, search_text, view.stock.available())
-            {
-                matches.push((sort.sort_key(&view.product, search_text, score), Arc::clone(view)));
-            }
-        }
-        matches.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let mut categories = BTreeMap::new();
-        for category in matches.iter().filter_map(|(_, view)| view.product.details.category.clone())
+    fn replace_sku(&self, old: Option<&Product>, product: &Product) {
+        let old_sku = old.and_then(|old| old.details.sku.as_ref());
+        if let Some(sku) =
+            old_sku.filter(|sku| product.deleted || product.details.sku.as_ref() != Some(*sku))
         {
-            *categories.entry(category).or_insert(0) += 1;
+            self.skus.remove_if(sku, |_, owner| *owner == product.id);
         }
-        let mut prices: Vec<i64> =
-            matches.iter().map(|(_, view)| view.product.details.price.minor_units()).collect();
-        prices.sort_unstable();
-        let total = matches.len();
-        let start = after.map_or(0, |after| matches.partition_point(|(key, _)| key <= after));
-        let page: Vec<_> = matches.into_iter().skip(start).take(limit).collect();
-        let more = start + page.len() < total;
-        let next = page.last().filter(|_| more).map(|(key, _)| key.clone());
-        SearchPage {
-            items: page.into_iter().map(|(_, view)| view).collect(),
-            next,
-            total,
-            categories,
-            prices,
+        if let Some(sku) = product.details.sku.as_ref().filter(|_| !product.deleted) {
+            self.skus.insert(sku.clone(), product.id);
         }
     }
 
-    /// Finds the ids of all products that match `filter`, the oldest product first.
-    #[must_use]
-    pub fn find_ids(&self, filter: &ProductFilter) -> Vec<ProductId> {
-        let matches = |entry: &Entry| {
-            let Entry { view, search_text } = entry;
-            filter.score_product(&view.product, search_text, view.stock.available()).is_some()
-        };
-        let mut ids: Vec<ProductId> = self
-            .products
-            .iter()
-            .filter(|entry| matches(entry.value()))
-            .map(|entry| *entry.key())
-            .collect();
-        ids.sort_unstable();
-        ids
+    fn remove(&self, known: &Entry) {
+        let mut listing = self.write_listing();
+        self.products.remove(&known.product.id);
+        listing.remove(known.slot);
+        self.text.remove(known.slot);
     }
 
-    /// Suggests products for the text typed so far, in lower case. The best match is first.
-    #[must_use]
-    pub fn suggest(&self, typed: &str, limit: usize) -> Vec<Arc<ProductView>> {
-        if typed.is_empty() {
-            return Vec::new();
+    /// Replaces older stock. Only a product that sells out, or is in stock again, changes the
+    /// listing.
+    fn replace_stock(&self, known: &Entry, stock: StockLevel) {
+        if stock.version < known.stock.version {
+            return;
         }
-        let rank = |entry: &Entry| {
-            entry.search_text.suggestion_rank(typed).map(|rank| (rank, Arc::clone(&entry.view)))
-        };
-        let mut found: Vec<_> =
-            self.products.iter().filter_map(|entry| rank(entry.value())).collect();
-        let key = |(rank, view): &(u8, Arc<ProductView>)| {
-            (*rank, view.product.details.name.clone(), view.product.id)
-        };
-        found.sort_by_cached_key(key);
-        found.into_iter().take(limit).map(|(_, view)| view).collect()
+        let is_in_stock = stock.available() > 0;
+        let changes_listing = is_in_stock != (known.stock.available() > 0);
+        let mut listing = changes_listing.then(|| self.write_listing());
+        self.products.insert(known.product.id, Entry { stock, ..known.clone() });
+        if let Some(listing) = &mut listing {
+            listing.set_in_stock(known.slot, is_in_stock);
+        }
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn replace_product(
+        &self,
+        slot: Option<u32>,
+        old: Option<&Product>,
+        product: &Product,
+        stock: StockLevel,
+        prepared: Option<Prepared>,
+    ) {
+        let Prepared { terms, entry } = prepared.unwrap_or_else(|| self.prepare(product));
+        let packed = Arc::new(PackedProduct::new(product));
+        let has_same_text = old.is_some_and(|old| has_same_text(&old.details, &product.details));
+        let mut listing = self.write_listing();
+        let slot = listing.put(slot, product, entry, stock.available() > 0);
+        if !has_same_text {
+            self.text.put(slot, terms);
+        }
+        self.products.insert(product.id, Entry { product: packed, stock, slot });
     }
 }
 
-/// Picks the newer version of the product, and the newer version of its stock.
-fn newest_versions(
-    known: &ProductView,
-    product: Arc<Product>,
-    stock: StockLevel,
-) -> (Arc<Product>, StockLevel) {
-    let product =
-        if product.version >= known.product.version { product } else { Arc::clone(&known.product) };
-    let stock = if stock.version >= known.stock.version { stock } else { known.stock };
-    (product, stock)
+/// Whether a search finds both by the same words.
+fn has_same_text(a: &ProductDetails, b: &ProductDetails) -> bool {
+    a.name == b.name
+        && a.description == b.description
+        && a.category == b.category
+        && a.tags == b.tags
+        && a.sku == b.sku
+        && a.attributes == b.attributes
 }
 
 #[cfg(test)]

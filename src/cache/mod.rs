@@ -5,3 +5,5 @@ pub mod catalog_cache;
 pub mod current_caches;
 pub mod follower;
 pub mod revoked_sessions;
+pub mod search_pool;
+mod text_index;

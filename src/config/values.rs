@@ -13,7 +13,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::ip_network::parse_network;
-use crate::domain::money::Currency;
+use crate::domain::{catalog::search::CatalogLanguage, money::Currency};
 
 const SOCKET_ADDR: &str = "an IP address and port, such as 127.0.0.1:8080";
 
@@ -145,6 +145,13 @@ pub(super) fn byte_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<us
 pub(super) fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
     let expected = "a supported currency; use an ISO 4217 code such as USD";
     read_value(deserializer, |code| code.parse().ok(), expected)
+}
+
+pub(super) fn language<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<CatalogLanguage, D::Error> {
+    let expected = "a known language; use a tag such as en, de or pt-BR";
+    read_value(deserializer, |tag| tag.parse().ok(), expected)
 }
 
 pub(super) fn ip_networks<'de, D: Deserializer<'de>>(

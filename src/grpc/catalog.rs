@@ -84,7 +84,8 @@ impl CatalogService {
     ) -> Result<ProductStream, Error> {
         let state = &self.0;
         let caller = call.authorize_catalog_read()?;
-        let filter = convert::product_filter(filter, state.options.currency)?;
+        let filter =
+            convert::product_filter(filter, state.options.currency, state.catalog_cache.rules())?;
         call.honor_no_cache().await?;
         let address = call.context().address;
         let client = (!state.connections.is_trusted_proxy(address)).then_some(address);
@@ -97,6 +98,7 @@ impl CatalogService {
             tracing::error!(%error, "a search of the catalog panicked");
             Error::internal()
         })?;
+        let ids = ids.map_err(|_| Error::overloaded())?;
         let context = Arc::clone(call.context());
         let state = Arc::clone(state);
         Ok(ProductStream::begin(StreamStart { state, context, caller, ids, _permit: permit }))

@@ -4,7 +4,10 @@ use super::pb;
 use crate::{
     domain::{
         cart::{Cart, CartError, PricedCart, PricedLine},
-        catalog::{product::AttributeValue, search::ProductFilter},
+        catalog::{
+            product::AttributeValue,
+            search::{ProductFilter, TextRules},
+        },
         clock::Timestamp,
         ids::ProductId,
         money::{Currency, Money},
@@ -12,7 +15,7 @@ use crate::{
     },
     error::Error,
     events::inventory::StockData,
-    input::search_text::parse_query_words,
+    input::search_text::parse_query_text,
     messages::catalog::ProductView,
 };
 
@@ -114,6 +117,7 @@ fn cart_item(line: &PricedLine) -> Result<pb::CartItem, Error> {
 pub(super) fn product_filter(
     filter: pb::ProductFilter,
     currency: Currency,
+    rules: &TextRules,
 ) -> Result<ProductFilter, Error> {
     let mut errors = ValidationErrors::new();
     let lengths =
@@ -122,13 +126,14 @@ pub(super) fn product_filter(
         check_length(field, length, &mut errors);
     }
     let parsed = ProductFilter {
-        terms: parse_query_words(&filter.q, &mut errors),
+        text: rules.parse_query(parse_query_text(&filter.q, &mut errors)),
         ids: filter.ids.iter().filter_map(|id| product_id(id, &mut errors)).collect(),
-        categories: filter.category,
-        tags: filter.tag,
+        categories: filter.category.into_iter().collect(),
+        tags: filter.tag.into_iter().collect(),
         min_price: price_bound("min_price", filter.min_price.as_ref(), currency, &mut errors),
         max_price: price_bound("max_price", filter.max_price.as_ref(), currency, &mut errors),
         in_stock: filter.in_stock,
+        ..ProductFilter::default()
     };
     Ok(errors.into_result(parsed)?)
 }

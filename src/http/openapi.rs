@@ -38,7 +38,7 @@ use crate::error::ErrorCode;
         accounts::register, accounts::sessions::login, accounts::sessions::refresh,
         accounts::sessions::logout, accounts::tokens::validate, accounts::me,
         accounts::change_password, accounts::tokens::jwks,
-        products::list, products::suggest, products::show, products::create, products::replace,
+        products::search::list, products::search::suggest, products::show, products::create, products::replace,
         products::patch, products::delete, import::import,
         stock::show, stock::change, stock::movements,
         cart::show, cart::add, cart::update, cart::remove, cart::clear,

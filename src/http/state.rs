@@ -31,6 +31,7 @@ use crate::{
         catalog_cache::CatalogCache,
         current_caches::{CurrentCaches, has_no_cache},
         follower::Follower,
+        search_pool::{SearchNotRun, SearchPool},
     },
     domain::{clock::Clock, ids::UserId, money::Currency},
     error::{Error, ErrorCode},
@@ -50,6 +51,8 @@ pub struct AppState {
     pub catalog: Addr<CatalogActor>,
     /// The catalog in memory, for reads.
     pub catalog_cache: Arc<CatalogCache>,
+    /// Runs searches of the catalog.
+    pub search_pool: SearchPool,
     /// Manages accounts and sessions.
     pub accounts: Addr<AccountActor>,
     /// Checks access tokens and finds their callers.
@@ -199,6 +202,22 @@ impl AppState {
         let values = request.headers().get_all(header::CACHE_CONTROL);
         let no_cache = has_no_cache(values.filter_map(|value| value.to_str().ok()));
         Ok(self.current_caches.honor_no_cache(no_cache, self.remaining_time(request)).await?)
+    }
+
+    /// Runs a search of the catalog on a thread for searches.
+    ///
+    /// # Errors
+    /// `overloaded` at once if too many searches wait, or the error of `search`.
+    pub(crate) async fn run_search<T: Send + 'static>(
+        &self,
+        search: impl FnOnce(&CatalogCache) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let catalog = Arc::clone(&self.catalog_cache);
+        match self.search_pool.run(move || search(&catalog)).await {
+            Ok(found) => found,
+            Err(SearchNotRun::Overloaded) => Err(Error::overloaded()),
+            Err(SearchNotRun::Failed) => Err(Error::internal()),
+        }
     }
 
     /// Returns the client's address: the nearest one that is not a trusted proxy.

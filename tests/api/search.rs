@@ -146,6 +146,7 @@ async fn best_match_comes_first() {
     for (name, category, description) in [
         ("Tray", "copper", "For mint tea."),
         ("Green tea", "mint", ""),
+        ("Mint pot", "herbs", ""),
         ("Peppermint", "herbs", ""),
         ("Mint", "herbs", ""),
     ] {
@@ -161,37 +162,39 @@ async fn best_match_comes_first() {
         .iter()
         .map(|product| product["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["Mint", "Peppermint", "Green tea", "Tray"]);
+    assert_eq!(names, ["Mint", "Mint pot", "Green tea", "Tray"]);
 }
 
 #[tokio::test]
 async fn facets_count_all_matches() {
     let (app, _) = start_shop().await;
-    for query in [
-        "limit=1",
-        "q=even&limit=3",
-        "category=tea&in_stock=true",
-        "min_price=9.95&max_price=10.05",
-        "q=nothing",
+    let admin = app.admin().await;
+    for (filter, own, facet) in [
+        ("", "limit=1", "category"),
+        ("q=even", "category=tea", "category"),
+        ("q=even&in_stock=true", "min_price=3&max_price=10.05", "price"),
+        ("category=tea&in_stock=true", "limit=1", "price"),
+        ("min_price=9.95&max_price=10.05", "category=coffee", "category"),
+        ("q=nothing", "limit=1", "price"),
     ] {
+        let query = format!("{filter}&{own}");
         let page = app.get(&format!("/api/products?{query}")).await.ok();
-        let filters: Vec<&str> =
-            query.split('&').filter(|parameter| !parameter.starts_with("limit=")).collect();
-        let path = format!("/api/products?{}", filters.join("&"));
-        let all: Vec<Value> =
-            app.all_pages(&app.admin().await, path.trim_end_matches('?'), 100).await;
-        let mut categories = BTreeMap::new();
-        for product in &all {
-            *categories.entry(product["category"].as_str().unwrap()).or_insert(0) += 1;
+        let all = app.all_pages(&admin, &format!("/api/products?{filter}"), 100).await;
+        let counts = page["facets"][facet].as_array().unwrap();
+        if facet == "category" {
+            let mut categories = BTreeMap::new();
+            for product in &all {
+                *categories.entry(product["category"].as_str().unwrap()).or_insert(0) += 1;
+            }
+            let wanted: Vec<Value> = categories
+                .iter()
+                .map(|(value, count)| json!({"value": value, "count": count}))
+                .collect();
+            assert_eq!(counts, &wanted, "{query}");
+            continue;
         }
-        let facet = |name: &str| page["facets"][name].as_array().unwrap().clone();
-        let shown: Vec<Value> = categories
-            .iter()
-            .map(|(value, count)| json!({"value": value, "count": count}))
-            .collect();
-        assert_eq!(facet("category"), shown, "{query}");
         let mut counted = 0;
-        for step in facet("price") {
+        for step in counts {
             let (from, to) = (step["from"].as_f64().unwrap(), step["to"].as_f64().unwrap());
             let count = all
                 .iter()
@@ -202,7 +205,6 @@ async fn facets_count_all_matches() {
             counted += count;
         }
         assert_eq!(counted, all.len(), "{query}: every product is in one price range");
-        assert_eq!(page["total"], all.len());
     }
 }
 
@@ -232,7 +234,7 @@ async fn suggestions_match_prefixes_with_up_to_one_typo() {
     }
     assert_eq!(suggest("caf%C3%A9").await, ["Café crème"]);
     assert_eq!(suggest("copepr").await, ["Copper tray"]);
-    for typed in ["", "+", "zebra", "mxnx", "crmm%C3%A8"] {
+    for typed in ["", "+", "zebra", "mxnx", "crxmm%C3%A8"] {
         assert_eq!(suggest(typed).await, [""; 0], "{typed}");
     }
     assert_eq!(

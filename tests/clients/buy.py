@@ -72,6 +72,8 @@ page = good(found)
 assert [item.sku for item in page.items] == ["PY-1", "PY-2"], page
 assert page.next_cursor is None
 assert [(facet.value, facet.count) for facet in page.facets.category] == [("tea", 1)]
+either = good(search_products.sync_detailed(client=anyone, category=["tea", "coffee"]))
+assert [item.sku for item in either.items] == ["PY-1"], either
 
 # The customer puts it into a cart.
 register = RegisterRequest(

@@ -62,6 +62,10 @@ const page = good(
 assert.deepEqual(page.items.map((item) => item.sku), ["TS-1", "TS-2"]);
 assert.equal(page.next_cursor, null);
 assert.deepEqual(page.facets.category, [{ value: "tea", count: 1 }]);
+const either = good(
+  await souk.GET("/api/products", { params: { query: { category: ["tea", "coffee"] } } }),
+);
+assert.deepEqual(either.items.map((item) => item.sku), ["TS-1"]);
 // @ts-expect-error There is no such order of a search.
 const unknown = await souk.GET("/api/products", { params: { query: { sort: "cheapest" } } });
 assert.equal((unknown.error as Problem).code, "validation_failed");

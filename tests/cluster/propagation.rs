@@ -64,6 +64,34 @@ async fn import_is_read_in_few_queries_on_the_other_node() {
 }
 
 #[tokio::test]
+async fn change_on_one_node_is_found_on_the_other() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let admin = here.admin().await;
+    let names = async |query: &str| {
+        let page = there
+            .get(&format!("/api/products?{query}"))
+            .header("cache-control", "no-cache")
+            .await
+            .ok();
+        let items = page["items"].as_array().unwrap().clone();
+        items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let body = json!({"name": "Alpha", "description": "", "price": 5, "stock": 1});
+    let product = here.create_product(&admin, &body).await;
+    let path = format!("/api/products/{}", product["id"].as_str().unwrap());
+    assert_eq!(names("q=alpha&max_price=5").await, ["Alpha"]);
+    here.patch(&path, &json!({"name": "Omega", "price": 7})).token(&admin).await.ok();
+    assert_eq!(names("q=alpha").await, [""; 0]);
+    assert_eq!(names("q=omega&max_price=5").await, [""; 0]);
+    assert_eq!(names("q=omga&min_price=7&in_stock=true").await, [""; 0], "four letters");
+    assert_eq!(names("q=omeag&min_price=7&in_stock=true").await, ["Omega"]);
+    here.call("DELETE", &path).token(&admin).await.is(204);
+    assert_eq!(names("q=omega").await, [""; 0]);
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
 async fn logout_on_one_node_applies_on_the_other() {
     let Some(cluster) = Cluster::start_shared().await else { return };
     let (here, there) = cluster.both_nodes();

@@ -91,7 +91,7 @@ impl CatalogService {
             let (view, details) = self.apply_edit(product_id, &edit, &context)?;
             let changed = view.product.with_details(details, self.clock.now()).map(Arc::new);
             let Some(product) = changed else {
-                return Ok(Decision::NoChange { body: view.body.clone(), reply: view });
+                return Ok(Decision::NoChange { body: view.body(), reply: view });
             };
             let body = self.catalog_cache.render(&product, &view.stock);
             let commit = self.product_commit(&product, None, &context, body);
@@ -219,7 +219,7 @@ fn check_product_version(view: &ProductView, context: &CommandContext) -> Result
     let accepts = |tag: &str| tag.split('.').next() == Some(&version);
     match &context.if_match {
         Some(if_match) if !if_match.matches_where(accepts) => {
-            Err(Error::version_mismatch(&format!("\"{}\"", view.etag)))
+            Err(Error::version_mismatch(&format!("\"{}\"", view.etag())))
         }
         _ => Ok(()),
     }

@@ -9,7 +9,10 @@ use super::{CatalogService, ImportLookup};
 use crate::{
     cache::{account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower},
     domain::{
-        catalog::product::{ProductDetails, ProductPatch},
+        catalog::{
+            product::{ProductDetails, ProductPatch},
+            search::CatalogLanguage,
+        },
         clock::{Clock, SystemClock, Timestamp},
         ids::{ProductId, UserId},
         money::{Currency, Money},
@@ -69,7 +72,10 @@ impl TwoNodes {
         let as_clock = || Arc::new(SystemClock) as Arc<dyn Clock>;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options, as_clock()).unwrap());
         let cache = || {
-            Arc::new(CatalogCache::new(|product, _| Bytes::from(product.details.price.to_string())))
+            Arc::new(CatalogCache::new(
+                |product, _| Bytes::from(product.details.price.to_string()),
+                &CatalogLanguage::default(),
+            ))
         };
         let (known_here, known_there) = (cache(), cache());
         let observer = Arc::new(ForwardToCache(Arc::clone(&known_here)));

@@ -6,7 +6,10 @@ use super::*;
 use crate::{
     domain::{
         cart::{Cart, CartEvent, CartOwner},
-        catalog::product::{Product, ProductDetails},
+        catalog::{
+            product::{Product, ProductDetails},
+            search::CatalogLanguage,
+        },
         clock::{SystemClock, Timestamp},
         ids::{ProductId, UserId},
         money::Money,
@@ -64,7 +67,8 @@ impl Fixture {
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock)).unwrap());
         let observer = Arc::new(RecordingObserver::default());
-        let catalog_cache = Arc::new(CatalogCache::new(|_, _| bytes::Bytes::new()));
+        let catalog_cache =
+            Arc::new(CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default()));
         let rights = Arc::new(AccountRights::new());
         let follower =
             Follower::new(&store, &observer, &catalog_cache, &rights, &clock).await.unwrap();

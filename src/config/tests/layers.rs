@@ -24,6 +24,7 @@ fn default_settings() {
     assert!(settings.http.cors.allowed_origins.is_empty());
     assert_eq!((settings.shop.currency.code(), settings.shop.currency.decimals()), ("USD", 2));
     assert!(settings.catalog.public_read);
+    assert_eq!(settings.catalog.language.to_string(), "en");
     assert_eq!(settings.catalog.low_stock_threshold, 5);
     assert_eq!(settings.store.kind, StoreKind::Embedded);
     assert_eq!(settings.store.path.to_str(), Some("./data"));

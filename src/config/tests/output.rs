@@ -20,6 +20,7 @@ const SETTING_KEYS: &[&str] = &[
     "ops.bind",
     "shop.currency",
     "catalog.public_read",
+    "catalog.language",
     "catalog.low_stock_threshold",
     "store.kind",
     "store.path",

@@ -64,6 +64,11 @@ const UNREADABLE_VALUES: &[(&str, &str, &str)] = &[
         "XAU",
         "shop.currency: \"XAU\" is not a supported currency; use an ISO 4217 code such as USD",
     ),
+    (
+        "SOUK__CATALOG__LANGUAGE",
+        "english",
+        "catalog.language: \"english\" is not a known language; use a tag such as en, de or pt-BR",
+    ),
     ("SOUK__CATALOG__PUBLIC_READ", "maybe", "catalog.public_read: \"maybe\" is not true or false"),
     (
         "SOUK__STORE__KIND",

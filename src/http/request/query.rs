@@ -21,6 +21,36 @@ const MAX_LISTED_ERRORS: usize = 50;
 /// The query parameters of a request.
 pub(crate) struct QueryParams(Vec<(String, String)>);
 
+/// The parameters of a route.
+pub(crate) struct KnownParams {
+    /// Those with one value.
+    pub(crate) single: &'static [&'static str],
+    /// Those that may be repeated.
+    pub(crate) repeated: &'static [&'static str],
+    /// What the names of further ones begin with that may be repeated.
+    pub(crate) repeated_prefix: Option<&'static str>,
+}
+
+/// How often a parameter may be given.
+enum Occurrence {
+    Unknown,
+    Single,
+    Repeated,
+}
+
+impl KnownParams {
+    fn occurrence(&self, name: &str) -> Occurrence {
+        let has_prefix = |prefix: &str| name.strip_prefix(prefix).is_some_and(|n| !n.is_empty());
+        if self.single.contains(&name) {
+            Occurrence::Single
+        } else if self.repeated.contains(&name) || self.repeated_prefix.is_some_and(has_prefix) {
+            Occurrence::Repeated
+        } else {
+            Occurrence::Unknown
+        }
+    }
+}
+
 impl QueryParams {
     /// Decodes the part of a URL after `?`.
     pub(crate) fn parse(query: &str) -> Self {
@@ -46,19 +76,24 @@ impl QueryParams {
     ///
     /// # Errors `validation_failed` with `unknown_parameter` or `duplicate_parameter` for each of
     /// them, up to 50.
-    pub(crate) fn reject_others(&self, known: &[&str]) -> Result<(), Error> {
+    pub(crate) fn reject_others(&self, known: &'static [&'static str]) -> Result<(), Error> {
+        self.reject_unknown(&KnownParams { single: known, repeated: &[], repeated_prefix: None })
+    }
+
+    /// As [`Self::reject_others`], for a route with parameters that may be repeated.
+    pub(crate) fn reject_unknown(&self, known: &KnownParams) -> Result<(), Error> {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let rejected = self.0.iter().filter_map(|(name, _)| {
             let count = counts.entry(name).or_default();
             *count += 1;
-            let is_known = known.contains(&name.as_str());
+            let (is_known, count) = (known.occurrence(name), *count);
             let name = excerpt(name);
-            match (is_known, *count) {
-                (false, 1) => {
+            match (is_known, count) {
+                (Occurrence::Unknown, 1) => {
                     let message = unknown_parameter(&name, known);
                     Some((name, "unknown_parameter", message))
                 }
-                (true, 2) => {
+                (Occurrence::Single, 2) => {
                     let message = format!("{name} is given more than once; send it once");
                     Some((name, "duplicate_parameter", message))
                 }
@@ -70,6 +105,21 @@ impl QueryParams {
             errors.add(name, code, message);
         }
         Ok(errors.into_result(())?)
+    }
+
+    /// The names and values in the order of the URL.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// All values of a parameter that may be repeated.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs().filter(move |(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// The rest of the names that begin with `prefix`, with their values.
+    pub(crate) fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value)))
     }
 
     /// The value of a parameter. An empty value is a value, too.
@@ -135,9 +185,10 @@ impl QueryParams {
 }
 
 /// Says that a parameter is unknown, and names the most similar one.
-fn unknown_parameter(name: &str, known: &[&str]) -> String {
+fn unknown_parameter(name: &str, known: &KnownParams) -> String {
     let score = |candidate: &str| strsim::jaro_winkler(name, candidate);
-    let nearest = known.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
+    let names = known.single.iter().chain(known.repeated);
+    let nearest = names.max_by(|a, b| score(a).total_cmp(&score(b)));
     match nearest {
         Some(nearest) => {
             format!("{name} is not a parameter of this route; did you mean {nearest}?")

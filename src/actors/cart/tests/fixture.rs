@@ -16,7 +16,10 @@ use crate::{
     cache::{account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
-        catalog::product::{Product, ProductDetails},
+        catalog::{
+            product::{Product, ProductDetails},
+            search::CatalogLanguage,
+        },
         clock::{Clock, SystemClock, Timestamp},
         ids::{ProductId, UserId},
         inventory::{StockChange, StockLevel},
@@ -114,7 +117,8 @@ impl CartFixture {
             Arc::clone(&store),
             Arc::clone(&observer) as Arc<dyn CommitObserver>,
         );
-        let catalog_cache = Arc::new(CatalogCache::new(|_, _| Bytes::new()));
+        let catalog_cache =
+            Arc::new(CatalogCache::new(|_, _| Bytes::new(), &CatalogLanguage::default()));
         let tea = sample_product("Tea");
         let id = tea.id;
         catalog_cache.put(
@@ -133,7 +137,7 @@ impl CartFixture {
     /// shares the store.
     pub(super) async fn start_following_registry(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
         let (catalog_cache, caches) = (
-            Arc::new(CatalogCache::new(|_, _| Bytes::new())),
+            Arc::new(CatalogCache::new(|_, _| Bytes::new(), &CatalogLanguage::default())),
             Arc::new(ForwardToCaches::default()),
         );
         caches.catalog_cache.set(Arc::clone(&catalog_cache)).ok().unwrap();

@@ -2,6 +2,8 @@
 
 use std::{sync::Barrier, thread};
 
+mod listing;
+
 use super::*;
 use crate::domain::{catalog::product::ProductDetails, clock::Timestamp, money::Money};
 
@@ -22,7 +24,7 @@ fn product() -> Product {
 
 #[test]
 fn older_version_does_not_replace_a_newer_one() {
-    let cache = CatalogCache::new(|_, _| bytes::Bytes::new());
+    let cache = CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default());
     let both = Barrier::new(2);
     for _ in 0..2_000 {
         let old = product();
@@ -43,7 +45,7 @@ fn older_version_does_not_replace_a_newer_one() {
 /// Changes of several nodes arrive in no order.
 #[test]
 fn newest_of_several_versions_takes_effect() {
-    let cache = CatalogCache::new(|_, _| bytes::Bytes::new());
+    let cache = CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default());
     let first = product();
     let id = first.id;
     cache.put(Arc::new(first.clone()), StockLevel::empty(id));
@@ -60,7 +62,7 @@ fn newest_of_several_versions_takes_effect() {
 
 #[test]
 fn deleted_product_does_not_come_back() {
-    let cache = CatalogCache::new(|_, _| bytes::Bytes::new());
+    let cache = CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default());
     let read = Arc::new(product());
     let stock = StockLevel::empty(read.id);
     cache.put(Arc::clone(&read), stock);

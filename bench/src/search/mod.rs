@@ -1,0 +1,151 @@
+//! Searches, suggestions and lists of a large catalog of real texts, and cart reads beside them;
+//! the same documents in a full-text table of SQLite as the baseline.
+
+mod baseline;
+mod catalog;
+
+use std::{
+    net::SocketAddr,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use serde_json::json;
+use souk::domain::account::Role;
+
+use crate::{
+    load_generator::{Connection, Request, send_once},
+    shop_process::{ShopProcess, new_user_token},
+};
+
+const CONNECTIONS: usize = 32;
+const TIME: Duration = Duration::from_secs(10);
+const QUERIES: usize = 5000;
+
+pub async fn run(products: usize) -> anyhow::Result<()> {
+    let items = catalog::read_items()?;
+    let queries = catalog::queries(&items, QUERIES);
+    println!("{products} products, {CONNECTIONS} connections, {TIME:?} each");
+    let empty = ShopProcess::start_embedded()?.resident_mib()?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("products.ndjson");
+    catalog::write_products(&items, products, &file)?;
+    let mut import = Command::new(std::env::current_exe()?.with_file_name("souk"));
+    let import = import.current_dir(dir.path()).env("RUST_LOG", "error").arg("import").arg(&file);
+    ensure!(import.output()?.status.success(), "the import failed");
+    std::fs::remove_file(&file)?;
+    let started = Instant::now();
+    let shop = ShopProcess::start_in(dir, &[])?;
+    println!("  start                      {:.2?}", started.elapsed());
+    let resident = (shop.resident_mib()? - empty) * 1_048_576.0;
+    println!("  memory                     {:.0} bytes a product", resident / products as f64);
+    compare(&shop, &queries).await?;
+    drop(shop);
+    measure_baseline(&items, products, &queries)
+}
+
+async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<()> {
+    let encode =
+        |text: &String| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    let get = |path: String| Request::get(&path, "");
+    let searches: Arc<[Request]> =
+        queries.iter().map(|text| get(format!("/api/products?q={}", encode(text)))).collect();
+    let typed = queries.iter().map(|text| text.chars().take(1 + text.len() % 8).collect());
+    let suggestions: Arc<[Request]> = typed
+        .map(|text: String| get(format!("/api/products/suggest?limit=10&q={}", encode(&text))))
+        .collect();
+    let lists: Arc<[Request]> =
+        ["", "?sort=price", "?sort=-price", "?sort=newest", "?in_stock=true"]
+            .map(|query| get(format!("/api/products{query}")))
+            .into();
+    let filters: Arc<[Request]> = [
+        "category=libdevel",
+        "category=games&sort=price",
+        "min_price=5&max_price=50",
+        "attr.color=blue&in_stock=true",
+        "tag=role::program&sort=newest",
+    ]
+    .map(|query| get(format!("/api/products?{query}")))
+    .into();
+    for (name, requests) in
+        [("search", &searches), ("suggest", &suggestions), ("list", &lists), ("filter", &filters)]
+    {
+        let latencies = measure(shop.address, requests, CONNECTIONS, TIME).await?;
+        println!("  {name:<26} {}", summary(latencies, TIME));
+    }
+    let token = new_user_token(Role::Customer)?;
+    let product = shop.create_product().await?;
+    let add = json!({"product_id": product, "quantity": 2}).to_string();
+    send_once(shop.address, &Request::post("/api/cart/add", &token, &add)).await?;
+    let cart: Arc<[Request]> = [Request::get("/api/cart", &token)].into();
+    let quiet = measure(shop.address, &cart, 4, TIME).await?;
+    println!("  cart reads alone           {}", summary(quiet, TIME));
+    let (beside, busy) = tokio::join!(
+        measure(shop.address, &cart, 4, TIME),
+        measure(shop.address, &searches, CONNECTIONS, TIME),
+    );
+    println!("  cart reads beside searches {}", summary(beside?, TIME));
+    println!("  those searches             {}", summary(busy?, TIME));
+    Ok(())
+}
+
+/// Repeats the requests over `connections` for `time`. Returns the latency of each.
+async fn measure(
+    address: SocketAddr,
+    requests: &Arc<[Request]>,
+    connections: usize,
+    time: Duration,
+) -> anyhow::Result<Vec<Duration>> {
+    let end = Instant::now() + time;
+    let tasks: Vec<_> = (0..connections)
+        .map(|number| {
+            let requests = Arc::clone(requests);
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await?;
+                let mut latencies = Vec::new();
+                let first = number * requests.len() / connections;
+                for request in requests.iter().cycle().skip(first) {
+                    let started = Instant::now();
+                    if started > end {
+                        break;
+                    }
+                    let (status, _) = connection.exchange(request).await?;
+                    ensure!(status == 200, "a request was answered with {status}");
+                    latencies.push(started.elapsed());
+                }
+                Ok(latencies)
+            })
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await??);
+    }
+    Ok(latencies)
+}
+
+fn summary(mut latencies: Vec<Duration>, time: Duration) -> String {
+    latencies.sort_unstable();
+    let at = |share: usize| {
+        let index = latencies.len().saturating_sub(1) * share / 100;
+        latencies.get(index).copied().unwrap_or_default()
+    };
+    let rate = latencies.len() as f64 / time.as_secs_f64();
+    format!("p50 {:.2?}, p99 {:.2?}, max {:.2?}, {rate:.0}/s", at(50), at(99), at(100))
+}
+
+fn measure_baseline(
+    items: &[catalog::Item],
+    products: usize,
+    queries: &[String],
+) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("baseline.db");
+    let (time, size) = baseline::build(items, products, &path)?;
+    println!("  SQLite FTS5, built         {time:.2?}, {} bytes a product", size / products as u64);
+    let latencies = baseline::measure(&path, queries, 2, TIME)?;
+    println!("  SQLite FTS5, search        {} (2 threads, in process)", summary(latencies, TIME));
+    Ok(())
+}

@@ -1,0 +1,271 @@
+//! Which products have which category, tags and attributes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use roaring::RoaringBitmap;
+
+use crate::domain::catalog::{
+    product::{AttributeValue, Product},
+    search::attribute_text,
+};
+
+/// What products are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum FacetField {
+    Category,
+    Tag,
+    Attribute(Arc<str>),
+}
+
+impl FacetField {
+    /// The most values that an answer lists.
+    const fn max_values(&self) -> usize {
+        match self {
+            Self::Category => 200,
+            Self::Tag => 100,
+            Self::Attribute(_) => 50,
+        }
+    }
+}
+
+/// The most attributes that an answer lists.
+const MAX_ATTRIBUTES: usize = 30;
+/// Of many products, this many of the most common values are counted.
+const MAX_COUNTED_VALUES: usize = 2000;
+
+/// The values by which products are counted, and the products of each.
+#[derive(Debug, Default)]
+pub(super) struct FacetIndex {
+    values: Vec<FacetValue>,
+    /// The numbers of unused values.
+    free: Vec<u32>,
+    ids: HashMap<FacetField, HashMap<Arc<str>, u32>>,
+}
+
+#[derive(Debug)]
+struct FacetValue {
+    field: FacetField,
+    text: Arc<str>,
+    kind: ValueKind,
+    slots: RoaringBitmap,
+}
+
+/// How a value is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ValueKind {
+    Text,
+    Number,
+    Bool,
+}
+
+/// How many products have each value of a field.
+pub(super) type FieldCounts = BTreeMap<FacetField, Vec<(AttributeValue, u64)>>;
+
+impl FacetIndex {
+    /// Adds the values of `product`, and returns their numbers.
+    pub(super) fn add(&mut self, slot: u32, product: &Product) -> Box<[u32]> {
+        let details = &product.details;
+        let mut ids: Vec<u32> = Vec::new();
+        let category = details.category.iter().map(|text| (FacetField::Category, text));
+        let tags = details.tags.iter().map(|text| (FacetField::Tag, text));
+        for (field, text) in category.chain(tags) {
+            ids.push(self.add_value(slot, field, text, ValueKind::Text));
+        }
+        for (name, value) in &details.attributes {
+            let kind = match value {
+                AttributeValue::Text(_) => ValueKind::Text,
+                AttributeValue::Number(_) => ValueKind::Number,
+                AttributeValue::Bool(_) => ValueKind::Bool,
+            };
+            let field = FacetField::Attribute(self.attribute_name(name));
+            ids.push(self.add_value(slot, field, &attribute_text(value), kind));
+        }
+        // A tag may be given twice.
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_boxed_slice()
+    }
+
+    /// The name as it is already known, so that products share it.
+    fn attribute_name(&self, name: &str) -> Arc<str> {
+        let field = FacetField::Attribute(name.into());
+        match (self.ids.get_key_value(&field), field) {
+            (Some((FacetField::Attribute(known), _)), _) => Arc::clone(known),
+            (_, FacetField::Attribute(name)) => name,
+            _ => name.into(),
+        }
+    }
+
+    fn add_value(&mut self, slot: u32, field: FacetField, text: &str, kind: ValueKind) -> u32 {
+        let known = self.ids.get(&field).and_then(|values| values.get(text)).copied();
+        if let Some(id) = known {
+            if let Some(value) = self.values.get_mut(id as usize) {
+                value.slots.insert(slot);
+            }
+            return id;
+        }
+        let text: Arc<str> = text.into();
+        let slots = RoaringBitmap::from_iter([slot]);
+        let value = FacetValue { field: field.clone(), text: Arc::clone(&text), kind, slots };
+        let next = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
+        let id = self.free.pop().unwrap_or(next);
+        match self.values.get_mut(id as usize) {
+            Some(unused) => *unused = value,
+            None => self.values.push(value),
+        }
+        self.ids.entry(field).or_default().insert(text, id);
+        id
+    }
+
+    /// Removes a product from the values with the numbers `ids`.
+    pub(super) fn remove(&mut self, slot: u32, ids: &[u32]) {
+        for &id in ids {
+            let Some(value) = self.values.get_mut(id as usize) else { continue };
+            value.slots.remove(slot);
+            if !value.slots.is_empty() {
+                continue;
+            }
+            if let Some(values) = self.ids.get_mut(&value.field) {
+                values.remove(&value.text);
+                if values.is_empty() {
+                    self.ids.remove(&value.field);
+                }
+            }
+            self.free.push(id);
+        }
+    }
+
+    /// The products that have one of the values.
+    pub(super) fn products_with<'a>(
+        &self,
+        field: &FacetField,
+        texts: impl IntoIterator<Item = &'a String>,
+    ) -> RoaringBitmap {
+        let Some(values) = self.ids.get(field) else { return RoaringBitmap::new() };
+        let ids = texts.into_iter().filter_map(|text| values.get(text.as_str()));
+        let slots = ids.filter_map(|id| self.values.get(*id as usize)).map(|value| &value.slots);
+        roaring::MultiOps::union(slots)
+    }
+
+    /// Counts `products` by every value of the fields that `includes` names. `values_of` returns
+    /// the numbers of a product's values, and `total` is the number of all products.
+    pub(super) fn count<'a>(
+        &self,
+        products: &RoaringBitmap,
+        total: u64,
+        values_of: impl Fn(u32) -> &'a [u32],
+        includes: impl Fn(&FacetField) -> bool,
+    ) -> FieldCounts {
+        let included = self.ids.iter().filter(|(field, _)| includes(field));
+        let values: Vec<u32> = included.flat_map(|(_, values)| values.values().copied()).collect();
+        let is_all = products.len() == total;
+        let counts = match !is_all && is_faster_one_by_one(values.len(), products) {
+            true => self.count_one_by_one(products, values_of),
+            false => self.count_common(values, products, is_all),
+        };
+        let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();
+        for (value, count) in counts {
+            if count > 0 && includes(&value.field) {
+                fields.entry(&value.field).or_default().push((value, count));
+            }
+        }
+        keep_main_attributes(&mut fields);
+        fields
+            .into_iter()
+            .map(|(field, values)| (field.clone(), shown_values(field, values)))
+            .collect()
+    }
+
+    fn count_one_by_one<'a>(
+        &self,
+        products: &RoaringBitmap,
+        values_of: impl Fn(u32) -> &'a [u32],
+    ) -> Vec<(&FacetValue, u64)> {
+        let mut counts = vec![0_u32; self.values.len()];
+        for id in products.iter().flat_map(values_of) {
+            if let Some(count) = counts.get_mut(*id as usize) {
+                *count += 1;
+            }
+        }
+        let counted = self.values.iter().zip(counts).filter(|(_, count)| *count > 0);
+        counted.map(|(value, count)| (value, u64::from(count))).collect()
+    }
+
+    /// Counts the most common of `values`.
+    fn count_common(
+        &self,
+        values: Vec<u32>,
+        products: &RoaringBitmap,
+        is_all: bool,
+    ) -> Vec<(&FacetValue, u64)> {
+        let values = values.into_iter().filter_map(|id| self.values.get(id as usize));
+        let mut values: Vec<(u64, &FacetValue)> =
+            values.map(|value| (value.slots.len(), value)).collect();
+        if values.len() > MAX_COUNTED_VALUES {
+            values.select_nth_unstable_by_key(MAX_COUNTED_VALUES, |(count, _)| u64::MAX - count);
+            values.truncate(MAX_COUNTED_VALUES);
+        }
+        let count = |(all, value): (u64, &'_ FacetValue)| match is_all {
+            true => all,
+            false => value.slots.intersection_len(products),
+        };
+        values.into_iter().map(|(all, value)| (value, count((all, value)))).collect()
+    }
+}
+
+/// Whether reading the values of every product takes less time than intersecting the products with
+/// those of every value, in steps of about a nanosecond.
+fn is_faster_one_by_one(values: usize, products: &RoaringBitmap) -> bool {
+    const STEPS_TO_READ_VALUES: u64 = 60;
+    let values = values.min(MAX_COUNTED_VALUES) as u64;
+    let words = u64::from(products.max().unwrap_or(0)) / 64;
+    products.len() * STEPS_TO_READ_VALUES <= values * products.len().min(words.max(64))
+}
+
+/// Keeps the attributes that most products have.
+fn keep_main_attributes(fields: &mut BTreeMap<&FacetField, Vec<(&FacetValue, u64)>>) {
+    let is_attribute = |field: &FacetField| matches!(field, FacetField::Attribute(_));
+    let mut attributes: Vec<(u64, FacetField)> = fields
+        .iter()
+        .filter(|(field, _)| is_attribute(field))
+        .map(|(field, values)| (values.iter().map(|(_, count)| count).sum(), (*field).clone()))
+        .collect();
+    attributes.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    for (_, field) in attributes.iter().skip(MAX_ATTRIBUTES) {
+        fields.remove(field);
+    }
+}
+
+/// The most common values, sorted: numbers by size, texts by letter.
+fn shown_values(
+    field: &FacetField,
+    mut values: Vec<(&FacetValue, u64)>,
+) -> Vec<(AttributeValue, u64)> {
+    let max = field.max_values();
+    if values.len() > max {
+        values.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.text.cmp(&b.0.text)));
+        values.truncate(max);
+    }
+    let number = |value: &FacetValue| match value.kind {
+        ValueKind::Number => value.text.parse::<f64>().unwrap_or(f64::MAX),
+        _ => f64::MAX,
+    };
+    values.sort_unstable_by(|(a, _), (b, _)| {
+        number(a).total_cmp(&number(b)).then_with(|| a.text.cmp(&b.text))
+    });
+    values.into_iter().map(|(value, count)| (value.show(), count)).collect()
+}
+
+impl FacetValue {
+    fn show(&self) -> AttributeValue {
+        let text = || AttributeValue::Text(self.text.as_ref().to_owned());
+        match self.kind {
+            ValueKind::Text => text(),
+            ValueKind::Bool => AttributeValue::Bool(self.text.as_ref() == "true"),
+            ValueKind::Number => self.text.parse().map_or_else(|_| text(), AttributeValue::Number),
+        }
+    }
+}

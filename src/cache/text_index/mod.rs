@@ -1,0 +1,172 @@
+//! The full-text index of the catalog, in memory.
+//!
+//! Products are numbered by slots, which the catalog assigns. A thread of its own writes changes to
+//! the index in batches. Until a batch is in the index, its products are searched beside it, so
+//! that a search always finds the latest change.
+
+mod automaton;
+mod compiled;
+mod pending;
+mod schema;
+mod segment;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+pub(crate) use self::compiled::{CompiledQuery, OutOfTime, TimeBudget};
+use self::{pending::Pending, schema::Fields, segment::IndexView, writer::run_writer};
+use crate::domain::catalog::search::ProductTerms;
+
+/// What a search looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SearchField {
+    /// All text of a product.
+    Text,
+    /// Its name.
+    Name,
+}
+
+/// A product that matches, and how well: higher is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TextMatch {
+    pub(crate) slot: u32,
+    pub(crate) score: u32,
+}
+
+/// The full-text index. Dropping it ends its thread.
+pub(crate) struct TextIndex {
+    shared: Arc<Shared>,
+}
+
+/// What the index and its thread share.
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when there are changes to write, and when some are written.
+    changed: Condvar,
+    index: tantivy::Index,
+    fields: Fields,
+}
+
+/// Changes, and the index without them. They are replaced together.
+struct State {
+    pending: HashMap<u32, Pending>,
+    view: Arc<IndexView>,
+    /// Counts changes.
+    generation: u64,
+    /// While it is true, nobody searches, and changes are written without being committed.
+    is_loading: bool,
+    is_writer_running: bool,
+    is_stopping: bool,
+}
+
+impl TextIndex {
+    pub(crate) fn new() -> Self {
+        let (index, fields) = schema::create_index();
+        let state = State {
+            pending: HashMap::new(),
+            view: Arc::default(),
+            generation: 0,
+            is_loading: false,
+            is_writer_running: false,
+            is_stopping: false,
+        };
+        let shared = Shared { state: Mutex::new(state), changed: Condvar::new(), index, fields };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Adds the product in `slot`, or replaces it.
+    pub(crate) fn put(&self, slot: u32, terms: ProductTerms) {
+        self.change(slot, Some(Arc::new(terms)));
+    }
+
+    /// Removes the product in `slot`.
+    pub(crate) fn remove(&self, slot: u32) {
+        self.change(slot, None);
+    }
+
+    fn change(&self, slot: u32, terms: Option<Arc<ProductTerms>>) {
+        let mut state = self.shared.lock();
+        state.generation += 1;
+        let generation = state.generation;
+        state.pending.insert(slot, Pending { generation, terms });
+        if !state.is_writer_running {
+            state.is_writer_running = true;
+            let shared = Arc::clone(&self.shared);
+            let builder = thread::Builder::new().name("search-index".to_owned());
+            if let Err(error) = builder.spawn(move || run_writer(&shared)) {
+                tracing::error!(%error, "failed to start the thread of the search index");
+                state.is_writer_running = false;
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Begins the load of a catalog that nobody searches yet.
+    pub(crate) fn begin_load(&self) {
+        self.shared.lock().is_loading = true;
+    }
+
+    /// Begins to commit what was put since [`Self::begin_load`]; see [`Self::is_loaded`].
+    pub(crate) fn finish_load(&self) {
+        self.shared.lock().is_loading = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether everything is searchable that was put before [`Self::finish_load`].
+    pub(crate) fn is_loaded(&self) -> bool {
+        let state = self.shared.lock();
+        !state.is_writer_running || (state.pending.is_empty() && state.view.is_complete)
+    }
+
+    /// The number of changes that are not in the index yet.
+    pub(crate) fn pending_len(&self) -> usize {
+        self.shared.lock().pending.len()
+    }
+
+    /// Finds the products that match every word of `query`, in no order.
+    ///
+    /// # Errors
+    /// The search used up its time.
+    pub(crate) fn search(
+        &self,
+        field: SearchField,
+        query: &CompiledQuery,
+        budget: &mut TimeBudget,
+    ) -> Result<Vec<TextMatch>, OutOfTime> {
+        let (pending, view): (Vec<_>, _) = {
+            let state = self.shared.lock();
+            let entries = state.pending.iter();
+            let pending = entries.map(|(slot, entry)| (*slot, entry.terms.clone())).collect();
+            (pending, Arc::clone(&state.view))
+        };
+        let mut matches = Vec::new();
+        pending::search(&pending, field, query, budget, &mut matches)?;
+        let mut changed: Vec<u32> = pending.into_iter().map(|(slot, _)| slot).collect();
+        changed.sort_unstable();
+        for segment in &view.segments {
+            segment.search(field, query, &changed, budget, &mut matches)?;
+        }
+        Ok(matches)
+    }
+}
+
+impl Drop for TextIndex {
+    fn drop(&mut self) {
+        self.shared.lock().is_stopping = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! Searches the changes that are not in the index yet.
+
+use std::sync::Arc;
+
+use super::{
+    SearchField, TextMatch,
+    compiled::{CompiledQuery, CompiledWord, OutOfTime, SKU_POINTS, TimeBudget, match_points},
+};
+use crate::domain::catalog::search::{ProductTerms, TermList};
+
+/// A change that is not in the index yet.
+pub(super) struct Pending {
+    pub(super) generation: u64,
+    /// The terms of the product; `None` if it was removed.
+    pub(super) terms: Option<Arc<ProductTerms>>,
+}
+
+/// Adds the products that match to `matches`.
+pub(super) fn search(
+    pending: &[(u32, Option<Arc<ProductTerms>>)],
+    field: SearchField,
+    query: &CompiledQuery,
+    budget: &mut TimeBudget,
+    matches: &mut Vec<TextMatch>,
+) -> Result<(), OutOfTime> {
+    for (slot, terms) in pending {
+        let Some(terms) = terms else { continue };
+        let terms = match field {
+            SearchField::Text => &terms.text,
+            SearchField::Name => &terms.name,
+        };
+        budget.use_steps(terms.len() * query.words.len() * 4)?;
+        if let Some(score) = score(terms, query) {
+            matches.push(TextMatch { slot: *slot, score });
+        }
+    }
+    Ok(())
+}
+
+fn score(terms: &TermList, query: &CompiledQuery) -> Option<u32> {
+    let words = (!query.words.is_empty()).then_some(());
+    let words = words.and_then(|()| {
+        query.words.iter().try_fold(0, |sum, word| match word_points(terms, word) {
+            0 => None,
+            points => Some(sum + u32::from(points)),
+        })
+    });
+    let is_sku = query.sku.as_ref().is_some_and(|sku| terms.get(sku).is_some());
+    match (words, is_sku) {
+        (words, true) => Some(SKU_POINTS + words.unwrap_or(0)),
+        (words, false) => words,
+    }
+}
+
+/// The points of the best match, 0 without one.
+fn word_points(terms: &TermList, query: &CompiledWord) -> u16 {
+    let known = query.word.terms.iter().filter_map(|(term, kind)| Some((*kind, terms.get(term)?)));
+    let begun = query.word.prefixes.iter();
+    let begun = begun.flat_map(|(text, kind)| terms.with_prefix(text).map(|place| (*kind, place)));
+    let mistyped = query.typos.iter().flat_map(|automaton| {
+        terms
+            .iter()
+            .filter_map(|(term, place)| Some((automaton.match_term(term.as_bytes())?, place)))
+    });
+    let matches = known.chain(begun).chain(mistyped);
+    matches.map(|(kind, place)| match_points(kind, place)).max().unwrap_or(0)
+}

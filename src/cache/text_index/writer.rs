@@ -1,0 +1,187 @@
+//! The thread that writes changes to the index.
+
+use std::{
+    sync::{Arc, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Term, indexer::IndexWriterOptions};
+
+use super::{
+    Shared, State,
+    pending::Pending,
+    segment::{IndexView, SegmentView},
+};
+use crate::domain::catalog::search::ProductTerms;
+
+/// How long changes gather before they are written together. They are found meanwhile, too.
+const GATHER_TIME: Duration = Duration::from_millis(50);
+/// How long the thread waits after a failure.
+const RETRY_TIME: Duration = Duration::from_secs(1);
+/// The memory for the documents of a batch: the least that the library takes.
+const BATCH_MEMORY: usize = 15 << 20;
+/// The memory for the documents of a whole catalog, so that few segments are written.
+const LOAD_MEMORY: usize = 128 << 20;
+
+/// How often to look whether the library has merged segments, which it does in the background.
+const MERGE_TIME: Duration = Duration::from_secs(2);
+
+/// A slot, the generation of its change, and its terms.
+type Change = (u32, u64, Option<Arc<ProductTerms>>);
+
+fn copy_changes(state: &State) -> Vec<Change> {
+    let copy = |(slot, entry): (&u32, &Pending)| (*slot, entry.generation, entry.terms.clone());
+    state.pending.iter().map(copy).collect()
+}
+
+fn open_writer(index: &Index, memory: usize) -> tantivy::Result<IndexWriter> {
+    let options = IndexWriterOptions::builder()
+        .num_worker_threads(1)
+        .num_merge_threads(1)
+        .memory_budget_per_thread(memory)
+        .build();
+    index.writer_with_options(options)
+}
+
+/// Writes changes until the index is dropped.
+pub(super) fn run_writer(shared: &Shared) {
+    while let Err(error) = Writer::open(shared).and_then(|mut writer| writer.run()) {
+        tracing::error!(%error, "the search index failed; opening it again");
+        thread::sleep(RETRY_TIME);
+    }
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    /// Set, except while it is replaced.
+    writer: Option<IndexWriter>,
+    reader: IndexReader,
+    /// Whether documents are written that are not committed.
+    is_dirty: bool,
+    has_load_memory: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn open(shared: &'a Shared) -> tantivy::Result<Self> {
+        let is_loading = shared.lock().is_loading;
+        let reader =
+            shared.index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let memory = if is_loading { LOAD_MEMORY } else { BATCH_MEMORY };
+        let writer = Some(open_writer(&shared.index, memory)?);
+        Ok(Self { shared, writer, reader, is_dirty: false, has_load_memory: is_loading })
+    }
+
+    fn run(&mut self) -> tantivy::Result<()> {
+        while let Some((changes, is_loading)) = self.next_changes() {
+            for (slot, _, terms) in &changes {
+                self.write(*slot, terms.as_deref())?;
+            }
+            if is_loading {
+                self.forget(&changes, None);
+                continue;
+            }
+            self.commit()?;
+            self.reader.reload()?;
+            let view = self.view()?;
+            self.forget(&changes, Some(view));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> tantivy::Result<()> {
+        if self.is_dirty {
+            if let Some(writer) = &mut self.writer {
+                writer.commit()?;
+            }
+            self.is_dirty = false;
+        }
+        if self.has_load_memory {
+            // The index has one writer at a time.
+            self.writer = None;
+            let mut writer = open_writer(&self.shared.index, BATCH_MEMORY)?;
+            // In the background. Each segment has a dictionary of its own, which costs searches.
+            let segments = self.shared.index.searchable_segment_ids()?;
+            if segments.len() > 1 {
+                drop(writer.merge(&segments));
+            }
+            self.writer = Some(writer);
+            self.has_load_memory = false;
+        }
+        Ok(())
+    }
+
+    /// Waits for changes, and lets more gather. No changes: only the view is to be opened again,
+    /// since segments were merged. `None` when the index is dropped.
+    fn next_changes(&self) -> Option<(Vec<Change>, bool)> {
+        let mut state = self.shared.lock();
+        let mut has_gathered = false;
+        loop {
+            let must_commit = self.is_dirty && !state.is_loading;
+            if state.is_stopping {
+                return None;
+            } else if must_commit || (!state.pending.is_empty() && has_gathered) {
+                return Some((copy_changes(&state), state.is_loading));
+            } else if !state.pending.is_empty() {
+                has_gathered = true;
+                if !state.is_loading {
+                    drop(state);
+                    thread::sleep(GATHER_TIME);
+                    state = self.shared.lock();
+                }
+            } else {
+                let waited = self.shared.changed.wait_timeout(state, MERGE_TIME);
+                let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                if timeout.timed_out() && state.view.is_complete && self.has_merged(&state) {
+                    return Some((Vec::new(), state.is_loading));
+                }
+            }
+        }
+    }
+
+    /// Whether the segments are no longer those of the view.
+    fn has_merged(&self, state: &State) -> bool {
+        let known: Vec<_> = state.view.segments.iter().map(SegmentView::id).collect();
+        let current = self.shared.index.searchable_segment_ids().unwrap_or_default();
+        current.iter().any(|id| !known.contains(id))
+    }
+
+    fn write(&mut self, slot: u32, terms: Option<&ProductTerms>) -> tantivy::Result<()> {
+        let fields = self.shared.fields;
+        let Some(writer) = &self.writer else { return Ok(()) };
+        writer.delete_term(Term::from_field_u64(fields.slot, u64::from(slot)));
+        if let Some(terms) = terms {
+            writer.add_document(fields.document(slot, terms))?;
+        }
+        self.is_dirty = true;
+        Ok(())
+    }
+
+    fn view(&self) -> tantivy::Result<IndexView> {
+        let known = Arc::clone(&self.shared.lock().view);
+        let searcher = self.reader.searcher();
+        let open = |reader| SegmentView::open(reader, self.shared.fields, &known.segments);
+        let segments = searcher.segment_readers().iter().map(open).collect::<Result<_, _>>()?;
+        Ok(IndexView { segments, is_complete: true })
+    }
+
+    /// Forgets changes that are written, unless they changed again, and publishes the new view.
+    fn forget(&self, changes: &[Change], view: Option<IndexView>) {
+        let mut state = self.shared.lock();
+        for (slot, generation, _) in changes {
+            if state.pending.get(slot).is_some_and(|entry| entry.generation == *generation) {
+                state.pending.remove(slot);
+            }
+        }
+        match view {
+            Some(view) => state.view = Arc::new(view),
+            None => {
+                let segments = state.view.segments.clone();
+                state.view = Arc::new(IndexView { segments, is_complete: false });
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
