@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::CatalogService;
 use crate::{
-    cache::{catalog_cache::CatalogCache, follower::Follower},
+    cache::{account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower},
     domain::{
         catalog::product::{ProductDetails, ProductPatch},
         clock::{Clock, SystemClock, Timestamp},
@@ -76,7 +76,8 @@ impl TwoNodes {
         let runtime = tokio::runtime::Handle::current();
         let (writer, _) = CommitWriter::start(&runtime, Arc::clone(&store), observer);
         let caches = Arc::new(ForwardToCache(Arc::clone(&known_there)));
-        let follower = Follower::new(&store, &caches, &known_there, &as_clock()).await;
+        let rights = Arc::new(AccountRights::new());
+        let follower = Follower::new(&store, &caches, &known_there, &rights, &as_clock()).await;
         let node = |catalog_cache, follower| CatalogService {
             catalog_cache,
             store: Arc::clone(&store),

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     actors::cart::{CartDeps, CartRegistry, ReplyQuota},
-    cache::{catalog_cache::CatalogCache, follower::Follower},
+    cache::{account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
         catalog::product::{Product, ProductDetails},
@@ -138,7 +138,9 @@ impl CartFixture {
         );
         caches.catalog_cache.set(Arc::clone(&catalog_cache)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let follower = Follower::new(&self.store, &caches, &catalog_cache, &clock).await.unwrap();
+        let rights = Arc::new(AccountRights::new());
+        let follower = Follower::new(&self.store, &caches, &catalog_cache, &rights, &clock);
+        let follower = follower.await.unwrap();
         let registry = self.start_registry_with(catalog_cache, Some(Arc::clone(&follower)));
         caches.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)
