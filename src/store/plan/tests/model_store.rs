@@ -1,7 +1,7 @@
 //! An in-memory model of the store.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::Hash,
     sync::Arc,
     time::{Duration, Instant},
