@@ -71,9 +71,6 @@ pub enum ErrorCode {
     /// The account does not exist.
     #[strum(message = "User not found")]
     UserNotFound,
-    /// The account has no active session with this id.
-    #[strum(message = "Session not found")]
-    SessionNotFound,
     /// The cart has no line with this product.
     #[strum(message = "Cart line not found")]
     LineNotFound,

@@ -2,7 +2,7 @@
 //!
 //! Both come from `tracing`: its events are the log, and its spans are the traces, which go to an
 //! OTLP endpoint if there is one. The other layers name `tracing` alone; what only OpenTelemetry
-//! has is in [`trace`].
+//! has is in `trace`.
 
 pub(crate) mod logs;
 mod otlp;

@@ -124,6 +124,7 @@ async fn etags_are_declared_where_they_are_sent() {
     let whole = json!({"name": "Tea", "description": "", "price": 5});
     let new = json!({"name": "Cup", "description": "", "price": 5, "stock": 1});
     let remove = format!("/api/cart/remove/{tea}");
+    let (user, staff) = (format!("/api/users/{}", ada.id), json!({"role": "staff"}));
     for (method, path, answer) in [
         ("post", "/api/cart/add", app.post("/api/cart/add", &line).token(&ada).await),
         ("put", "/api/cart/update", app.put("/api/cart/update", &line).token(&ada).await),
@@ -134,13 +135,7 @@ async fn etags_are_declared_where_they_are_sent() {
         ("post", "/api/products", app.post("/api/products", &new).token(&admin).await),
         ("patch", "/api/products/{id}", app.patch(&product, &patch).token(&admin).await),
         ("put", "/api/products/{id}", app.put(&product, &whole).token(&admin).await),
-        (
-            "patch",
-            "/api/users/{id}",
-            app.patch(&format!("/api/users/{}", ada.id), &json!({"role": "staff"}))
-                .token(&admin)
-                .await,
-        ),
+        ("patch", "/api/users/{id}", app.patch(&user, &staff).token(&admin).await),
         ("post", "/api/products/{id}/stock", app.change_stock(&admin, &tea, &more).await),
         ("delete", "/api/products/{id}", app.delete(&product).token(&admin).await),
     ] {

@@ -34,8 +34,6 @@ pub enum RevocationReason {
     SessionLimit,
     /// An admin blocked the account, or lifted the block.
     AccountBlocked,
-    /// The operator made a new password.
-    PasswordReset,
 }
 
 impl RevocationReason {

@@ -196,6 +196,7 @@ fn read_set_has_every_named_record() {
             numbered_id(12),
             LimitedLine { product_id: numbered_id(13), quantity: 1, limit: 1 },
         ),
+        Condition::OtherAdminRemains(numbered_id(14)),
     ];
     let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {
@@ -217,6 +218,7 @@ fn read_set_has_every_named_record() {
         sessions: [numbered_id(4)].into(),
         idempotency_keys: [(numbered_id(0), "6".into())].into(),
         inbox: ["7".into()].into(),
+        active_admins: true,
     };
     assert_eq!(ReadSet::for_batch(&[named, commit_of(vec![])]), expected);
 }

@@ -1,7 +1,7 @@
 //! An in-memory model of the store.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::Hash,
     sync::Arc,
     time::{Duration, Instant},
@@ -86,7 +86,16 @@ impl ModelStore {
                 self.refused_keys.get(key).copied()
             }),
             applied_messages: applied_messages.cloned().collect(),
+            active_admins: match read_set.active_admins {
+                true => self.active_admins().collect(),
+                false => HashSet::new(),
+            },
         }
+    }
+
+    fn active_admins(&self) -> impl Iterator<Item = UserId> {
+        let admins = self.users.values().filter(|user| user.rights().is_active_admin());
+        admins.map(|user| user.id)
     }
 
     fn sku_owner(&self, sku: &str) -> Option<ProductId> {
