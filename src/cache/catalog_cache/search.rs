@@ -140,15 +140,15 @@ impl CatalogCache {
         let mut best = BinaryHeap::with_capacity(limit + 1);
         // Backwards, so that the newest products are first: others that are equal then lose.
         for found in matches.iter().rev() {
-            let is_better = best.peek().is_none_or(|Reverse((score, _))| found.score >= *score);
             // Identifiers sort by their time.
-            if (best.len() < limit || is_better)
-                && let Some(id) = listing.id(found.slot)
+            let Some(id) = listing.id(found.slot) else { continue };
+            let next = (found.score, id);
+            if best.len() < limit {
+                best.push(Reverse(next));
+            } else if let Some(mut last) = best.peek_mut()
+                && next > last.0
             {
-                best.push(Reverse((found.score, id)));
-                if best.len() > limit {
-                    best.pop();
-                }
+                *last = Reverse(next);
             }
         }
         let found = best.into_sorted_vec().into_iter().map(|Reverse(found)| found);
