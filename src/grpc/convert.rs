@@ -185,8 +185,10 @@ fn price_bound(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::error::ErrorCode;
+    use crate::{domain::catalog::search::CatalogLanguage, error::ErrorCode};
 
     fn amount(text: &str, currency: &str) -> Money {
         Money::parse(text, currency.parse().unwrap()).unwrap()
@@ -220,6 +222,8 @@ mod tests {
     #[test]
     fn filter_is_parsed_and_every_error_is_reported() {
         let usd: Currency = "USD".parse().unwrap();
+        let rules = TextRules::new(&CatalogLanguage::default());
+        let product_filter = |filter| product_filter(filter, usd, &rules);
         let bound = |currency: &str, units, nanos| {
             Some(pb::Money { currency_code: currency.to_owned(), units, nanos })
         };
@@ -231,8 +235,9 @@ mod tests {
             in_stock: Some(true),
             ..pb::ProductFilter::default()
         };
-        let parsed = product_filter(filter, usd).unwrap();
-        assert_eq!((parsed.terms.join(" "), parsed.ids), ("mint tea".to_owned(), vec![id]));
+        let parsed = product_filter(filter).unwrap();
+        assert_eq!(parsed.text, rules.parse_query("Mint tea mint"));
+        assert_eq!(parsed.ids, BTreeSet::from([id]));
         assert_eq!(
             (parsed.min_price, parsed.max_price, parsed.in_stock),
             (Some(450), None, Some(true))
@@ -241,7 +246,7 @@ mod tests {
             [bound("EUR", 1, 0), bound("USD", -1, 0), bound("USD", 1, -1), bound("USD", 1, 1)]
         {
             let filter = pb::ProductFilter { min_price, ..pb::ProductFilter::default() };
-            assert_eq!(product_filter(filter, usd).unwrap_err().field_errors[0].field, "min_price");
+            assert_eq!(product_filter(filter).unwrap_err().field_errors[0].field, "min_price");
         }
         let bad = pb::ProductFilter {
             q: "x".repeat(201),
@@ -249,7 +254,7 @@ mod tests {
             tag: vec![String::new(); 101],
             ..pb::ProductFilter::default()
         };
-        let errors = product_filter(bad, usd).unwrap_err().field_errors;
+        let errors = product_filter(bad).unwrap_err().field_errors;
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["tag", "q", "ids"]);
     }
