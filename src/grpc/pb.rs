@@ -1,5 +1,11 @@
 //! What `build.rs` generates from `proto/`.
-#![expect(unreachable_pub, reason = "generated")]
+#![expect(
+    unreachable_pub,
+    clippy::allow_attributes,
+    clippy::enum_variant_names,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
 
 include!(concat!(env!("OUT_DIR"), "/services.rs"));
 

@@ -139,8 +139,8 @@ impl CartFixture {
         caches.catalog_cache.set(Arc::clone(&catalog_cache)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let rights = Arc::new(AccountRights::new());
-        let follower = Follower::new(&self.store, &caches, &catalog_cache, &rights, &clock);
-        let follower = follower.await.unwrap();
+        let follower =
+            Follower::new(&self.store, &caches, &catalog_cache, &rights, &clock).await.unwrap();
         let registry = self.start_registry_with(catalog_cache, Some(Arc::clone(&follower)));
         caches.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)
