@@ -71,6 +71,9 @@ pub enum ErrorCode {
     /// The account does not exist.
     #[strum(message = "User not found")]
     UserNotFound,
+    /// The account has no active session with this id.
+    #[strum(message = "Session not found")]
+    SessionNotFound,
     /// The cart has no line with this product.
     #[strum(message = "Cart line not found")]
     LineNotFound,
@@ -292,6 +295,12 @@ impl Error {
     #[must_use]
     pub fn user_not_found() -> Self {
         Self::new(ErrorCode::UserNotFound, "This account does not exist.")
+    }
+
+    /// The caller's account has no such session, or it has ended.
+    #[must_use]
+    pub fn session_not_found() -> Self {
+        Self::new(ErrorCode::SessionNotFound, "You have no active session with this id.")
     }
 
     /// The order does not exist, or the caller may not see it.

@@ -161,6 +161,8 @@ mod tests {
         Session {
             id,
             user_id: UserId::new(),
+            address: None,
+            user_agent: None,
             refresh_hash,
             created_at: at,
             expires_at: at,

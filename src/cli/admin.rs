@@ -1,4 +1,4 @@
-//! `souk admin` creates or promotes an admin.
+//! `souk admin` creates or promotes an admin, or gives an account a new password.
 
 use std::io::Read;
 
@@ -14,6 +14,9 @@ use crate::{
 pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Result<()> {
     let to_error = |errors| anyhow::anyhow!("{}", Error::from(errors).detail);
     let email = Email::parse(&arguments.email).map_err(to_error)?;
+    if arguments.reset_password {
+        return reset_password(settings, &email);
+    }
     let password = match arguments.password_stdin {
         false => None,
         true => {
@@ -55,5 +58,17 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
                 format!("{email} is already an admin.")
             }
         })
+    })
+}
+
+fn reset_password(settings: &Settings, email: &Email) -> anyhow::Result<()> {
+    run_in_system(async |drivers| {
+        let node = Node::start(settings, &drivers).await?;
+        let reset = node.admin_bootstrap.reset_password(email).await;
+        node.stop().await;
+        let email = email.as_str();
+        let Some(password) = reset? else { anyhow::bail!("no account has the address {email}") };
+        let password = password.expose_secret();
+        print_line(&format!("{email} has a new password (shown only once): {password}"))
     })
 }

@@ -90,6 +90,10 @@ pub(crate) struct AdminArguments {
     /// Read the password of the new account from standard input.
     #[arg(long)]
     password_stdin: bool,
+    /// Give the account a new password, which is printed once. Its sessions end, and a block is
+    /// lifted. Its role stays.
+    #[arg(long, conflicts_with = "password_stdin")]
+    reset_password: bool,
 }
 
 /// Arguments of `souk audit`.

@@ -42,6 +42,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::NotFound
         | ErrorCode::ProductNotFound
         | ErrorCode::UserNotFound
+        | ErrorCode::SessionNotFound
         | ErrorCode::LineNotFound => Code::NotFound,
         ErrorCode::MethodNotAllowed => Code::Unimplemented,
         ErrorCode::RequestTimeout => Code::DeadlineExceeded,

@@ -37,8 +37,10 @@ use crate::error::ErrorCode;
     paths(
         accounts::register, accounts::sessions::login, accounts::sessions::refresh,
         accounts::sessions::logout, accounts::tokens::validate, accounts::me,
-        accounts::change_password, accounts::tokens::jwks,
-        products::search::list, products::search::suggest, products::show, products::create, products::replace,
+        accounts::update, accounts::change_password, accounts::devices::list,
+        accounts::devices::end_others, accounts::devices::end, accounts::tokens::jwks,
+        products::search::list, products::search::suggest, products::show, products::create,
+        products::replace,
         products::patch, products::delete, import::import,
         stock::show, stock::change, stock::movements,
         cart::show, cart::add, cart::update, cart::remove, cart::clear,

@@ -38,6 +38,8 @@ pub struct RegisterUser {
     pub role: Role,
     /// The client's address, where the account is known from then on.
     pub address: IpAddr,
+    /// What the client says of itself, for the list of sessions.
+    pub user_agent: Option<String>,
     /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
     /// The caller's trace, carried into events.
@@ -54,6 +56,8 @@ pub struct Login {
     pub password: Password,
     /// The client's address, for the login limiter.
     pub address: IpAddr,
+    /// What the client says of itself, for the list of sessions.
+    pub user_agent: Option<String>,
     /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
 }
@@ -80,6 +84,52 @@ pub struct Logout {
     pub ticket: Ticket,
     /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
+}
+
+/// Ends one of an account's sessions.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct EndSession {
+    /// The account.
+    pub user_id: UserId,
+    /// The session to end.
+    pub session_id: SessionId,
+    /// The deadline, and whether the caller still waits.
+    pub ticket: Ticket,
+    /// The caller's trace, carried into events.
+    pub trace: Option<TraceParent>,
+}
+
+/// Ends all of an account's sessions but one.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct EndOtherSessions {
+    /// The account.
+    pub user_id: UserId,
+    /// The session that stays open.
+    pub session_id: SessionId,
+    /// The deadline, and whether the caller still waits.
+    pub ticket: Ticket,
+    /// The caller's trace, carried into events.
+    pub trace: Option<TraceParent>,
+}
+
+/// Changes the name or the e-mail address of an account.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<User, Error>")]
+pub struct UpdateProfile {
+    /// The account.
+    pub user_id: UserId,
+    /// The new name.
+    pub name: Option<String>,
+    /// The new address, which must be unused.
+    pub email: Option<Email>,
+    /// The current password, which another address needs.
+    pub current_password: Option<Password>,
+    /// The client's address, for the login limiter.
+    pub address: IpAddr,
+    /// The precondition, deadline, and trace.
+    pub context: CommandContext,
 }
 
 /// Changes a password and ends the account's other sessions.

@@ -51,6 +51,7 @@ mod orders;
 mod parallel;
 mod private_responses;
 mod products;
+mod profile;
 mod purchase_limits;
 mod query_parameters;
 mod queues;

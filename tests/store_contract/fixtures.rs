@@ -256,6 +256,8 @@ pub(crate) fn session(user_id: UserId) -> Session {
     Session {
         id: SessionId::new(),
         user_id,
+        address: Some("192.0.2.1".parse().unwrap()),
+        user_agent: Some("Phone/1.0".into()),
         refresh_hash: [7; 32],
         created_at: start,
         expires_at: start.saturating_add(Duration::from_secs(3600)),

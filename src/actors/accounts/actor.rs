@@ -13,8 +13,8 @@ use crate::{
     error::Error,
     messages::{
         accounts::{
-            AuthenticatedSession, ChangePassword, ChangeRights, GetUser, Login, Logout,
-            RefreshSession, RegisterUser,
+            AuthenticatedSession, ChangePassword, ChangeRights, EndOtherSessions, EndSession,
+            GetUser, Login, Logout, RefreshSession, RegisterUser, UpdateProfile,
         },
         command_context::Reply,
     },
@@ -72,6 +72,9 @@ handle! {
     RefreshSession => refresh_session -> AuthenticatedSession;
     Logout => logout -> ();
     ChangePassword => change_password -> ();
+    EndSession => end_session -> ();
+    EndOtherSessions => end_other_sessions_of -> ();
+    UpdateProfile => update_profile -> User;
     ChangeRights => change_rights -> Reply<User>;
     GetUser => get_user -> User;
 }

@@ -8,13 +8,15 @@ use rand::distr::{Alphanumeric, SampleString};
 
 use super::{
     PasswordHasher,
-    change_rights::{add_rights_change, wait_for_other_nodes},
+    change_password::MAX_ENDED_SESSIONS,
+    change_rights::{add_revocations, add_rights_change, wait_for_other_nodes},
     hash_queue::HashOrigin,
+    service::with_next_version,
 };
 use crate::{
-    actors::retry_on_conflict::{CommandRetry, Decision},
+    actors::retry_on_conflict::{CommandRetry, Decision, is_conflict},
     domain::{
-        account::{Email, Password, Rights, Role, ScopeSet, User},
+        account::{Email, Password, RevocationReason, Rights, Role, ScopeSet, User},
         clock::Clock,
         ids::UserId,
     },
@@ -165,6 +167,49 @@ impl AdminBootstrap {
         }
     }
 
+    /// Gives an account a new, random password, ends its sessions and lifts a block. `None` if no
+    /// account has the address.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn reset_password(&self, email: &Email) -> Result<Option<Password>, Error> {
+        if self.store.find_user_by_email(email).await?.is_none() {
+            return Ok(None);
+        }
+        let password = random_password();
+        let context = CommandContext::internal(COMMIT_TIMEOUT);
+        let deadline = context.ticket.deadline();
+        let password_hash =
+            self.hasher.hash(HashOrigin::OPERATOR, password.clone(), deadline).await?;
+        let retry = CommandRetry {
+            store: &*self.store,
+            writer: &self.writer,
+            clock: &*self.clock,
+            follower: None,
+            is_conflict,
+        };
+        // As with a change of password: the first steps end sessions, and the last one ends the
+        // rest of them with the password.
+        loop {
+            let decide = async || {
+                let user = self.store.find_user_by_email(email).await?;
+                let user = user.ok_or_else(Error::user_not_found)?;
+                let commit = Commit::new(self.clock.now(), deadline);
+                let (is_last, commit) =
+                    build_password_reset(&*self.store, user, &password_hash, commit).await?;
+                Ok(Decision::Commit(Box::new(commit), move |_| is_last))
+            };
+            match retry.retry_on_conflict(&context, decide, async || Ok(())).await? {
+                Reply::Completed(false) => {}
+                Reply::Completed(true) => break,
+                // Without an idempotency key, no response is stored.
+                Reply::Replayed(_) => return Err(Error::internal()),
+            }
+        }
+        wait_for_other_nodes(&*self.store).await;
+        Ok(Some(password))
+    }
+
     async fn build_admin(
         &self,
         email: Email,
@@ -189,6 +234,29 @@ impl AdminBootstrap {
             known_networks: Vec::new(),
         })
     }
+}
+
+/// Adds a step of a password reset to a commit. Returns whether it is the last one.
+async fn build_password_reset(
+    store: &dyn Store,
+    user: User,
+    password_hash: &str,
+    mut commit: Commit,
+) -> Result<(bool, Commit), Error> {
+    let mut changed = with_next_version(&user);
+    let reason = RevocationReason::PasswordReset;
+    let ended = add_revocations(store, &mut changed, reason, &mut commit).await?;
+    let is_last = ended < MAX_ENDED_SESSIONS;
+    if is_last {
+        password_hash.clone_into(&mut changed.password_hash);
+        if user.blocked {
+            changed.blocked = false;
+            changed.event_sequence += 1;
+            commit.events.push(DomainEvent::RightsChanged(Arc::new(changed.clone())));
+        }
+    }
+    commit.writes.push(Write::User(Arc::new(changed)));
+    Ok((is_last, commit))
 }
 
 fn email_taken(email: &Email) -> Error {

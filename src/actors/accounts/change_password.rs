@@ -47,8 +47,10 @@ impl AccountService {
                         .await?;
                     let mut commit = self.build_commit(&ticket, trace.clone());
                     let mut changed = with_next_version(&user);
-                    let is_last =
-                        self.end_other_sessions(session_id, &mut changed, &mut commit).await?;
+                    let reason = RevocationReason::PasswordChanged;
+                    let is_last = self
+                        .end_other_sessions(session_id, &mut changed, reason, &mut commit)
+                        .await?;
                     if is_last {
                         changed.password_hash.clone_from(&password_hash);
                     }
@@ -64,10 +66,11 @@ impl AccountService {
 
     /// Adds the end of sessions other than `kept` to a commit. Returns whether these are all: a
     /// commit ends a limited number, so that no other commit has to wait for long.
-    async fn end_other_sessions(
+    pub(super) async fn end_other_sessions(
         &self,
         kept: SessionId,
         user: &mut User,
+        reason: RevocationReason,
         commit: &mut Commit,
     ) -> Result<bool, Error> {
         let store = &self.deps.store;
@@ -79,7 +82,7 @@ impl AccountService {
         let sessions = store.list_active_sessions(user.id, commit.decided_at, limit).await?;
         let is_last = sessions.len() < limit as usize;
         for session in sessions.iter().filter(|session| session.id != kept) {
-            add_revocation(session, user, RevocationReason::PasswordChanged, commit);
+            add_revocation(session, user, reason, commit);
         }
         Ok(is_last)
     }

@@ -65,7 +65,8 @@ impl AccountService {
         Ok(reply)
     }
 
-    async fn find_user_to_change(
+    /// The account, if it has the version that the request asks for.
+    pub(super) async fn find_user_to_change(
         &self,
         user_id: UserId,
         context: &CommandContext,
@@ -96,7 +97,10 @@ impl AccountService {
                     let Some(mut user) = user.as_ref().map(with_next_version) else {
                         return Ok(Decision::NoChange { reply: true, body: Bytes::new() });
                     };
-                    if !add_revocations(&*self.deps.store, &mut user, &mut commit).await? {
+                    let reason = RevocationReason::AccountBlocked;
+                    if add_revocations(&*self.deps.store, &mut user, reason, &mut commit).await?
+                        == 0
+                    {
                         return Ok(Decision::NoChange { reply: true, body: Bytes::new() });
                     }
                     commit.writes.push(Write::User(Arc::new(user)));
@@ -121,7 +125,8 @@ pub(super) async fn add_rights_change(
     let mut changed = user.with_rights(rights);
     commit.events.push(DomainEvent::RightsChanged(Arc::new(changed.clone())));
     if rights.blocked {
-        add_revocations(store, &mut changed, &mut commit).await?;
+        let reason = RevocationReason::AccountBlocked;
+        add_revocations(store, &mut changed, reason, &mut commit).await?;
     }
     if user.rights().is_active_admin() && !rights.is_active_admin() {
         commit.conditions.push(Condition::OtherAdminRemains(user.id));
@@ -130,18 +135,19 @@ pub(super) async fn add_rights_change(
     Ok((changed, commit))
 }
 
-/// Adds the end of sessions to a commit, as many as one may end. Returns whether there were any.
-async fn add_revocations(
+/// Adds the end of sessions to a commit, as many as one may end. Returns how many.
+pub(super) async fn add_revocations(
     store: &dyn Store,
     user: &mut User,
+    reason: RevocationReason,
     commit: &mut Commit,
-) -> Result<bool, Error> {
+) -> Result<u32, Error> {
     let sessions =
         store.list_active_sessions(user.id, commit.decided_at, MAX_ENDED_SESSIONS).await?;
     for session in &sessions {
-        add_revocation(session, user, RevocationReason::AccountBlocked, commit);
+        add_revocation(session, user, reason, commit);
     }
-    Ok(!sessions.is_empty())
+    Ok(u32::try_from(sessions.len()).unwrap_or(u32::MAX))
 }
 
 /// Waits until no node can still serve what was before a change that is durable: each has seen it

@@ -1,6 +1,7 @@
 //! The commands that start a session: registration and login.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,6 +43,8 @@ struct VerifiedLogin<'a> {
     /// Whom the password is hashed for, if it has to be verified again.
     origin: HashOrigin,
     password: &'a Password,
+    /// The client's address, and what it says of itself.
+    client: (IpAddr, Option<String>),
 }
 
 impl AccountService {
@@ -49,7 +52,8 @@ impl AccountService {
         &self,
         message: RegisterUser,
     ) -> Result<AuthenticatedSession, Error> {
-        let RegisterUser { email, password, name, role, address, ticket, trace } = message;
+        let RegisterUser { email, password, name, role, address, user_agent, ticket, trace } =
+            message;
         validate_account_name(&name)?;
         let password = Password::parse("password", password.expose_secret().to_owned())?;
         // The commit enforces unique addresses; this check only avoids a useless hash.
@@ -79,7 +83,8 @@ impl AccountService {
             known_networks: Vec::new(),
         }
         .with_known_network(known_network, commit.decided_at);
-        let (session, reply) = self.new_session(user, commit.decided_at);
+        let client = (address, user_agent);
+        let (session, reply) = self.new_session(user, client, commit.decided_at);
         let user = Arc::new(reply.user.clone());
         commit.writes = vec![Write::User(Arc::clone(&user)), Write::Session(Arc::new(session))];
         commit.events.push(DomainEvent::UserRegistered(user));
@@ -88,7 +93,7 @@ impl AccountService {
     }
 
     pub(super) async fn login(&self, message: Login) -> Result<AuthenticatedSession, Error> {
-        let Login { email, password, address, ticket } = message;
+        let Login { email, password, address, user_agent, ticket } = message;
         let user = match &email {
             Some(email) => self.deps.store.find_user_by_email(email).await?,
             None => None,
@@ -108,6 +113,7 @@ impl AccountService {
             known_network: limiter.pair_keys(&user.email, address).first,
             origin: origin.hash_origin,
             password: &password,
+            client: (address, user_agent),
         };
         let reply = self.start_session(&mut user, &login, &ticket).await?;
         if is_hash_outdated {
@@ -135,7 +141,8 @@ impl AccountService {
                 with_next_version(user).with_known_network(login.known_network, commit.decided_at);
             changed.last_login_at = Some(commit.decided_at);
             self.end_excess_sessions(&mut changed, &mut commit).await?;
-            let (session, reply) = self.new_session(changed, commit.decided_at);
+            let (session, reply) =
+                self.new_session(changed, login.client.clone(), commit.decided_at);
             // Writing the account makes this login conflict with a concurrent password change,
             // which revokes every session that the old password started, and with other logins, so
             // that together they keep to the limit.
@@ -159,12 +166,19 @@ impl AccountService {
         Ok(())
     }
 
-    fn new_session(&self, user: User, at: Timestamp) -> (Session, AuthenticatedSession) {
+    fn new_session(
+        &self,
+        user: User,
+        (address, user_agent): (IpAddr, Option<String>),
+        at: Timestamp,
+    ) -> (Session, AuthenticatedSession) {
         let session_id = SessionId::new();
         let issued = self.deps.refresh_tokens.issue(session_id);
         let session = Session {
             id: session_id,
             user_id: user.id,
+            address: Some(address),
+            user_agent,
             refresh_hash: issued.hash,
             created_at: at,
             expires_at: at.saturating_add(REFRESH_TOKEN_LIFETIME),

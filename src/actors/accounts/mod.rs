@@ -17,6 +17,7 @@ mod service;
 mod session;
 #[cfg(test)]
 mod tests;
+mod update_profile;
 
 use std::{sync::Arc, time::Duration};
 

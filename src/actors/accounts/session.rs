@@ -14,7 +14,7 @@ use crate::{
     },
     error::{Error, ErrorCode},
     messages::{
-        accounts::{AuthenticatedSession, Logout, RefreshSession},
+        accounts::{AuthenticatedSession, EndOtherSessions, EndSession, Logout, RefreshSession},
         command_context::{Ticket, TraceParent},
     },
     store::Write,
@@ -108,6 +108,47 @@ impl AccountService {
     pub(super) async fn logout(&self, message: Logout) -> Result<(), Error> {
         let Logout { session_id, ticket, trace } = message;
         self.revoke_session(session_id, RevocationReason::Logout, &ticket, trace).await
+    }
+
+    pub(super) async fn end_session(&self, message: EndSession) -> Result<(), Error> {
+        let EndSession { user_id, session_id, ticket, trace } = message;
+        let session = self.deps.store.find_session(session_id).await?;
+        let is_own = session.is_some_and(|session| {
+            session.user_id == user_id && session.is_active(self.deps.clock.now())
+        });
+        if !is_own {
+            return Err(Error::session_not_found());
+        }
+        self.revoke_session(session_id, RevocationReason::Logout, &ticket, trace).await
+    }
+
+    /// Ends all sessions of an account but one, as many in a commit as it may end.
+    pub(super) async fn end_other_sessions_of(
+        &self,
+        message: EndOtherSessions,
+    ) -> Result<(), Error> {
+        let EndOtherSessions { user_id, session_id, ticket, trace } = message;
+        let _guard = self.lock_account(user_id).await;
+        loop {
+            let is_done = self
+                .decide_and_commit(&ticket, async || {
+                    let user = self.deps.store.find_user(user_id).await?;
+                    let mut user = with_next_version(&user.ok_or_else(session_not_found)?);
+                    let mut commit = self.build_commit(&ticket, trace.clone());
+                    let reason = RevocationReason::Logout;
+                    let is_last =
+                        self.end_other_sessions(session_id, &mut user, reason, &mut commit).await?;
+                    if commit.events.is_empty() {
+                        return Ok(Decision::NoChange { reply: true, body: Bytes::new() });
+                    }
+                    commit.writes.push(Write::User(Arc::new(user)));
+                    Ok(Decision::Commit(Box::new(commit), move |_| is_last))
+                })
+                .await?;
+            if is_done {
+                return Ok(());
+            }
+        }
     }
 
     async fn revoke_session(

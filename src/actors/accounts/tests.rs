@@ -190,8 +190,13 @@ impl AccountFixture {
         address: &str,
     ) -> Result<AuthenticatedSession, Error> {
         let (email, password) = (Email::parse(email).ok(), Password::unvalidated(password.into()));
-        let login =
-            Login { email, password, address: address.parse().unwrap(), ticket: new_ticket() };
+        let login = Login {
+            email,
+            password,
+            address: address.parse().unwrap(),
+            user_agent: None,
+            ticket: new_ticket(),
+        };
         self.accounts.send(login).await.unwrap()
     }
 
@@ -267,6 +272,7 @@ pub(super) fn register_message(email: &str, password: &str) -> RegisterUser {
         name: "Ada".into(),
         role: Role::Customer,
         address: REGISTRATION_ADDRESS.parse().unwrap(),
+        user_agent: None,
         ticket: new_ticket(),
         trace: None,
     }

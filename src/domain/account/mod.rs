@@ -16,8 +16,8 @@ pub use self::{
     password::Password,
     rights::{Rights, RightsChange, Scope, ScopeSet, VersionedRights},
     session::{
-        ACCESS_TOKEN_LIFETIME, ENDED_SESSION_RETENTION, MAX_REFRESH_GRACE, REFRESH_TOKEN_LIFETIME,
-        RevocationReason, Session,
+        ACCESS_TOKEN_LIFETIME, ENDED_SESSION_RETENTION, MAX_REFRESH_GRACE, MAX_USER_AGENT_CHARS,
+        REFRESH_TOKEN_LIFETIME, RevocationReason, Session,
     },
     user_filter::UserFilter,
 };

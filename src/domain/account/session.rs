@@ -1,6 +1,6 @@
 //! Sessions: how long they and their tokens last.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use crate::domain::{
     clock::Timestamp,
@@ -20,6 +20,9 @@ pub const MAX_REFRESH_GRACE: Duration = Duration::from_secs(5 * 60);
 /// to know any more that they were revoked, and its refresh tokens are as invalid as unknown ones.
 pub const ENDED_SESSION_RETENTION: Duration = Duration::from_secs(60 * 60);
 
+/// The most characters that are kept of a client's `User-Agent`.
+pub const MAX_USER_AGENT_CHARS: usize = 200;
+
 /// Why a session ended before its refresh token expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
@@ -34,6 +37,8 @@ pub enum RevocationReason {
     SessionLimit,
     /// An admin blocked the account, or lifted the block.
     AccountBlocked,
+    /// The operator made a new password.
+    PasswordReset,
 }
 
 impl RevocationReason {
@@ -54,6 +59,10 @@ pub struct Session {
     pub id: SessionId,
     /// The account that logged in.
     pub user_id: UserId,
+    /// The client's address at the login. `None` if it was before this is recorded.
+    pub address: Option<IpAddr>,
+    /// What the client said of itself at the login.
+    pub user_agent: Option<String>,
     /// SHA-256 of the one valid refresh token.
     pub refresh_hash: [u8; 32],
     /// When the session started.
@@ -82,6 +91,12 @@ impl Session {
         !grace.is_zero()
             && now < rotated_at.saturating_add(grace)
             && rotated_at < now.saturating_add(grace)
+    }
+
+    /// When it was last used for new tokens; at first, when it started.
+    #[must_use]
+    pub fn last_used_at(&self) -> Timestamp {
+        self.rotated_at().max(self.created_at)
     }
 
     /// Whether its refresh token is still valid.
@@ -119,6 +134,8 @@ mod tests {
         Session {
             id: SessionId::new(),
             user_id: UserId::new(),
+            address: None,
+            user_agent: None,
             refresh_hash: [0; 32],
             created_at: start,
             expires_at: start.saturating_add(REFRESH_TOKEN_LIFETIME),

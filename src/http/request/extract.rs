@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     auth::caller::Caller,
-    domain::ids::{OrderId, ProductId, UserId},
+    domain::{
+        account::Session,
+        ids::{OrderId, ProductId, SessionId, UserId},
+    },
     error::{Error, ErrorCode},
     http::{response::problem::Problem, state::AppState},
     messages::command_context::{CommandContext, Ticket, TraceParent},
@@ -231,6 +234,26 @@ impl Target for UserId {
     ) -> Result<(), Error> {
         let found = state.read_before_deadline(request, state.store.find_user(*self)).await?;
         found.map(|_| ()).ok_or_else(Error::user_not_found)
+    }
+}
+
+impl Target for SessionId {
+    fn parse(request: &HttpRequest) -> Result<Self, Error> {
+        path_segment(request).parse().map_err(|_| Error::session_not_found())
+    }
+
+    async fn ensure_exists(
+        &self,
+        state: &AppState,
+        request: &HttpRequest,
+        caller: Option<Caller>,
+    ) -> Result<(), Error> {
+        let found = state.read_before_deadline(request, state.store.find_session(*self)).await?;
+        let is_own = |session: &Session| {
+            caller.is_some_and(|caller| caller.user_id == session.user_id)
+                && session.is_active(state.clock.now())
+        };
+        found.filter(is_own).map(|_| ()).ok_or_else(Error::session_not_found)
     }
 }
 

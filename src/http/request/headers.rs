@@ -7,7 +7,7 @@ use actix_web::{
 
 use crate::{
     auth::caller::Caller,
-    domain::clock::Timestamp,
+    domain::{account::MAX_USER_AGENT_CHARS, clock::Timestamp},
     error::Error,
     input::{fingerprint::request_fingerprint, idempotency_key::parse_idempotency_key},
     messages::command_context::{IdempotencyKey, IfMatch, TraceParent},
@@ -58,6 +58,13 @@ pub(crate) fn matches_if_none_match(request: &HttpRequest, etag: &EntityTag) -> 
             Ok(header::IfNoneMatch::Items(tags)) => tags.iter().any(|tag| tag.weak_eq(etag)),
             Err(_) => false,
         }
+}
+
+/// What the client says of itself, cut to a length that is worth keeping.
+pub(crate) fn user_agent(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::USER_AGENT)?.to_str().ok()?.trim();
+    let text: String = value.chars().take(MAX_USER_AGENT_CHARS).collect();
+    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::NotFound
         | ErrorCode::ProductNotFound
         | ErrorCode::UserNotFound
+        | ErrorCode::SessionNotFound
         | ErrorCode::LineNotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,

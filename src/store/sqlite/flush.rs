@@ -212,11 +212,12 @@ fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
 fn write_sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO sessions (id, user_id, refresh_hash, created_at, expires_at, revoked_at, \
-         version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+         version, address, user_agent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, \
          refresh_hash = excluded.refresh_hash, created_at = excluded.created_at, \
          expires_at = excluded.expires_at, revoked_at = excluded.revoked_at, \
-         version = excluded.version",
+         version = excluded.version, address = excluded.address, \
+         user_agent = excluded.user_agent",
     )?;
     for session in writes.sessions.values() {
         put.execute(params![
@@ -227,6 +228,8 @@ fn write_sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Resul
             session.expires_at.as_millis(),
             session.revoked_at.map(|at| at.as_millis()),
             session.version,
+            session.address.map(|address| address.to_string()),
+            session.user_agent,
         ])?;
     }
     Ok(())

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_ended_records.sql"),
     include_str!("migrations/0007_login_limit.sql"),
     include_str!("migrations/0008_rights.sql"),
+    include_str!("migrations/0009_session_clients.sql"),
 ];
 
 /// The id of this application in the database's header: "Souk" in ASCII.

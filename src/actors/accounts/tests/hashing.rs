@@ -43,6 +43,7 @@ impl AccountFixture {
             email: Email::parse(&format!("customer{number}@example.com")).ok(),
             password: Password::unvalidated(PASSWORD.into()),
             address: address.parse().unwrap(),
+            user_agent: None,
             ticket: new_ticket(),
         };
         let accounts = self.accounts.clone();

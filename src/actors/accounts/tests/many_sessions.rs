@@ -33,6 +33,8 @@ async fn add_sessions(shop: &AccountFixture, user: UserId, count: usize) -> Vec<
     let session = |_| Session {
         id: SessionId::new(),
         user_id: user,
+        address: None,
+        user_agent: None,
         refresh_hash: [7; 32],
         created_at: now,
         expires_at: now.saturating_add(REFRESH_TOKEN_LIFETIME),

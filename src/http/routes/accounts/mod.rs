@@ -1,5 +1,6 @@
 //! The routes for accounts: registration, the caller's account and its password.
 
+pub(crate) mod devices;
 pub(crate) mod sessions;
 pub(crate) mod tokens;
 
@@ -18,11 +19,15 @@ use crate::{
         request::{
             body::JsonRequest,
             extract::{Account, Anyone, ChangeRequest, ReadRequest},
+            headers::{parse_if_match, user_agent},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         routes::users::{UserResponse, user_response},
     },
-    messages::accounts::{ChangePassword, GetUser, RegisterUser},
+    messages::{
+        accounts::{ChangePassword, GetUser, RegisterUser, UpdateProfile},
+        command_context::CommandContext,
+    },
 };
 
 /// Registers the routes of accounts, sessions and tokens.
@@ -33,7 +38,9 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/auth/refresh").post(sessions::refresh))
         .service(web::resource("/api/auth/logout").post(sessions::logout))
         .service(web::resource("/api/auth/validate").post(tokens::validate))
-        .service(web::resource("/api/auth/me").get(me))
+        .service(web::resource("/api/auth/me").get(me).patch(update))
+        .service(web::resource("/api/auth/sessions").get(devices::list).delete(devices::end_others))
+        .service(web::resource("/api/auth/sessions/{id}").delete(devices::end))
         .service(web::resource("/api/auth/password").post(change_password))
         .service(web::resource("/.well-known/jwks.json").get(tokens::jwks));
 }
@@ -67,6 +74,24 @@ pub(crate) struct PasswordRequest {
 
 impl JsonRequest for RegisterRequest {}
 
+/// A change of the caller's account. What is absent stays as it is.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct UpdateAccountRequest {
+    #[schema(min_length = 1, max_length = 100, examples("Ada"))]
+    name: Option<String>,
+    /// The new address. It needs `current_password`.
+    #[schema(examples("ada@example.com"))]
+    email: Option<String>,
+    #[schema(examples("correct horse battery"))]
+    current_password: Option<String>,
+}
+
+impl JsonRequest for UpdateAccountRequest {
+    /// The media type of RFC 7396, and plain JSON.
+    const MEDIA_TYPES: &'static [&'static str] =
+        &["application/merge-patch+json", "application/json"];
+}
+
 impl JsonRequest for PasswordRequest {}
 
 /// Register an account.
@@ -98,6 +123,7 @@ async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteRe
         name,
         role: Role::Customer,
         address: change.state.client_address(&change.request),
+        user_agent: user_agent(change.request.headers()),
         ticket: ticket.clone(),
         trace: change.trace(),
     };
@@ -120,6 +146,52 @@ async fn me(read: ReadRequest<Account>) -> RouteResult {
     read.query.reject_others(&[])?;
     let message = GetUser { user_id: read.caller.user_id };
     let user = ask(&read.state.accounts, message, &read.ticket()).await?;
+    Ok(user_response(&user))
+}
+
+/// Change the caller's name or e-mail address.
+///
+/// Another e-mail address needs the current password. The sessions stay.
+#[utoipa::path(patch, path = "/api/auth/me", operation_id = "update_account",
+tag = "Auth", security(("bearer" = [])),
+request_body(content = UpdateAccountRequest, content_type = "application/merge-patch+json"),
+params(("If-Match" = Option<String>, Header)), responses(
+    (status = 200, body = UserResponse),
+    (status = 401, body = ProblemDetails,
+        description = "`invalid_credentials`: the current password is wrong; `unauthenticated`, \
+            `token_expired`"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no account"),
+    (status = 409, body = ProblemDetails, description = "`email_taken`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+    (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
+))]
+async fn update(mut change: ChangeRequest<Account, UpdateAccountRequest>) -> RouteResult {
+    let mut errors = ValidationErrors::new();
+    let name = change.body.name.take();
+    if let Some(name) = &name {
+        errors.record_result(validate_account_name(name));
+    }
+    let email = change.body.email.take();
+    let email = email.and_then(|email| errors.record_result(Email::parse(&email)));
+    errors.into_result(())?;
+    let ticket = change.ticket();
+    let message = UpdateProfile {
+        user_id: change.caller.user_id,
+        name,
+        email,
+        current_password: change.body.current_password.take().map(Password::unvalidated),
+        address: change.state.client_address(&change.request),
+        // As everywhere under /api/auth, keys are not honored.
+        context: CommandContext {
+            idempotency_key: None,
+            if_match: parse_if_match(&change.request),
+            ticket: ticket.clone(),
+            trace: change.trace(),
+        },
+    };
+    let user = ask(&change.state.accounts, message, &ticket)
+        .await
+        .map_err(|error| change.state.with_login_limit_headers(&change.request, error))?;
     Ok(user_response(&user))
 }
 

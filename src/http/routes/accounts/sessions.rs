@@ -16,6 +16,7 @@ use crate::{
         request::{
             body::{JsonRequest, RequestBody},
             extract::{Access, Account, Anyone, ChangeRequest},
+            headers::user_agent,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         routes::{cart::verify_guest_token, users::UserResponse},
@@ -90,6 +91,7 @@ pub(super) async fn login(mut change: ChangeRequest<Anyone, LoginRequest>) -> Ro
         email: Email::for_login(&change.body.email),
         password: Password::unvalidated(std::mem::take(&mut change.body.password)),
         address: change.state.client_address(&change.request),
+        user_agent: user_agent(change.request.headers()),
         ticket: ticket.clone(),
     };
     let session = ask(&change.state.accounts, message, &ticket)

@@ -121,6 +121,10 @@ pub(in crate::store::mongo) struct SessionDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     revoked_at: Option<DateTime>,
     version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
 }
 
 impl From<&Session> for SessionDocument {
@@ -133,6 +137,8 @@ impl From<&Session> for SessionDocument {
             expires_at: timestamp_to_bson(session.expires_at),
             revoked_at: session.revoked_at.map(timestamp_to_bson),
             version: session.version,
+            address: session.address.map(|address| address.to_string()),
+            user_agent: session.user_agent.clone(),
         }
     }
 }
@@ -149,6 +155,8 @@ impl TryFrom<SessionDocument> for Session {
             expires_at: timestamp_from_bson(document.expires_at),
             revoked_at: document.revoked_at.map(timestamp_from_bson),
             version: document.version,
+            address: document.address.and_then(|text| text.parse().ok()),
+            user_agent: document.user_agent,
         })
     }
 }

@@ -276,6 +276,8 @@ pub(super) fn session_at_version(number: u8, revoked: bool, version: u64) -> Ses
     Session {
         id: numbered_id(number),
         user_id: numbered_id(0),
+        address: None,
+        user_agent: None,
         refresh_hash: [0; 32],
         created_at: Timestamp::default(),
         expires_at: Timestamp::default(),

@@ -15,8 +15,8 @@ use crate::domain::{
 macro_rules! sessions {
     ($rest:literal) => {
         concat!(
-            "SELECT id, user_id, refresh_hash, created_at, expires_at, revoked_at, version \
-                 FROM sessions ",
+            "SELECT id, user_id, refresh_hash, created_at, expires_at, revoked_at, version, \
+             address, user_agent FROM sessions ",
             $rest
         )
     };
