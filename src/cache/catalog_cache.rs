@@ -6,6 +6,7 @@
 mod listing;
 mod load;
 mod packed_product;
+mod recent_views;
 mod search;
 
 use std::{
@@ -25,6 +26,7 @@ pub use self::{
 use self::{
     listing::{Listing, ListingEntry},
     packed_product::PackedProduct,
+    recent_views::RecentViews,
 };
 use super::text_index::TextIndex;
 use crate::{
@@ -53,6 +55,7 @@ pub struct CatalogCache {
     rules: TextRules,
     epoch: AtomicU64,
     render: RenderProduct,
+    recent_views: RecentViews,
     /// Held during each change, so that two changes cannot both compare with the same entry, and an
     /// older version never replaces a newer one. Readers do not take it.
     change_lock: Mutex<RecentlyDeleted>,
@@ -99,6 +102,7 @@ impl CatalogCache {
             rules: TextRules::new(language),
             epoch: AtomicU64::new(0),
             render,
+            recent_views: RecentViews::new(),
             change_lock: Mutex::default(),
         }
     }
@@ -131,7 +135,8 @@ impl CatalogCache {
     #[must_use]
     pub fn get(&self, id: ProductId) -> Option<Arc<ProductView>> {
         let entry = self.entry(id)?;
-        Some(self.view(entry.product.unpack()?, entry.stock))
+        let create = || Some(self.view(entry.product.unpack()?, entry.stock));
+        self.recent_views.get_or_create(&entry, create)
     }
 
     fn entry(&self, id: ProductId) -> Option<Entry> {

@@ -1,6 +1,6 @@
 //! Messages for the catalog actor. Plain reads use the catalog cache instead.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use actix::Message;
 use bytes::Bytes;
@@ -24,19 +24,20 @@ pub struct ProductView {
     /// The last known stock.
     pub stock: StockLevel,
     render: RenderProduct,
+    body: OnceLock<Bytes>,
 }
 
 impl ProductView {
     /// A view whose body `render` encodes.
     #[must_use]
     pub const fn new(product: Arc<Product>, stock: StockLevel, render: RenderProduct) -> Self {
-        Self { product, stock, render }
+        Self { product, stock, render, body: OnceLock::new() }
     }
 
-    /// The response body.
+    /// The response body, rendered once.
     #[must_use]
     pub fn body(&self) -> Bytes {
-        (self.render)(&self.product, &self.stock)
+        self.body.get_or_init(|| (self.render)(&self.product, &self.stock)).clone()
     }
 
     /// The entity tag `<product version>.<stock version>`, without quotes.

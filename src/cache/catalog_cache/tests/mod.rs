@@ -42,6 +42,23 @@ fn older_version_does_not_replace_a_newer_one() {
     }
 }
 
+/// What was decoded for one reader serves the next, until the product or its stock changes.
+#[test]
+fn view_is_shared_until_it_changes() {
+    let cache = CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default());
+    let first = product();
+    let id = first.id;
+    cache.put(Arc::new(first.clone()), StockLevel::empty(id));
+    let view = cache.get(id).unwrap();
+    assert!(Arc::ptr_eq(&view, &cache.get(id).unwrap()));
+    let stock = StockLevel { version: 1, on_hand: 7, ..StockLevel::empty(id) };
+    cache.put(Arc::new(first.clone()), stock);
+    assert_eq!(cache.get(id).unwrap().stock, stock);
+    let second = Product { version: 2, ..first };
+    cache.put(Arc::new(second), stock);
+    assert_eq!(cache.get(id).unwrap().product.version, 2);
+}
+
 /// Changes of several nodes arrive in no order.
 #[test]
 fn newest_of_several_versions_takes_effect() {
