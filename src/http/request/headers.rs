@@ -60,6 +60,13 @@ pub(crate) fn matches_if_none_match(request: &HttpRequest, etag: &EntityTag) -> 
         }
 }
 
+/// What the client says of itself, cut to a length that is worth keeping.
+pub(crate) fn user_agent(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::USER_AGENT)?.to_str().ok()?.trim();
+    let text: String = value.chars().take(MAX_USER_AGENT_CHARS).collect();
+    (!text.is_empty()).then_some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
@@ -85,11 +92,4 @@ mod tests {
             assert_eq!(if_match(value), Some(IfMatch::Tags(Vec::new())), "{value}");
         }
     }
-}
-
-/// What the client says of itself, cut to a length that is worth keeping.
-pub(crate) fn user_agent(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::USER_AGENT)?.to_str().ok()?.trim();
-    let text: String = value.chars().take(MAX_USER_AGENT_CHARS).collect();
-    (!text.is_empty()).then_some(text)
 }
