@@ -12,9 +12,13 @@ GET /.well-known/jwks.json
 POST /api/auth/login
 POST /api/auth/logout
 GET /api/auth/me
+PATCH /api/auth/me
 POST /api/auth/password
 POST /api/auth/refresh
 POST /api/auth/register
+DELETE /api/auth/sessions
+GET /api/auth/sessions
+DELETE /api/auth/sessions/{id}
 POST /api/auth/validate
 DELETE /api/cart
 GET /api/cart
@@ -43,6 +47,9 @@ PUT /api/products/{id}
 GET /api/products/{id}/stock
 POST /api/products/{id}/stock
 GET /api/products/{id}/stock/movements
+GET /api/users
+GET /api/users/{id}
+PATCH /api/users/{id}
 GET /livez
 GET /metrics
 GET /readyz

@@ -141,6 +141,8 @@ pub fn render_user(user: &User) -> Bytes {
 }
 
 /// List accounts, newest first.
+///
+/// Each parameter narrows the list. Guests have no account.
 #[utoipa::path(get, path = "/api/users", operation_id = "list_users",
 tag = "Users", security(("bearer" = [])), params(
     ("q" = Option<String>, Query, example = "ada",
@@ -189,6 +191,8 @@ fn parse_filter(query: &QueryParams) -> Result<UserFilter, ValidationErrors> {
 }
 
 /// Get an account.
+///
+/// Its owner gets the same with `GET /api/auth/me`.
 #[utoipa::path(get, path = "/api/users/{id}", operation_id = "get_user",
 tag = "Users", security(("bearer" = [])), params(
     ("id" = Uuid, Path, description = "The id of the account."),

@@ -65,6 +65,8 @@ fn to_response(session: &Session, current: SessionId) -> AccountSessionResponse<
 }
 
 /// List the caller's active sessions, newest first.
+///
+/// Each login starts a session. It ends at a logout, or when it is not used for 30 days.
 #[utoipa::path(get, path = "/api/auth/sessions", operation_id = "list_sessions",
 tag = "Auth", security(("bearer" = [])), params(
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
@@ -93,6 +95,8 @@ pub(super) async fn list(read: ReadRequest<Account>) -> RouteResult {
 }
 
 /// End all of the caller's sessions but the current one.
+///
+/// Their tokens stop working on every node.
 #[utoipa::path(delete, path = "/api/auth/sessions", operation_id = "end_other_sessions",
 tag = "Auth", security(("bearer" = [])), responses(
     (status = 204),
@@ -111,6 +115,8 @@ pub(super) async fn end_others(change: ChangeRequest<Account>) -> RouteResult {
 }
 
 /// End one of the caller's sessions.
+///
+/// Its tokens stop working on every node. It may be the current one.
 #[utoipa::path(delete, path = "/api/auth/sessions/{id}", operation_id = "end_session",
 tag = "Auth", security(("bearer" = [])), params(
     ("id" = Uuid, Path, description = "The id of the session."),
