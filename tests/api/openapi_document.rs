@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Response, TestApp};
+use crate::support::{Account, Response, TestApp};
 
 /// Every operation of the document with its method and path.
 fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
@@ -85,6 +85,11 @@ async fn declared_sorts_are_those_of_the_search() {
     assert_eq!(sorts.len(), message.matches(',').count() + 2, "{message}");
 }
 
+async fn patch_user(app: &TestApp, admin: &Account, user: &Account) -> Response {
+    let change = json!({"role": "staff"});
+    app.patch(&format!("/api/users/{}", user.id), &change).token(admin).await
+}
+
 #[tokio::test]
 async fn etags_are_declared_where_they_are_sent() {
     let app = TestApp::start().await;
@@ -124,7 +129,6 @@ async fn etags_are_declared_where_they_are_sent() {
     let whole = json!({"name": "Tea", "description": "", "price": 5});
     let new = json!({"name": "Cup", "description": "", "price": 5, "stock": 1});
     let remove = format!("/api/cart/remove/{tea}");
-    let (user, staff) = (format!("/api/users/{}", ada.id), json!({"role": "staff"}));
     for (method, path, answer) in [
         ("post", "/api/cart/add", app.post("/api/cart/add", &line).token(&ada).await),
         ("put", "/api/cart/update", app.put("/api/cart/update", &line).token(&ada).await),
@@ -135,7 +139,7 @@ async fn etags_are_declared_where_they_are_sent() {
         ("post", "/api/products", app.post("/api/products", &new).token(&admin).await),
         ("patch", "/api/products/{id}", app.patch(&product, &patch).token(&admin).await),
         ("put", "/api/products/{id}", app.put(&product, &whole).token(&admin).await),
-        ("patch", "/api/users/{id}", app.patch(&user, &staff).token(&admin).await),
+        ("patch", "/api/users/{id}", patch_user(&app, &admin, &ada).await),
         ("post", "/api/products/{id}/stock", app.change_stock(&admin, &tea, &more).await),
         ("delete", "/api/products/{id}", app.delete(&product).token(&admin).await),
     ] {
