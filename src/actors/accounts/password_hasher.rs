@@ -154,6 +154,12 @@ impl PasswordHasher {
         self.pool.0.lock_state().queue.waiting_count()
     }
 
+    /// How many requests have a thread.
+    #[cfg(test)]
+    pub(super) fn running_count(&self) -> usize {
+        self.pool.0.lock_state().queue.lengths().iter().map(|(_, _, running)| running).sum()
+    }
+
     pub(super) async fn run_job<T, F>(
         &self,
         origin: HashOrigin,
@@ -165,8 +171,11 @@ impl PasswordHasher {
         F: FnOnce() -> BcryptResult<T> + Send + 'static,
     {
         let (reply, result) = oneshot::channel();
-        // Sending fails when the caller has gone.
-        let work = Box::new(move || drop(reply.send(catch_failure(work))));
+        let work = Box::new(move || -> Reply {
+            let result = catch_failure(work);
+            // Sending fails when the caller has gone.
+            Box::new(move || drop(reply.send(result)))
+        });
         self.pool.0.enqueue(origin, Job { work, queued_at: Instant::now(), deadline })?;
         // A job that is dropped has not run.
         result.await.unwrap_or_else(|_| Err(Error::overloaded()))
@@ -206,8 +215,11 @@ struct PoolState {
     closed: bool,
 }
 
+/// Tells the caller of a job how it ended.
+type Reply = Box<dyn FnOnce() + Send>;
+
 struct Job {
-    work: Box<dyn FnOnce() + Send>,
+    work: Box<dyn FnOnce() -> Reply + Send>,
     queued_at: Instant,
     deadline: Instant,
 }
@@ -251,9 +263,10 @@ impl Shared {
             drop(state);
             let started = Instant::now();
             let class = origin.class.name();
+            let mut reply = None;
             if started < job.deadline {
                 self.run_count.fetch_add(1, Ordering::Relaxed);
-                (job.work)();
+                reply = Some((job.work)());
                 self.latency.record(started.elapsed());
                 self.metrics.record_run(class, started - job.queued_at, started.elapsed());
             } else {
@@ -264,6 +277,12 @@ impl Shared {
             self.record_queue(&state.queue);
             // The class may have been at the limit of its threads.
             self.job_ready.notify_one();
+            // Now that the job's place is free: its caller may send the next request at once.
+            if let Some(reply) = reply {
+                drop(state);
+                reply();
+                state = self.lock_state();
+            }
         }
     }
 

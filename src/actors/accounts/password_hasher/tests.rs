@@ -55,6 +55,16 @@ async fn hash_verifies_only_its_password() {
     assert_eq!(hasher.run_count(), 4);
 }
 
+/// Otherwise a client that sends one request after the other is refused at a full share.
+#[actix::test]
+async fn place_is_free_when_the_caller_hears_of_the_result() {
+    let hasher = single_thread_hasher(4);
+    for _ in 0..200 {
+        hash(&hasher, "correct horse").await.unwrap();
+        assert_eq!(hasher.running_count(), 0);
+    }
+}
+
 #[actix::test]
 async fn every_comparison_does_the_same_work() {
     let old = hash(&single_thread_hasher(4), "correct horse").await.unwrap();
