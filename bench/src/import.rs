@@ -1,5 +1,5 @@
-//! The rate of `souk import` on the embedded store, and the most memory that it takes: of a fifth of
-//! the lines, of all of them, and of all of them again, which changes nothing.
+//! The rate of `souk import` on the embedded store, and the most memory that it takes: of a fifth
+//! of the lines, of all of them, and of all of them again, which changes nothing.
 
 use std::{
     fmt::Write as _,

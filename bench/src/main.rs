@@ -7,7 +7,8 @@
 //!
 //! The server under test is the `souk` binary of the same build. `mongo`, `checkouts`, `expiry`,
 //! `overload`, `relay` and `scale` need the connection string of a replica set in
-//! SOUK_TEST_MONGO_URI, and `compare` uses one if it is set; `relay` also needs that of a RabbitMQ broker in SOUK_TEST_AMQP_URI.
+//! SOUK_TEST_MONGO_URI, and `compare` uses one if it is set; `relay` also needs that of a RabbitMQ
+//! broker in SOUK_TEST_AMQP_URI.
 
 mod adds;
 mod baseline_server;

@@ -20,8 +20,8 @@
 //! - Something that runs beside the actors, such as a webhook sender: a task in
 //!   `Node::spawn_background_tasks`. It reads its work from the store, so it needs no shutdown
 //!   of its own and another node can continue.
-//! - Another listener, beside those of HTTP and gRPC: a field of `NetworkSide` in `application`, with
-//!   its options, its start in `open_network` and its stop in `run_until`.
+//! - Another listener, beside those of HTTP and gRPC: a field of `NetworkSide` in `application`,
+//!   with its options, its start in `open_network` and its stop in `run_until`.
 //! - A connection to another system: options from the settings like `broker_wiring`, a field of
 //!   [`Node`], and its end in [`Node::stop`].
 

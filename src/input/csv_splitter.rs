@@ -1,7 +1,8 @@
 //! Splits a CSV file (RFC 4180) into records as its chunks arrive.
 //!
 //! `csv::Reader` pulls from a blocking reader and buffers a record of any length. The incremental
-//! `csv_core` below it takes chunks, so a record that is too long can be skipped without being kept.
+//! `csv_core` below it takes chunks, so a record that is too long can be skipped without being
+//! kept.
 
 use csv_core::{ReadRecordResult, ReaderBuilder};
 

@@ -14,6 +14,7 @@ pub mod plan;
 pub(crate) mod readiness;
 mod reply_codec;
 pub mod sqlite;
+mod store_error;
 mod write_health;
 pub mod writer;
 
@@ -25,7 +26,10 @@ pub use self::commit::{
     Commit, CommitError, CommitOutcome, CommitReceipt, CommittedChanges, Condition, StockWrite,
     Write,
 };
-pub use self::limits::INBOX_RETENTION;
+pub use self::{
+    limits::INBOX_RETENTION,
+    store_error::{ApplyError, StoreUnavailable},
+};
 use crate::{
     domain::{
         account::{
@@ -40,7 +44,6 @@ use crate::{
         inventory::{StockLevel, StockMovement},
         order::Order,
     },
-    error::Error,
     events::{
         OutboxCursor, OutboxEvent,
         parse::{CacheChange, parse_or_log},
@@ -95,45 +98,6 @@ pub struct StoredReplyUsage {
     pub keys: u64,
     /// The bytes of the keys and of their replies, as stored.
     pub bytes: u64,
-}
-
-/// Why a batch has no outcomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApplyError {
-    /// No commit of the batch was applied.
-    Unavailable,
-    /// The batch may have been applied.
-    OutcomeUnknown,
-}
-
-impl ApplyError {
-    /// The name of the error, for metrics.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Unavailable => "unavailable",
-            Self::OutcomeUnknown => "outcome_unknown",
-        }
-    }
-}
-
-impl From<ApplyError> for CommitError {
-    fn from(error: ApplyError) -> Self {
-        match error {
-            ApplyError::Unavailable => Self::Unavailable,
-            ApplyError::OutcomeUnknown => Self::OutcomeUnknown,
-        }
-    }
-}
-
-/// A failed read. The engine has logged the reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the store is not available")]
-pub struct StoreUnavailable;
-
-impl From<StoreUnavailable> for Error {
-    fn from(_: StoreUnavailable) -> Self {
-        Self::store_unavailable()
-    }
 }
 
 /// An engine. Reads see everything that was acknowledged before they began.

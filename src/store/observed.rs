@@ -1,7 +1,7 @@
 //! Spans and metrics of every read of a store, whatever its engine.
 //!
-//! The transactions of batches have their spans in the engines, and on a shared store their metrics,
-//! too: an engine knows how often it tries one.
+//! The transactions of batches have their spans in the engines, and on a shared store their
+//! metrics, too: an engine knows how often it tries one.
 
 use std::{sync::Arc, time::Instant};
 

@@ -60,7 +60,8 @@ async fn skus_of_other_systems_are_accepted() {
 #[tokio::test]
 async fn rows_of_nothing_but_separators_are_skipped() {
     let (app, admin) = start_shop().await;
-    let text = ",,,\r\nsku,name,price,stock\r\n,,,\r\n ,\t, ,\r\n\r\nA,Cup,2,3\r\n,,,\r\n,,\r\n\"\",,,\r\n;;;\r\n";
+    let text = ",,,\r\nsku,name,price,stock\r\n,,,\r\n ,\t, ,\r\n\r\nA,Cup,2,3\r\n,,,\r\n,,\r\n\
+                \"\",,,\r\n;;;\r\n";
     let report = import_csv(&app, &admin, text).await;
     assert_eq!(report_counts(&report), [1, 0, 1], "{report}");
     assert_eq!(report["errors"][0]["line"], 10, "semicolons are text here");
@@ -69,7 +70,8 @@ async fn rows_of_nothing_but_separators_are_skipped() {
 #[tokio::test]
 async fn outer_spaces_make_no_second_category() {
     let (app, admin) = start_shop().await;
-    let text = "sku,name,price,category,tags\nA,Beans,1,Coffee,dark\nB,\"\nGround\r\nbeans \",1,Coffee , dark |dark\n";
+    let text = "sku,name,price,category,tags\nA,Beans,1,Coffee,dark\n\
+                B,\"\nGround\r\nbeans \",1,Coffee , dark |dark\n";
     assert_eq!(report_counts(&import_csv(&app, &admin, text).await), [2, 0, 0]);
     let new = json!({
         "name": " Whole beans\n", "description": "", "price": 1, "stock": 0, "sku": "\tC ",
@@ -176,15 +178,15 @@ async fn semicolons_tabs_and_any_order_of_columns_are_understood() {
     for (index, text) in [
         "\u{feff}Price;Stock;SKU;Name;Tags\r\n4,50;7;A;\"Tea; \"\"green\"\"\r\n(loose)\";a|b\r\n",
         "tags\tname\tsku\tstock\tprice\na | b\t\"Tea; \"\"green\"\"\n(loose)\"\tA\t7\t4.50\n",
-        "sep=;\r\nsku;name;price;stock;tags;\r\nA;\"Tea; \"\"green\"\" (loose)\";4.5;7;a|b;\r\n;;;;;\r\n",
+        "sep=;\r\nsku;name;price;stock;tags;\r\nA;\"Tea; \"\"green\"\" (loose)\";4.5;7;a|b;\r\n\
+         ;;;;;\r\n",
         "sku,name,price,stock,tags\rA,\"Tea; \"\"green\"\" (loose)\",4.5,7,a|b\r",
     ]
     .into_iter()
     .enumerate()
     {
         for sizes in [&[1][..], &[3, 50], &[1000]] {
-            let report =
-                post_import(&app, &admin, "text/csv", in_chunks(text, sizes)).await.ok();
+            let report = post_import(&app, &admin, "text/csv", in_chunks(text, sizes)).await.ok();
             assert_eq!(report["failed"], 0, "{text:?}: {report}");
         }
         let tea = only_product(&app).await;

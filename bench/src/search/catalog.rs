@@ -71,7 +71,8 @@ pub fn write_products(items: &[Item], count: usize, path: &Path) -> anyhow::Resu
             "stock": number % 5,
             "category": item.section,
             "tags": item.tags,
-            "attributes": {"size": number * 7 % 40, "color": color, "new": number.is_multiple_of(3)},
+            "attributes":
+                {"size": number * 7 % 40, "color": color, "new": number.is_multiple_of(3)},
         });
         writeln!(file, "{product}")?;
     }

@@ -58,7 +58,9 @@ macro_rules! handle {
 
             fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
                 let service = Arc::clone(&self.service);
-                Box::pin(async move { guarded_command("accounts", service.$method(message)).await }.in_current_span())
+                let command =
+                    async move { guarded_command("accounts", service.$method(message)).await };
+                Box::pin(command.in_current_span())
             }
         }
 

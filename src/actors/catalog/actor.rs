@@ -57,7 +57,9 @@ macro_rules! handle {
 
             fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
                 let service = self.service.clone();
-                Box::pin(async move { guarded_command("catalog", service.$method(message)).await }.in_current_span())
+                let command =
+                    async move { guarded_command("catalog", service.$method(message)).await };
+                Box::pin(command.in_current_span())
             }
         }
 

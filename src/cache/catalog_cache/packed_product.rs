@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn product_is_the_same_after_packing() {
-        let attributes = r#"{"a": "x\u0000\"", "b": 250, "c": 2.50, "d": -1e300, "e": true, "f": 18446744073709551615}"#;
+        let attributes = r#"{"a": "x\u0000\"", "b": 250, "c": 2.50, "d": -1e300, "e": true,
+            "f": 18446744073709551615}"#;
         let details = ProductDetails {
             sku: Some("TEA-1".into()),
             name: "Thé ☕".into(),

@@ -43,8 +43,9 @@ const RATELIMIT_POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-p
 const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
 
 // Not `tracing-actix-web` (0.7): it would replace none of this. Its request id is always a new
-// UUID, never the client's, its OpenTelemetry support ends at 0.32, its span stays open as long as a
-// body streams, so an event feed's for hours, and it makes one for every request, recorded or not.
+// UUID, never the client's, its OpenTelemetry support ends at 0.32, its span stays open as long as
+// a body streams, so an event feed's for hours, and it makes one for every request, recorded or
+// not.
 
 /// Sets common headers, gives errors a problem body, catches panics and records metrics.
 pub(crate) async fn response_middleware(

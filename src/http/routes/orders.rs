@@ -293,7 +293,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderData),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `orders`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `orders`"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
         description = "`invalid_transition`: it is not waiting for a payment"),
@@ -314,7 +315,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderData),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `orders`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `orders`"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
         description = "`invalid_transition`: it is not paid, or was shipped already"),

@@ -127,7 +127,8 @@ tag = "Stock", security(("bearer" = [])), params(
 ), responses(
     (status = 200, body = StockData),
     (status = 304, description = "`If-None-Match` names the current ETag."),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `stock:read`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `stock:read`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
 async fn show(read: ReadRequest<Staff<StockReadScope>, ProductId>) -> RouteResult {
@@ -188,7 +189,8 @@ operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])),
     ("Cache-Control" = Option<String>, Header),
 ), responses(
     (status = 200, body = MovementPage),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `stock:read`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `stock:read`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]

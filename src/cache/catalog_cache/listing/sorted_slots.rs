@@ -97,7 +97,8 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_a_sorted_list(changes in prop::collection::vec(0_u32..3000, 1..4000)) {
-            let (mut slots, mut model) = (SortedSlots::default(), std::collections::BTreeSet::new());
+            let mut slots = SortedSlots::default();
+            let mut model = std::collections::BTreeSet::new();
             for slot in changes {
                 if model.insert(slot) {
                     slots.insert(slot, |other| other < slot);

@@ -149,7 +149,8 @@ proptest! {
                         None => {
                             let id = ProductId::new();
                             let created = Timestamp::from_millis((number % 7) as i64);
-                            let stock = StockLevel { on_hand: sketch.on_hand, ..StockLevel::empty(id) };
+                            let on_hand = sketch.on_hand;
+                            let stock = StockLevel { on_hand, ..StockLevel::empty(id) };
                             (Product::new(id, details(&sketch), created), stock)
                         }
                     };
@@ -172,7 +173,8 @@ proptest! {
         }
         for filter in filters {
             let matches = |filter: &ProductFilter| -> Vec<Product> {
-                let found = model.values().filter(|(product, stock)| passes(filter, product, stock));
+                let found =
+                    model.values().filter(|(product, stock)| passes(filter, product, stock));
                 found.map(|(product, _)| product.clone()).collect()
             };
             for sort in ProductSort::ALL {
@@ -192,7 +194,8 @@ proptest! {
             }
             let facets = cache.search(&filter, ProductSort::Name, None, 1).unwrap().facets;
             let others = ProductFilter { categories: BTreeSet::new(), ..filter.clone() };
-            let categories = matches(&others).into_iter().filter_map(|product| product.details.category);
+            let others = matches(&others).into_iter();
+                let categories = others.filter_map(|product| product.details.category);
             prop_assert_eq!(facets.categories, count(categories));
             let others = ProductFilter { tags: BTreeSet::new(), ..filter.clone() };
             let tags = matches(&others).into_iter().flat_map(|product| {

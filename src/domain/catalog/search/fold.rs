@@ -24,7 +24,10 @@ pub fn fold(text: &str) -> String {
 
 /// Characters that only control how others are shown.
 const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+    matches!(
+        c,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+    )
 }
 
 const fn unify_sign(c: char) -> char {
@@ -72,8 +75,8 @@ pub(super) fn is_word_char(c: char) -> bool {
             ))
 }
 
-/// Whether `c` belongs to a script that does not separate words, or only phrases: Chinese, Japanese,
-/// Korean, Thai, Lao, Khmer and Burmese.
+/// Whether `c` belongs to a script that does not separate words, or only phrases: Chinese,
+/// Japanese, Korean, Thai, Lao, Khmer and Burmese.
 pub(super) const fn is_unsegmented(c: char) -> bool {
     matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1100}'..='\u{11ff}'
         | '\u{1780}'..='\u{17ff}' | '\u{2e80}'..='\u{2fdf}' | '\u{3005}'..='\u{3007}'

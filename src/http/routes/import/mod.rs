@@ -101,7 +101,8 @@ tag = "Products", security(("bearer" = [])), request_body(
         description = "Whether to ignore unknown columns and members instead of rejecting them."),
 ), responses(
     (status = 200, body = ImportReport),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog` and `stock`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `catalog` and `stock`"),
     (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`: the header of the CSV file, with each unknown column; \

@@ -67,7 +67,8 @@ tag = "Products", security(("bearer" = [])), request_body = ProductRequest, para
     ("Idempotency-Key" = Option<String>, Header),
 ), responses(
     (status = 201, body = ProductResponse, headers(("ETag" = String), ("Location" = String))),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `catalog`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
@@ -97,7 +98,8 @@ tag = "Products", security(("bearer" = [])), request_body = ReplaceProductReques
         description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 200, body = ProductResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `catalog`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails,
@@ -124,7 +126,8 @@ request_body(content = PatchProductRequest, content_type = "application/merge-pa
         description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 200, body = ProductResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `catalog`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails,
@@ -161,7 +164,8 @@ tag = "Products", security(("bearer" = [])), params(
         description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 204),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog`"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: only for staff with `catalog`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
 ))]
