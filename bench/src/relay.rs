@@ -137,10 +137,9 @@ async fn measure_latency(
     products: &[String],
     received: &ReceivedEvents,
 ) -> anyhow::Result<()> {
-    let admin = new_user_token(Role::Admin)?;
+    let admin = shop.admin_token().await?;
     let change = json!({"delta": -1, "reason": "sold at the counter"}).to_string();
-    let request =
-        |id: &String| Request::post(&format!("/api/products/{id}/stock"), &admin, &change);
+    let request = |id: &String| Request::post(&format!("/api/products/{id}/stock"), admin, &change);
     let requests: Vec<Request> = products.iter().map(request).collect();
     let (mut rates, mut medians, mut p99s) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {

@@ -20,17 +20,24 @@ use souk::{
         ids::{SessionId, UserId},
     },
 };
+use tokio::sync::OnceCell;
 
 use crate::load_generator::{Request, send_once};
 
 /// Long enough for HS256; not a real secret.
 pub const JWT_SECRET: &str = "a public secret, for benchmarks only";
 
+/// The account of an admin, whom each shop creates when it starts: rights are those of an account,
+/// so a token alone gives none.
+const ADMIN_EMAIL: &str = "admin@bench.example";
+const ADMIN_PASSWORD: &str = "a public password, for benchmarks only";
+
 /// A running `souk` server with a directory of its own. Dropping it ends the process.
 pub struct ShopProcess {
     child: Child,
     pub address: SocketAddr,
     dir: tempfile::TempDir,
+    admin_token: OnceCell<String>,
 }
 
 /// Starts a program and reads the address that ends the first line of its output.
@@ -112,6 +119,8 @@ impl ShopProcess {
             ("HTTP__BIND", "127.0.0.1:0"),
             ("AUTH__JWT_SECRET", JWT_SECRET),
             ("AUTH__BCRYPT_COST", "4"),
+            ("AUTH__ADMIN_EMAIL", ADMIN_EMAIL),
+            ("AUTH__ADMIN_PASSWORD", ADMIN_PASSWORD),
             ("LIMITS__PER_ADDRESS", "0"),
             ("LIMITS__PER_USER", "0"),
             ("LIMITS__CONNECTIONS_PER_ADDRESS", "0"),
@@ -127,7 +136,7 @@ impl ShopProcess {
             command.env(format!("SOUK__{name}"), value);
         }
         let (child, address) = spawn_and_read_address(&mut command)?;
-        Ok(Self { child, address, dir })
+        Ok(Self { child, address, dir, admin_token: OnceCell::new() })
     }
 
     pub fn dir(&self) -> &std::path::Path {
@@ -141,7 +150,7 @@ impl ShopProcess {
 
     /// Creates one of several such products, whose SKU contains `number`.
     pub async fn create_numbered_product(&self, number: usize) -> anyhow::Result<String> {
-        let admin = new_user_token(Role::Admin)?;
+        let admin = self.admin_token().await?;
         let sku = format!("TEA-{number}");
         let body = json!({
             "name": "Mint tea",
@@ -151,7 +160,7 @@ impl ShopProcess {
             "sku": sku,
         });
         let response =
-            send_once(self.address, &Request::post("/api/products", &admin, &body.to_string()))
+            send_once(self.address, &Request::post("/api/products", admin, &body.to_string()))
                 .await?;
         let product: Value = serde_json::from_slice(&response)?;
         Ok(product
@@ -159,6 +168,18 @@ impl ShopProcess {
             .and_then(Value::as_str)
             .context("the response has no product id")?
             .to_owned())
+    }
+
+    /// An access token of the admin.
+    pub async fn admin_token(&self) -> anyhow::Result<&str> {
+        let log_in = async || {
+            let body = json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}).to_string();
+            let login = Request::post("/api/auth/login", "", &body);
+            let session: Value = serde_json::from_slice(&send_once(self.address, &login).await?)?;
+            let token = session.get("token").and_then(Value::as_str);
+            anyhow::Ok(token.context("the response has no token")?.to_owned())
+        };
+        Ok(self.admin_token.get_or_try_init(log_in).await?.as_str())
     }
 
     /// The resident memory of the process, in MiB.

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use serde_json::json;
 use souk::domain::account::Role;
 
@@ -60,11 +61,15 @@ pub async fn prepare_requests(
     };
     match load {
         LoadKind::Adds => repeat(|product| Ok(add(&new_user_token(Role::Customer)?, product))),
-        LoadKind::Stock => repeat(|product| {
+        LoadKind::Stock => {
             let body = json!({"delta": 1, "reason": "delivery"}).to_string();
-            let path = format!("/api/products/{product}/stock");
-            Ok(Request::post(&path, &new_user_token(Role::Admin)?, &body))
-        }),
+            let path =
+                format!("/api/products/{}/stock", products.first().map_or("", String::as_str));
+            let first = cluster.nodes().first().context("the cluster has no nodes")?;
+            let request = Request::post(&path, first.admin_token().await?, &body);
+            let one_node = || vec![Requests::Repeated(request.clone()); per_node];
+            Ok(cluster.nodes().iter().map(|_| one_node()).collect())
+        }
         LoadKind::ManyProducts | LoadKind::OneProduct => {
             fill_carts(cluster, products, per_node, Instant::now() + 2 * time).await
         }

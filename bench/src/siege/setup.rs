@@ -4,13 +4,9 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use souk::domain::account::Role;
 
 use super::client::Client;
-use crate::{
-    load_generator::Request,
-    shop_process::{ShopProcess, new_user_token},
-};
+use crate::{load_generator::Request, shop_process::ShopProcess};
 
 /// The number of addresses that the floods come from.
 pub const FLOOD_ADDRESSES: u8 = 20;
@@ -52,6 +48,7 @@ impl Scene {
         let long = create_products(shop, "long", LONG_PRODUCTS).await?;
         let mut products = create_products(shop, "tea", PRODUCTS + 1).await?;
         let target = products.pop().context("there are no products")?;
+        let admin = shop.admin_token().await?.to_owned();
         let mut accounts = Vec::new();
         for number in 0..buyers {
             let address = Ipv4Addr::new(127, 0, 1, 1 + number);
@@ -59,7 +56,7 @@ impl Scene {
             let body = json!({"email": email, "password": PASSWORD, "name": "Buyer"});
             let request = Request::post("/api/auth/register", "", &body.to_string());
             accept(&mut Client::new(address, shop.address), &request).await?;
-            accounts.push(Account { email, address, admin: new_user_token(Role::Admin)? });
+            accounts.push(Account { email, address, admin: admin.clone() });
         }
         let mut guests = Vec::new();
         for number in 0..FLOOD_ADDRESSES {
@@ -82,7 +79,7 @@ async fn create_products(
     category: &str,
     count: usize,
 ) -> anyhow::Result<Vec<String>> {
-    let admin = new_user_token(Role::Admin)?;
+    let admin = shop.admin_token().await?;
     let mut client = Client::new(Ipv4Addr::new(127, 0, 1, 250), shop.address);
     let rows = (0..count).map(|number| {
         let name = if category == "long" {
@@ -100,7 +97,7 @@ async fn create_products(
     let import = Request::with_body(
         "POST",
         "/api/products/import",
-        &admin,
+        admin,
         &headers,
         rows.collect::<String>().as_bytes(),
     );
@@ -110,7 +107,7 @@ async fn create_products(
     let mut cursor = String::new();
     loop {
         let path = format!("/api/products?category={category}&limit=100{cursor}");
-        let page = accept(&mut client, &Request::get(&path, &admin)).await?;
+        let page = accept(&mut client, &Request::get(&path, admin)).await?;
         for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
             ids.push(text(item, "id")?);
         }
