@@ -95,7 +95,7 @@ async fn buy_until(
         let checkout = Request::with_body("POST", "/api/checkout", &token, &headers, b"{}");
         let order = send(&mut client, "check out", &checkout, outcomes).await;
         if let Ok(id) = text(&order, "id") {
-            let pay = Request::post(&format!("/api/orders/{id}/pay"), &account.admin, "{}");
+            let pay = Request::post(&format!("/api/orders/{id}/pay"), &account.cashier, "{}");
             send(&mut client, "pay", &pay, outcomes).await;
             let show = Request::get(&format!("/api/orders/{id}"), &token);
             send(&mut client, "browse", &show, outcomes).await;

@@ -14,6 +14,9 @@ pub const FLOOD_ADDRESSES: u8 = 20;
 /// Products with the longest names; a cart can have a line of each.
 const LONG_PRODUCTS: usize = 200;
 
+/// Members of staff who confirm payments. One alone would be over the limit of a user.
+const CASHIERS: usize = 10;
+
 /// Products that buyers and floods buy.
 const PRODUCTS: usize = 20;
 
@@ -29,11 +32,11 @@ pub struct Scene {
     pub guests: Vec<(String, String)>,
 }
 
-/// An honest buyer, with the token of an admin who confirms the buyer's payments.
+/// An honest buyer, with the token of the member of staff who confirms the buyer's payments.
 pub struct Account {
     pub email: String,
     pub address: Ipv4Addr,
-    pub admin: String,
+    pub cashier: String,
 }
 
 pub const PASSWORD: &str = "a horse, correct, with a battery";
@@ -48,7 +51,7 @@ impl Scene {
         let long = create_products(shop, "long", LONG_PRODUCTS).await?;
         let mut products = create_products(shop, "tea", PRODUCTS + 1).await?;
         let target = products.pop().context("there are no products")?;
-        let admin = shop.admin_token().await?.to_owned();
+        let cashiers = create_cashiers(shop).await?;
         let mut accounts = Vec::new();
         for number in 0..buyers {
             let address = Ipv4Addr::new(127, 0, 1, 1 + number);
@@ -56,7 +59,9 @@ impl Scene {
             let body = json!({"email": email, "password": PASSWORD, "name": "Buyer"});
             let request = Request::post("/api/auth/register", "", &body.to_string());
             accept(&mut Client::new(address, shop.address), &request).await?;
-            accounts.push(Account { email, address, admin: admin.clone() });
+            let cashier = cashiers.get(usize::from(number) % CASHIERS).cloned();
+            let cashier = cashier.context("there are no cashiers")?;
+            accounts.push(Account { email, address, cashier });
         }
         let mut guests = Vec::new();
         for number in 0..FLOOD_ADDRESSES {
@@ -71,6 +76,26 @@ impl Scene {
         }
         Ok(Self { products, target, buyers: accounts, guests })
     }
+}
+
+/// Registers staff who may change orders. Returns their tokens.
+async fn create_cashiers(shop: &ShopProcess) -> anyhow::Result<Vec<String>> {
+    let admin = shop.admin_token().await?;
+    let mut client = Client::new(Ipv4Addr::new(127, 0, 1, 250), shop.address);
+    let mut tokens = Vec::new();
+    for number in 0..CASHIERS {
+        let email = format!("cashier-{number}@siege.example");
+        let body = json!({"email": email, "password": PASSWORD, "name": "Cashier"}).to_string();
+        let session = accept(&mut client, &Request::post("/api/auth/register", "", &body)).await?;
+        let user = text(session.get("user").unwrap_or(&Value::Null), "id")?;
+        let headers = [("content-type", "application/merge-patch+json")];
+        let rights = json!({"role": "staff", "scopes": ["orders"]}).to_string();
+        let path = format!("/api/users/{user}");
+        let change = Request::with_body("PATCH", &path, admin, &headers, rights.as_bytes());
+        accept(&mut client, &change).await?;
+        tokens.push(text(&session, "token")?);
+    }
+    Ok(tokens)
 }
 
 /// Imports products of a category, and returns their ids.
