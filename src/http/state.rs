@@ -135,7 +135,8 @@ impl AppState {
     /// `unauthenticated`, `token_expired`, or `rate_limited`.
     pub fn authenticate(&self, request: &HttpRequest) -> Result<Caller, Error> {
         let header = request.headers().get(header::AUTHORIZATION);
-        let header = header.and_then(|value| value.to_str().ok());
+        // Not `to_str`, which looks at each byte of a long token on its own.
+        let header = header.and_then(|value| str::from_utf8(value.as_bytes()).ok());
         let token = header.and_then(bearer_token).ok_or_else(|| {
             Error::new(
                 ErrorCode::Unauthenticated,

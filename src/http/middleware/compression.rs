@@ -5,8 +5,7 @@
 
 use actix_http::encoding::Encoder;
 use actix_web::{
-    Error,
-    body::{BodySize, BoxBody, MessageBody},
+    body::{BodySize, BoxBody, MessageBody as _},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         StatusCode,
@@ -14,7 +13,6 @@ use actix_web::{
             self, AcceptEncoding, ContentEncoding, Encoding, Header as _, HeaderMap, HeaderValue,
         },
     },
-    middleware::Next,
 };
 
 /// The smallest body that is compressed, in bytes. A smaller one fits into one packet anyway.
@@ -25,16 +23,14 @@ const MIN_BYTES: u64 = 1024;
 const SUPPORTED: [Encoding; 4] =
     [Encoding::brotli(), Encoding::zstd(), Encoding::gzip(), Encoding::identity()];
 
-/// Compresses the body if it is worth it and the client accepts it.
-pub(crate) async fn compress_response(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let encoding = negotiate(&request);
-    let mut response = next.call(request).await?.map_into_boxed_body();
+/// Compresses the body if it is worth it and the client accepts `encoding`.
+pub(super) fn compress_response(
+    mut response: ServiceResponse<BoxBody>,
+    encoding: Option<ContentEncoding>,
+) -> ServiceResponse<BoxBody> {
     let size = response.response().body().size();
     if !may_vary(response.status(), response.headers(), size) {
-        return Ok(response);
+        return response;
     }
     if encoding.is_some() {
         weaken_etag(response.headers_mut());
@@ -42,20 +38,19 @@ pub(crate) async fn compress_response(
     match encoding {
         // The encoder sets `Content-Encoding` and `Vary`.
         Some(encoding) if response.status() != StatusCode::NOT_MODIFIED => {
-            Ok(response
-                .map_body(|head, body| BoxBody::new(Encoder::response(encoding, head, body))))
+            response.map_body(|head, body| BoxBody::new(Encoder::response(encoding, head, body)))
         }
         _ => {
             // A cache must know, also when it stores the form that is not compressed.
             let vary = HeaderValue::from_static("accept-encoding");
             response.headers_mut().append(header::VARY, vary);
-            Ok(response)
+            response
         }
     }
 }
 
 /// The encoding that the client prefers. `None` if the body must stay as it is.
-fn negotiate(request: &ServiceRequest) -> Option<ContentEncoding> {
+pub(super) fn negotiate(request: &ServiceRequest) -> Option<ContentEncoding> {
     if !request.headers().contains_key(header::ACCEPT_ENCODING) {
         return None;
     }
@@ -71,19 +66,16 @@ fn negotiate(request: &ServiceRequest) -> Option<ContentEncoding> {
 /// listens, what the rest is. Nor an error, which quotes input. Nor a stream: an event feed must
 /// not wait in a buffer.
 fn may_vary(status: StatusCode, headers: &HeaderMap, size: BodySize) -> bool {
-    let no_store = headers
-        .get_all(header::CACHE_CONTROL)
-        .any(|value| value.to_str().is_ok_and(|text| text.contains("no-store")));
-    if no_store || headers.contains_key(header::CONTENT_ENCODING) {
+    // "Not modified" stands for a response that may have been compressed.
+    let is_not_modified = status == StatusCode::NOT_MODIFIED;
+    let is_large = matches!(size, BodySize::Sized(bytes) if bytes >= MIN_BYTES);
+    if !is_not_modified && !(status.is_success() && is_large && has_text(headers)) {
         return false;
     }
-    // It stands for a response that may have been compressed.
-    if status == StatusCode::NOT_MODIFIED {
-        return true;
-    }
-    status.is_success()
-        && matches!(size, BodySize::Sized(bytes) if bytes >= MIN_BYTES)
-        && has_text(headers)
+    let is_private = headers
+        .get_all(header::CACHE_CONTROL)
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("no-store")));
+    !is_private && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// Whether the type of the body is one that can be compressed well.

@@ -7,25 +7,24 @@ use std::{
 };
 
 use actix_web::{
-    Error,
     body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::Method,
-    middleware::Next,
     web::Bytes,
 };
 
-/// Runs the GET route for a HEAD request, and omits the body.
-pub(crate) async fn head_as_get(
-    mut request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    if request.method() != Method::HEAD {
-        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+/// Turns HEAD into GET, so that the GET route runs. Returns whether it was HEAD.
+pub(super) fn take_head(request: &mut ServiceRequest) -> bool {
+    let is_head = request.method() == Method::HEAD;
+    if is_head {
+        request.head_mut().method = Method::GET;
     }
-    request.head_mut().method = Method::GET;
-    let response = next.call(request).await?;
-    Ok(response.map_body(|_, body| BoxBody::new(OmittedBody(body.size()))))
+    is_head
+}
+
+/// Omits the body of a response to HEAD.
+pub(super) fn omit_body(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    response.map_body(|_, body| BoxBody::new(OmittedBody(body.size())))
 }
 
 /// A body that reports its size but sends nothing, since an event feed would never end.
@@ -59,13 +58,14 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+    use crate::http::middleware::response_middleware;
 
     async fn send_head(path: &str) -> ServiceResponse<BoxBody> {
         let endless = || async {
             HttpResponse::Ok().streaming(stream::pending::<Result<Bytes, Infallible>>())
         };
         let app = App::new()
-            .wrap(from_fn(head_as_get))
+            .wrap(from_fn(response_middleware))
             .route("/text", web::get().to(|| async { "12345" }))
             .route("/feed", web::get().to(endless))
             .service(web::resource("/write").post(HttpResponse::Ok));

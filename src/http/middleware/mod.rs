@@ -1,7 +1,7 @@
 //! Middleware for every request: request ids, rate limits, metrics and problem details.
 
-pub(super) mod compression;
-pub(super) mod head_method;
+mod compression;
+mod head_method;
 pub(super) mod observation;
 pub(super) mod security_headers;
 
@@ -22,12 +22,17 @@ use actix_web::{
 use tracing::Instrument as _;
 
 use self::{
+    compression::{compress_response, negotiate},
+    head_method::{omit_body, take_head},
     observation::{ObservedRequest, is_operational},
     security_headers::insert_security_headers,
 };
 use super::{
     response::problem::{self, Problem},
-    server::request_tracking::GuardedBody,
+    server::{
+        client_stream::RunningRequest,
+        request_tracking::{GuardedBody, track_request},
+    },
     state::AppState,
 };
 use crate::{
@@ -47,11 +52,15 @@ const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
 // a body streams, so an event feed's for hours, and it makes one for every request, recorded or
 // not.
 
-/// Sets common headers, gives errors a problem body, catches panics and records metrics.
-pub(crate) async fn response_middleware(
-    request: ServiceRequest,
+/// Handles HEAD, sets common headers, gives errors a problem body, compresses bodies, catches
+/// panics, and records the request. One middleware, since each costs an allocation a request.
+pub(in crate::http) async fn response_middleware(
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, ActixError> {
+) -> Result<ServiceResponse<GuardedBody<RunningRequest>>, ActixError> {
+    let running = track_request(&request);
+    let is_head = take_head(&mut request);
+    let encoding = negotiate(&request);
     let id = request_id_or_new(&request);
     let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
     let observed = ObservedRequest::begin(&request, &id);
@@ -71,7 +80,11 @@ pub(crate) async fn response_middleware(
     }
     let response = ensure_problem_body(response, &id);
     observed.finish(&response, state.as_deref(), &id);
-    Ok(response)
+    let mut response = compress_response(response, encoding);
+    if is_head {
+        response = omit_body(response);
+    }
+    Ok(response.map_body(|_, body| GuardedBody::new(body, running)))
 }
 
 /// Rejects requests over the rate limit, and catches up with other nodes if the caches are stale.

@@ -6,7 +6,7 @@
 //! together here from the same parts.
 
 mod bare_response;
-mod client_stream;
+pub(super) mod client_stream;
 mod failures;
 pub(super) mod ops;
 pub(super) mod request_tracking;
@@ -31,9 +31,7 @@ use actix_web::{
 };
 use tokio::net::TcpStream;
 
-use self::{
-    client_stream::ClientStream, failures::report_failure, request_tracking::track_request,
-};
+use self::{client_stream::ClientStream, failures::report_failure};
 use super::{cors_policy, middleware, routes, state::AppState};
 use crate::admission::connection_limiter::ConnectionLimiter;
 
@@ -135,9 +133,6 @@ fn build_app(
         .wrap(from_fn(middleware::admission_middleware))
         .wrap(Condition::new(!allowed_origins.is_empty(), cors_policy(allowed_origins)))
         .wrap(from_fn(middleware::response_middleware))
-        .wrap(from_fn(middleware::compression::compress_response))
-        .wrap(from_fn(middleware::head_method::head_as_get))
-        .wrap(from_fn(track_request))
         .configure(|config| routes::configure_all_routes(config, serves_operations))
 }
 

@@ -19,7 +19,6 @@ pub fn build_ops_server(listener: TcpListener, state: Arc<AppState>) -> io::Resu
         App::new()
             .app_data(web::Data::new(Arc::clone(&state)))
             .wrap(from_fn(middleware::response_middleware))
-            .wrap(from_fn(middleware::head_method::head_as_get))
             .configure(routes::health::configure_operations)
     });
     let server = server.workers(1).max_connections(MAX_CONNECTIONS).shutdown_timeout(1);

@@ -7,23 +7,17 @@ use std::{
 };
 
 use actix_web::{
-    Error,
     body::{BodySize, BoxBody, MessageBody},
-    dev::{ServiceRequest, ServiceResponse},
-    middleware::Next,
+    dev::ServiceRequest,
     web::Bytes,
 };
 
 use super::client_stream::{RequestActivity, RunningRequest};
 
-/// Counts the request on its connection. It wraps all other middleware.
-pub(super) async fn track_request(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<GuardedBody<RunningRequest>>, Error> {
-    let running = request.conn_data::<Rc<RequestActivity>>().map(RequestActivity::begin_request);
-    let response = next.call(request).await?;
-    Ok(response.map_body(|_, body| GuardedBody::new(body.boxed(), running)))
+/// Counts the request on its connection until the result is dropped. The servers for operators and
+/// of tests do not count.
+pub(in crate::http) fn track_request(request: &ServiceRequest) -> Option<RunningRequest> {
+    request.conn_data::<Rc<RequestActivity>>().map(RequestActivity::begin_request)
 }
 
 /// A body that holds something until it is sent, or given up.
