@@ -30,7 +30,7 @@ use crate::{
 fn start_auditor(store: &Arc<dyn Store>) -> (Auditor, CommitWriter) {
     let (writer, _) =
         CommitWriter::start(&Handle::current(), Arc::clone(store), Arc::new(NoopObserver));
-    (Auditor::new(Arc::clone(store), writer.clone(), Arc::new(SystemClock)), writer)
+    (Auditor::new(Arc::clone(store), writer.clone(), Arc::new(SystemClock), origin), writer)
 }
 
 async fn run_audit(auditor: &Auditor, repair: bool) -> (AuditSummary, Vec<Finding>) {

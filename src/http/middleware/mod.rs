@@ -26,6 +26,7 @@ use self::{
     security_headers::insert_security_headers,
 };
 use super::{
+    request::headers::RequestId,
     response::problem::{self, Problem},
     server::request_tracking::GuardedBody,
     state::AppState,
@@ -53,6 +54,7 @@ pub(crate) async fn response_middleware(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let id = request_id_or_new(&request);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
     let observed = ObservedRequest::begin(&request, &id);
     let call = call_catching_panic(request, next, &id).instrument(observed.span());
