@@ -51,8 +51,8 @@ impl AccountRights {
         }
     }
 
-    /// Loads the rights of all accounts and keys, when the node starts or has missed changes. Call this
-    /// after changes have started to arrive, so that none is missed in between.
+    /// Loads the rights of all accounts and keys, when the node starts or has missed changes. Call
+    /// this after changes have started to arrive, so that none is missed in between.
     ///
     /// # Errors
     /// The store is unavailable.

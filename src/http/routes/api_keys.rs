@@ -218,5 +218,7 @@ async fn delete(change: ChangeRequest<Admin, (), ApiKeyId>) -> RouteResult {
     let ticket = context.ticket.clone();
     let message = DeleteApiKey { id: change.target, context };
     let reply: Reply<()> = ask(&change.state.accounts, message, &ticket).await?;
-    Ok(ApiResponse::from_reply(StatusCode::NO_CONTENT, reply, |()| Ok(ApiResponse::no_content()))?)
+    let response =
+        ApiResponse::from_reply(StatusCode::NO_CONTENT, reply, |()| Ok(ApiResponse::no_content()));
+    Ok(response?.with_no_store())
 }

@@ -38,8 +38,8 @@ pub(super) const COUNTERS: &str = "counters";
 /// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
 /// has connected.
 pub(super) const PUBLISHED_COUNTER: &str = "published";
-/// The document that every transaction writes that depends on which admins or API keys there are, so that two
-/// of them conflict.
+/// The document that every transaction writes that depends on which admins or API keys there are,
+/// so that two of them conflict.
 pub(super) const ADMIN_GUARD: &str = "admins";
 /// The index of users' unpaid orders and of the units in each.
 pub(super) const PENDING_OF_USER: &str = "pending_units_of_user";

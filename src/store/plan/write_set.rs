@@ -52,8 +52,8 @@ pub struct WriteSet {
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
     pub events: Vec<EventEnvelope>,
-    /// Whether a commit depends on which admins or API keys there are. An engine that several nodes share then
-    /// writes a record that all such transactions write.
+    /// Whether a commit depends on which admins or API keys there are. An engine that several nodes
+    /// share then writes a record that all such transactions write.
     pub depends_on_admins: bool,
 }
 

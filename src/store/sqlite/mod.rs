@@ -385,13 +385,7 @@ impl Store for SqliteStore {
     }
 
     async fn check_writable(&self) -> Result<(), StoreUnavailable> {
-        let probe = async {
-            let (reply, result) = oneshot::channel();
-            let probe = WriteJob::Probe { reply };
-            self.writer.enqueue_job(probe).await.map_err(|_| StoreUnavailable)?;
-            result.await.unwrap_or(Err(StoreUnavailable))
-        };
-        self.write_health.check(probe).await
+        self.write_health.check(self.run_write(|reply| WriteJob::Probe { reply })).await
     }
 
     async fn close(&self) {
