@@ -64,7 +64,8 @@ struct BearerScheme;
 
 impl Modify for BearerScheme {
     fn modify(&self, document: &mut Document) {
-        let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+        let scheme = scheme.description(Some("An access token, or an API key.")).build();
         document
             .components
             .get_or_insert_default()
