@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     domain::{
+        action::ActionOrigin,
         audit::{AuditOutcome, Correction, Finding, IdRange},
         clock::Clock,
         inventory::StockChange,
@@ -56,6 +57,8 @@ pub struct Auditor {
     store: Arc<dyn Store>,
     writer: CommitWriter,
     clock: Arc<dyn Clock>,
+    /// Who asked for the audit, for the actions of its corrections.
+    origin: Arc<ActionOrigin>,
 }
 
 /// The order or product that is checked again before a correction.
@@ -66,10 +69,15 @@ enum Subject {
 }
 
 impl Auditor {
-    /// Creates an auditor for `store`.
+    /// Creates an auditor for `store`. Each correction is an action of `origin`.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, writer: CommitWriter, clock: Arc<dyn Clock>) -> Self {
-        Self { store, writer, clock }
+    pub fn new(
+        store: Arc<dyn Store>,
+        writer: CommitWriter,
+        clock: Arc<dyn Clock>,
+        origin: Arc<ActionOrigin>,
+    ) -> Self {
+        Self { store, writer, clock, origin }
     }
 
     /// Checks the database itself; see [`Store::find_damage`].
@@ -222,6 +230,7 @@ impl Auditor {
         });
         Commit {
             writes: writes.collect(),
+            action: Some(Arc::clone(&self.origin)),
             ..Commit::new(self.clock.now(), Instant::now() + PATIENCE)
         }
     }

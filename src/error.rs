@@ -74,6 +74,9 @@ pub enum ErrorCode {
     /// The account has no active session with this id.
     #[strum(message = "Session not found")]
     SessionNotFound,
+    /// There is no such API key, or it was deleted.
+    #[strum(message = "API key not found")]
+    ApiKeyNotFound,
     /// The cart has no line with this product.
     #[strum(message = "Cart line not found")]
     LineNotFound,
@@ -128,6 +131,9 @@ pub enum ErrorCode {
     /// One or more fields are invalid.
     #[strum(message = "Validation failed")]
     ValidationFailed,
+    /// The admin has made as many API keys as one may.
+    #[strum(message = "API key limit exceeded")]
+    ApiKeyLimit,
     /// A line would have more units than allowed.
     #[strum(message = "Quantity limit exceeded")]
     QuantityLimit,
@@ -301,6 +307,12 @@ impl Error {
     #[must_use]
     pub fn session_not_found() -> Self {
         Self::new(ErrorCode::SessionNotFound, "You have no active session with this id.")
+    }
+
+    /// There is no such API key, or it was deleted.
+    #[must_use]
+    pub fn api_key_not_found() -> Self {
+        Self::new(ErrorCode::ApiKeyNotFound, "This API key does not exist or was deleted.")
     }
 
     /// The order does not exist, or the caller may not see it.

@@ -1,6 +1,7 @@
 //! Maps store errors to client errors, the same way for every actor.
 
 use crate::{
+    domain::account::MAX_API_KEYS,
     error::{Error, ErrorCode},
     store::CommitError,
 };
@@ -48,6 +49,13 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             ErrorCode::LastAdmin,
             "The shop would have no admin left. Make another account an admin first.",
         ),
+        CommitError::TooManyApiKeys => Error::new(
+            ErrorCode::ApiKeyLimit,
+            format!(
+                "You have made {MAX_API_KEYS} API keys, the most that one admin may have. Delete \
+                 one that is not used any more."
+            ),
+        ),
         CommitError::IdempotencyKeyReused => Error::new(
             ErrorCode::IdempotencyKeyReused,
             "This Idempotency-Key was used for another request. Use a new key for each request.",
@@ -78,6 +86,7 @@ mod tests {
             (CommitError::OutcomeUnknown, ErrorCode::OutcomeUnknown),
             (CommitError::EmailTaken, ErrorCode::EmailTaken),
             (CommitError::LastAdmin, ErrorCode::LastAdmin),
+            (CommitError::TooManyApiKeys, ErrorCode::ApiKeyLimit),
             (CommitError::StockVersionMismatch(3), ErrorCode::VersionMismatch),
             (CommitError::StockOverflow, ErrorCode::ValidationFailed),
             (CommitError::TooManyPendingOrders, ErrorCode::TooManyPendingOrders),

@@ -75,7 +75,7 @@ impl CommandRetry<'_> {
     ) -> Result<Reply<T>, Error> {
         let mut refresh_once = RefreshOnce { follower: self.follower };
         for _ in 0..MAX_ATTEMPTS {
-            let (commit, into_reply) = match decide().await {
+            let (mut commit, into_reply) = match decide().await {
                 Ok(Decision::Commit(commit, into_reply)) => (commit, into_reply),
                 _ if refresh_once.refresh_if_first().await? => continue,
                 Ok(Decision::NoChange { reply, body }) => {
@@ -84,6 +84,7 @@ impl CommandRetry<'_> {
                 Err(error) => return self.replay_or_refuse(context, error).await,
             };
             context.ticket.mark_started()?;
+            commit.action.clone_from(&context.action);
             match self.writer.commit(*commit).await {
                 Ok(receipt) => return Ok(Reply::Completed(into_reply(receipt))),
                 Err(CommitError::Replayed(response)) => {

@@ -8,7 +8,10 @@ use super::resources::open_store;
 use crate::{
     audit::Auditor,
     config::{Settings, StartCheck, StoreKind},
-    domain::clock::{Clock, SystemClock},
+    domain::{
+        action::ActionOrigin,
+        clock::{Clock, SystemClock},
+    },
     metrics::store::StoreMetrics,
     store::{
         CommittedChanges, Store,
@@ -54,7 +57,8 @@ impl AuditSession {
             open_store(&settings, drivers, Arc::clone(&clock), StoreMetrics::default()).await?;
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
-        let auditor = Auditor::new(Arc::clone(&store), writer.clone(), clock);
+        let origin = ActionOrigin::command_line("audit_stock");
+        let auditor = Auditor::new(Arc::clone(&store), writer.clone(), clock, origin);
         Ok(Self { auditor, store, writer, writer_task })
     }
 

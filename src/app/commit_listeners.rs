@@ -52,6 +52,7 @@ impl CommitObserver for CommitListeners {
         self.catalog_cache.apply(changes);
         self.revoked_sessions.add(&changes.revoked_sessions);
         self.account_rights.add(&changes.rights);
+        self.account_rights.api_keys.add(&changes.api_keys);
         if let Some(carts) = self.carts.get() {
             carts.apply(changes);
         }

@@ -29,7 +29,7 @@ use crate::{
         refresh_token::RefreshTokens,
     },
     broker::{Broker, BrokerUri},
-    cache::{current_caches::CurrentCaches, search_pool::SearchPool},
+    cache::{api_keys::run_report_loop, current_caches::CurrentCaches, search_pool::SearchPool},
     config::Settings,
     grpc::GrpcState,
     http::{self, AppState, ReadLimiter},
@@ -100,6 +100,9 @@ impl Node {
         if let Some(broker) = self.broker {
             broker.stop().await;
         }
+        let keys = &self.context.listeners.account_rights.api_keys;
+        // What is lost is when keys were used last, and the store has logged why.
+        let _ = keys.report_uses(&*self.context.store).await;
         self.context.store.close().await;
     }
 
@@ -181,6 +184,10 @@ impl Node {
             actix_rt::spawn(order_service(&self.context).run_expiry_loop()),
             actix_rt::spawn(Arc::clone(&state.feed).run(Arc::clone(&state.store))),
             actix_rt::spawn(run_cleanup_loop(Arc::clone(&state.store))),
+            actix_rt::spawn(run_report_loop(
+                Arc::clone(&self.context.listeners.account_rights),
+                Arc::clone(&state.store),
+            )),
             actix_rt::spawn(clean_up_rate_limits(state)),
         ];
         if let Some(follower) = self.context.follower.clone() {
@@ -253,6 +260,7 @@ fn start_accounts(
         max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
         render_user: http::render_user,
+        render_api_key: http::render_api_key,
         mailbox: context.metrics.actors.mailbox("accounts"),
     })
     .start()

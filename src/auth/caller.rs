@@ -1,4 +1,4 @@
-//! Callers: the account or guest behind a bearer token, and what it may do.
+//! Callers: the account, the guest or the API key behind a bearer token, and what it may do.
 
 use std::sync::Arc;
 
@@ -6,25 +6,28 @@ use super::token::TokenService;
 use crate::{
     cache::{account_rights::AccountRights, revoked_sessions::RevokedSessions},
     domain::{
-        account::{Rights, Role, Scope},
+        account::{API_KEY_PREFIX, Rights, Role, Scope},
+        action::Actor,
         cart::CartOwner,
         clock::{Clock, Timestamp},
-        ids::{SessionId, UserId},
+        ids::{ApiKeyId, SessionId, UserId},
     },
     error::{Error, ErrorCode},
 };
 
-/// The account or guest that a valid token belongs to.
+/// The account or guest that a valid token belongs to, or an API key.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
-    /// The id of the user or guest.
+    /// The id of the user or guest. An API key counts as a user with the id of the key.
     pub user_id: UserId,
     /// What the account may do now, whatever the token says.
     pub rights: Rights,
-    /// The session of the token.
+    /// The session of the token. An API key counts as a session with the id of the key.
     pub session_id: SessionId,
-    /// When the token expires.
+    /// When the token or the key expires; [`Timestamp::NEVER`] for a key that does not.
     pub expires_at: Timestamp,
+    /// The API key, if it is one.
+    pub api_key: Option<ApiKeyId>,
 }
 
 impl Caller {
@@ -72,12 +75,44 @@ impl Caller {
         }
     }
 
+    /// Who acts when the caller changes something that customers may not.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        self.api_key.map_or(Actor::User(self.user_id), Actor::ApiKey)
+    }
+
+    /// Returns the caller if it is a user or a guest.
+    ///
+    /// # Errors
+    /// `forbidden` for an API key.
+    pub fn require_no_key(self) -> Result<Self, Error> {
+        match self.api_key {
+            None => Ok(self),
+            Some(_) => Err(Error::new(
+                ErrorCode::Forbidden,
+                "An API key has no account and no cart. Send an access token.",
+            )),
+        }
+    }
+
+    /// Returns the caller if it has an account, or is an API key that may do what all of `scopes`
+    /// stand for.
+    ///
+    /// # Errors
+    /// `forbidden` for a guest, and for a key without one of the scopes.
+    pub fn require_account_or_key(self, scopes: &[Scope]) -> Result<Self, Error> {
+        match self.api_key {
+            Some(_) => self.require(scopes),
+            None => self.require_account(),
+        }
+    }
+
     /// Returns the caller if it has an account.
     ///
     /// # Errors
-    /// `forbidden` for a guest.
+    /// `forbidden` for a guest, and for an API key.
     pub fn require_account(self) -> Result<Self, Error> {
-        match self.rights.role {
+        match self.require_no_key()?.rights.role {
             Role::Guest => Err(Error::new(
                 ErrorCode::Forbidden,
                 "A guest has no account. Register or log in first.",
@@ -120,18 +155,24 @@ impl Authenticator {
         &self.tokens
     }
 
-    /// Finds the caller that `token` belongs to, with the rights that the account has now.
+    /// Finds the caller that `token` belongs to, with the rights that the account has now. A token
+    /// may also be an API key.
     ///
     /// # Errors
     /// `token_expired` if the token was valid once, `account_blocked` if its account is blocked,
-    /// `unauthenticated` if it is not valid or its session has ended.
+    /// `unauthenticated` if it is not valid or its session has ended, and for every API key that is
+    /// not active.
     pub fn authenticate(&self, token: &str) -> Result<Caller, Error> {
+        if token.starts_with(API_KEY_PREFIX) {
+            return self.authenticate_key(token);
+        }
         let claims = self.tokens.verify(token)?;
         let caller = Caller {
             user_id: claims.user_id,
             rights: self.current_rights(claims.user_id, claims.role),
             session_id: claims.session_id,
             expires_at: claims.expires_at,
+            api_key: None,
         };
         if caller.rights.blocked {
             return Err(Error::account_blocked());
@@ -145,10 +186,34 @@ impl Authenticator {
         Ok(caller)
     }
 
+    fn authenticate_key(&self, key: &str) -> Result<Caller, Error> {
+        let key = self.account_rights.api_keys.use_key(key, self.clock.now()).ok_or_else(|| {
+            let detail = "This API key does not exist, has expired or was deleted.";
+            Error::new(ErrorCode::Unauthenticated, detail)
+        })?;
+        Ok(Caller {
+            user_id: key.id.as_uuid().into(),
+            rights: key.rights(),
+            session_id: key.id.as_uuid().into(),
+            expires_at: key.expires_at.unwrap_or(Timestamp::NEVER),
+            api_key: Some(key.id),
+        })
+    }
+
+    /// When this node saw an API key used last, since it started.
+    #[must_use]
+    pub fn last_use_of_key(&self, id: ApiKeyId) -> Option<Timestamp> {
+        self.account_rights.api_keys.last_use(id)
+    }
+
     /// A caller who was authenticated before, with the rights that it has now. `None` if its token
     /// is no longer valid.
     #[must_use]
     pub fn reauthenticate(&self, caller: &Caller) -> Option<Caller> {
+        if let Some(key) = caller.api_key {
+            let rights = self.account_rights.api_keys.rights_of(key, self.clock.now())?;
+            return Some(Caller { rights, ..*caller });
+        }
         let rights = self.current_rights(caller.user_id, caller.rights.role);
         let has_ended = rights.blocked
             || caller.expires_at <= self.clock.now()

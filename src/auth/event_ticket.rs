@@ -16,7 +16,7 @@ use super::{caller::Caller, derived_mac::derive_mac};
 use crate::domain::{
     account::Rights,
     clock::Timestamp,
-    ids::{SessionId, UserId},
+    ids::{ApiKeyId, SessionId, UserId},
 };
 
 /// How long a ticket is good.
@@ -25,7 +25,7 @@ pub const TICKET_LIFETIME: Duration = Duration::from_secs(60);
 /// The purpose of the MAC's key.
 const LABEL: &[u8] = b"souk event ticket\0";
 
-/// Id, user, session, whether it is a guest's, and the times at which the access token and the
+/// Id, user, session, the kind of caller, and the times at which the access token and the
 /// ticket expire.
 const SIGNED_BYTES: usize = 16 + 16 + 16 + 1 + 8 + 8;
 
@@ -45,6 +45,23 @@ pub struct EventTicket {
     /// Whose feed it opens. The feed ends with the access token that the ticket was issued for. A
     /// ticket names no rights but those of a guest or a customer: they are the account's.
     pub caller: Caller,
+}
+
+/// What a ticket says of its caller, besides the ids.
+enum CallerKind {
+    Guest,
+    Account,
+    ApiKey,
+}
+
+impl CallerKind {
+    const fn of(caller: &Caller) -> Self {
+        match caller.api_key {
+            Some(_) => Self::ApiKey,
+            None if caller.is_guest() => Self::Guest,
+            None => Self::Account,
+        }
+    }
 }
 
 impl EventTickets {
@@ -68,7 +85,7 @@ impl EventTickets {
         bytes.extend_from_slice(&rand::random::<[u8; 16]>());
         bytes.extend_from_slice(caller.user_id.as_uuid().as_bytes());
         bytes.extend_from_slice(caller.session_id.as_uuid().as_bytes());
-        bytes.push(u8::from(!caller.is_guest()));
+        bytes.push(CallerKind::of(caller) as u8);
         bytes.extend_from_slice(&caller.expires_at.as_millis().to_be_bytes());
         let expires_at = now.saturating_add(TICKET_LIFETIME);
         bytes.extend_from_slice(&expires_at.as_millis().to_be_bytes());
@@ -94,14 +111,19 @@ impl EventTickets {
         let (id, rest) = signed.split_first_chunk::<16>()?;
         let (user_id, rest) = rest.split_first_chunk::<16>()?;
         let (session_id, rest) = rest.split_first_chunk::<16>()?;
-        let (has_account, rest) = rest.split_first()?;
+        let (kind, rest) = rest.split_first()?;
         let (token_expires_at, rest) = rest.split_first_chunk::<8>()?;
         let (expires_at, _) = rest.split_first_chunk::<8>()?;
         let caller = Caller {
             user_id: UserId::from(Uuid::from_bytes(*user_id)),
-            rights: if *has_account == 0 { Rights::GUEST } else { Rights::CUSTOMER },
+            rights: match *kind == CallerKind::Guest as u8 {
+                true => Rights::GUEST,
+                false => Rights::CUSTOMER,
+            },
             session_id: SessionId::from(Uuid::from_bytes(*session_id)),
             expires_at: Timestamp::from_millis(i64::from_be_bytes(*token_expires_at)),
+            api_key: (*kind == CallerKind::ApiKey as u8)
+                .then(|| ApiKeyId::from(Uuid::from_bytes(*user_id))),
         };
         let is_current = Timestamp::from_millis(i64::from_be_bytes(*expires_at)) > now;
         is_current.then_some(EventTicket { id: Uuid::from_bytes(*id), caller })
@@ -118,7 +140,8 @@ mod tests {
     fn caller(role: Role) -> Caller {
         let expires_at = NOW.saturating_add(Duration::from_secs(900));
         let rights = Rights { role, ..Rights::CUSTOMER };
-        Caller { user_id: UserId::new(), rights, session_id: SessionId::new(), expires_at }
+        let (user_id, session_id) = (UserId::new(), SessionId::new());
+        Caller { user_id, rights, session_id, expires_at, api_key: None }
     }
 
     #[test]
@@ -135,6 +158,17 @@ mod tests {
             assert_eq!(ticket.caller.expires_at, caller.expires_at);
             assert_ne!(ticket.id, other.verify(&second, NOW).unwrap().id);
         }
+    }
+
+    #[test]
+    fn ticket_of_an_api_key_names_the_key() {
+        let tickets = EventTickets::new(b"a secret");
+        let id = ApiKeyId::new();
+        let user_id = id.as_uuid().into();
+        let caller = Caller { api_key: Some(id), user_id, ..caller(Role::Staff) };
+        let ticket = tickets.verify(&tickets.issue(&caller, NOW), NOW).unwrap();
+        assert_eq!(ticket.caller.api_key, Some(id));
+        assert!(ticket.caller.require_account().is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     domain::inventory::MAX_ON_HAND,
     events::{
         CloudEvent, EventType,
-        auth::{RightsChangedData, SessionRevokedData, UserRegisteredData},
+        auth::{ApiKeyData, RightsChangedData, SessionRevokedData, UserRegisteredData},
         cart::{
             CartCheckedOutData, CartClosedData, CartData, CartItemAddedData, CartItemRemovedData,
             CartItemUpdatedData, CartMergedData,
@@ -75,6 +75,8 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::RightsChanged => {
             "The role, the scopes or the block of an account changed. Its tokens go on with them."
         }
+        EventType::ApiKeyCreated => "An API key was created. The subject is the key.",
+        EventType::ApiKeyDeleted => "An API key was deleted. It is refused from then on.",
         EventType::SessionRevoked => "A session ended. Its tokens are no longer valid.",
     }
 }
@@ -101,6 +103,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         | EventType::OrderFulfilled => envelope_schema::<OrderData<'_>>,
         EventType::UserRegistered => envelope_schema::<UserRegisteredData<'_>>,
         EventType::RightsChanged => envelope_schema::<RightsChangedData>,
+        EventType::ApiKeyCreated | EventType::ApiKeyDeleted => envelope_schema::<ApiKeyData>,
         EventType::SessionRevoked => envelope_schema::<SessionRevokedData<'_>>,
     };
     schema(kind, generator)

@@ -5,6 +5,7 @@
 
 use dashmap::{DashMap, Entry};
 
+use super::api_keys::ApiKeys;
 use crate::{
     domain::{
         account::{Rights, VersionedRights},
@@ -13,12 +14,14 @@ use crate::{
     store::{Store, StoreUnavailable},
 };
 
-/// The rights of all accounts. Every request with a token reads them.
+/// The rights of all accounts and API keys. Every request with a token reads them.
 #[derive(Default)]
 pub struct AccountRights {
     /// An account that became a customer stays, with the version in which it did: else a change
     /// from before could arrive late and give it back what it has lost.
     known: DashMap<UserId, VersionedRights>,
+    /// The API keys, which have rights without an account.
+    pub api_keys: ApiKeys,
 }
 
 impl AccountRights {
@@ -48,8 +51,8 @@ impl AccountRights {
         }
     }
 
-    /// Loads the rights of all accounts, when the node starts or has missed changes. Call this
-    /// after changes have started to arrive, so that none is missed in between.
+    /// Loads the rights of all accounts and keys, when the node starts or has missed changes. Call
+    /// this after changes have started to arrive, so that none is missed in between.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -60,7 +63,7 @@ impl AccountRights {
         for user in known {
             self.refresh(store, user).await?;
         }
-        Ok(())
+        self.api_keys.load(store).await
     }
 
     /// Reads the rights of one account from the store.

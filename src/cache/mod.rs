@@ -1,6 +1,7 @@
 //! The caches of a node, and the follower that keeps them current.
 
 pub mod account_rights;
+pub mod api_keys;
 pub mod catalog_cache;
 pub mod current_caches;
 pub mod follower;

@@ -7,10 +7,20 @@ use std::{fmt, time::Duration};
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// Later than every time: the end of what does not end.
+    pub const NEVER: Self = Self(i64::MAX);
+
     /// The time `millis` milliseconds after the Unix epoch.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
+    }
+
+    /// Parses an RFC 3339 time with any offset. Digits beyond milliseconds are dropped.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let time = text.parse::<jiff::Timestamp>().ok()?;
+        Some(Self(time.as_millisecond()))
     }
 
     /// Milliseconds since the Unix epoch.
@@ -80,6 +90,16 @@ mod tests {
             Timestamp::from_millis(1_767_225_600_120).to_string(),
             "2026-01-01T00:00:00.120Z"
         );
+    }
+
+    #[test]
+    fn parses_rfc_3339_with_any_offset() {
+        for text in ["2026-01-01T00:00:00.120Z", "2026-01-01T02:00:00.1209+02:00"] {
+            assert_eq!(Timestamp::parse(text), Some(Timestamp::from_millis(1_767_225_600_120)));
+        }
+        for text in ["", "tomorrow", "2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
     }
 
     #[test]

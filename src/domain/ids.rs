@@ -79,6 +79,14 @@ id! {
     OrderId
 }
 id! {
+    /// An API key.
+    ApiKeyId
+}
+id! {
+    /// An action: the record of a change.
+    ActionId
+}
+id! {
     /// An event. It stays the same if the event is published again.
     EventId
 }

@@ -4,6 +4,7 @@
 //! decision. Actors serialize these decisions and make them durable.
 
 pub mod account;
+pub mod action;
 pub mod audit;
 pub mod cart;
 pub mod catalog;

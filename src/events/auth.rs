@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::schema;
 use crate::domain::{
-    account::User,
-    ids::{SessionId, UserId},
+    account::{ApiKey, User},
+    ids::{ApiKeyId, SessionId, UserId},
 };
 
 /// A newly registered account.
@@ -37,6 +37,24 @@ pub struct RightsChangedData {
     scopes: Vec<&'static str>,
     /// Whether all tokens of the account are refused.
     blocked: bool,
+}
+
+/// An API key. It is refused from its deletion on.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKey")]
+pub struct ApiKeyData {
+    /// The key's identifier, which is not the key itself.
+    #[schemars(with = "Uuid")]
+    api_key_id: ApiKeyId,
+    /// What the key may do.
+    #[schemars(with = "Vec<schema::Scope>")]
+    scopes: Vec<&'static str>,
+}
+
+impl From<&ApiKey> for ApiKeyData {
+    fn from(key: &ApiKey) -> Self {
+        Self { api_key_id: key.id, scopes: key.scopes.names() }
+    }
 }
 
 /// A revoked session. Its tokens are no longer valid.

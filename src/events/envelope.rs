@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    auth::{RightsChangedData, SessionRevokedData, UserRegisteredData},
+    auth::{ApiKeyData, RightsChangedData, SessionRevokedData, UserRegisteredData},
     cart,
     catalog::{ProductData, ProductDeletedData},
     cloud_event::CloudEvent,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
-        account::{RevocationReason, User},
+        account::{ApiKey, RevocationReason, User},
         cart::{Cart, CartEvent},
         catalog::product::Product,
         clock::Timestamp,
@@ -59,6 +59,8 @@ pub enum DomainEvent {
     UserRegistered(Arc<User>),
     /// `auth.rights.changed`: the account with its new role, scopes and block.
     RightsChanged(Arc<User>),
+    /// `auth.api_key.created` or `.deleted`, depending on the key's state.
+    ApiKey(Arc<ApiKey>),
     /// `auth.session.revoked`: a session ended before it expired.
     SessionRevoked {
         /// The account that the session belongs to.
@@ -109,7 +111,7 @@ pub enum EventFamily {
     Cart,
     /// Orders; the subject is the order.
     Order,
-    /// Accounts and sessions; the subject is the user.
+    /// Accounts and sessions, whose subject is the user; API keys, whose subject is the key.
     Auth,
 }
 
@@ -177,6 +179,10 @@ event_types! {
     UserRegistered = "auth.user.registered", Auth;
     /// The role, the scopes or the block of an account changed.
     RightsChanged = "auth.rights.changed", Auth;
+    /// An API key was created.
+    ApiKeyCreated = "auth.api_key.created", Auth;
+    /// An API key was deleted.
+    ApiKeyDeleted = "auth.api_key.deleted", Auth;
     /// A session was revoked.
     SessionRevoked = "auth.session.revoked", Auth;
 }
@@ -211,6 +217,7 @@ impl EventEnvelope {
             DomainEvent::Order(order) => self.render(OrderData::of_event(order)),
             DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
             DomainEvent::RightsChanged(user) => self.render(RightsChangedData::from(&**user)),
+            DomainEvent::ApiKey(key) => self.render(ApiKeyData::from(&**key)),
             DomainEvent::SessionRevoked { user_id, session_id, reason, .. } => {
                 self.render(SessionRevokedData {
                     user_id: *user_id,
@@ -259,11 +266,13 @@ impl DomainEvent {
             },
             Self::UserRegistered(_) => EventType::UserRegistered,
             Self::RightsChanged(_) => EventType::RightsChanged,
+            Self::ApiKey(key) if key.deleted_at.is_some() => EventType::ApiKeyDeleted,
+            Self::ApiKey(_) => EventType::ApiKeyCreated,
             Self::SessionRevoked { .. } => EventType::SessionRevoked,
         }
     }
 
-    /// The id of the product, user, guest or order that changed.
+    /// The id of the product, user, guest, order or API key that changed.
     #[must_use]
     pub fn subject(&self) -> Uuid {
         match self {
@@ -274,6 +283,7 @@ impl DomainEvent {
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
             Self::Order(order) => order.id.as_uuid(),
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.id.as_uuid(),
+            Self::ApiKey(key) => key.id.as_uuid(),
             Self::SessionRevoked { user_id, .. } => user_id.as_uuid(),
         }
     }
@@ -289,6 +299,7 @@ impl DomainEvent {
             Self::Cart(cart, _) => cart.version,
             Self::Order(order) => order.version,
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
+            Self::ApiKey(key) => key.version,
             Self::SessionRevoked { sequence, .. } => *sequence,
         }
     }
@@ -303,9 +314,10 @@ impl DomainEvent {
             | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
             Self::Order(order) => Audience::Owner(order.user_id),
-            Self::UserRegistered(_) | Self::RightsChanged(_) | Self::SessionRevoked { .. } => {
-                Audience::BrokerOnly
-            }
+            Self::UserRegistered(_)
+            | Self::RightsChanged(_)
+            | Self::ApiKey(_)
+            | Self::SessionRevoked { .. } => Audience::BrokerOnly,
         }
     }
 }

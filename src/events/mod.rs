@@ -2,6 +2,7 @@
 //! are fixed, since other systems depend on them. The `GET` routes and `/asyncapi.json` use the
 //! same types, so an order or a stock level looks the same everywhere.
 
+pub mod actor;
 pub mod auth;
 pub mod cart;
 pub mod catalog;

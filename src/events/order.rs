@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::schema;
+use super::{actor::ActorData, schema};
 use crate::domain::{
     ids::{OrderId, ProductId, UserId},
     money::{Currency, Money},
@@ -57,6 +57,12 @@ pub struct OrderData<'a> {
     #[schemars(extend("format" = "date-time"))]
     #[schema(format = DateTime)]
     updated_at: String,
+    /// Who made the last change, if it was staff or an API key. Only those who read all orders see
+    /// it. Events are without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    #[schema(nullable = false)]
+    actor: Option<ActorData>,
 }
 
 /// A product in an order, as it was when the order was placed.
@@ -115,6 +121,7 @@ impl<'a> From<&'a Order> for OrderData<'a> {
             placed_at: order.placed_at.to_string(),
             expires_at: order.expires_at.map(|at| at.to_string()),
             updated_at: order.updated_at.to_string(),
+            actor: order.actor.map(Into::into),
         }
     }
 }
@@ -123,7 +130,7 @@ impl<'a> OrderData<'a> {
     /// The data of an event: the order without what only its buyer and the shop need to know.
     #[must_use]
     pub fn of_event(order: &'a Order) -> Self {
-        Self { shipping_address: None, ..Self::from(order) }
+        Self { shipping_address: None, actor: None, ..Self::from(order) }
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::OutboxEvent;
 use crate::domain::{
     account::Role,
-    ids::{OrderId, ProductId, SessionId, UserId},
+    ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
     inventory::StockLevel,
 };
 
@@ -42,6 +42,11 @@ pub enum CacheChange {
     Rights {
         /// The account.
         user_id: UserId,
+    },
+    /// `auth.api_key.*`. The store has the key.
+    ApiKey {
+        /// The key that is new or deleted.
+        id: ApiKeyId,
     },
     /// `auth.user.registered`
     UserRegistered {
@@ -158,6 +163,10 @@ pub fn parse(event: &OutboxEvent) -> Result<CacheChange, ParseEventError> {
             let (subject, _, AnyData {}) = parse_body(event)?;
             CacheChange::Rights { user_id: subject.into() }
         }
+        ("auth", "api_key.created" | "api_key.deleted") => {
+            let (subject, _, AnyData {}) = parse_body(event)?;
+            CacheChange::ApiKey { id: subject.into() }
+        }
         ("auth", "session.revoked") => {
             let (_, _, SessionFields { session_id }) = parse_body(event)?;
             CacheChange::SessionRevoked { session_id }
@@ -180,7 +189,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            account::{Email, RevocationReason, ScopeSet, User},
+            account::{ApiKey, ApiKeyRequest, Email, RevocationReason, ScopeSet, User},
             cart::{Cart, CartEvent, CartOwner},
             catalog::product::{Product, ProductDetails},
             clock::Timestamp,
@@ -228,6 +237,7 @@ mod tests {
             DomainEvent::UserRegistered(user) | DomainEvent::RightsChanged(user) => {
                 CacheChange::Rights { user_id: user.id }
             }
+            DomainEvent::ApiKey(key) => CacheChange::ApiKey { id: key.id },
             DomainEvent::SessionRevoked { session_id, .. } => {
                 CacheChange::SessionRevoked { session_id: *session_id }
             }
@@ -292,6 +302,7 @@ mod tests {
             placed_at: NOW,
             expires_at: None,
             updated_at: NOW,
+            actor: None,
         };
         OrderStatus::ALL.iter().map(|status| DomainEvent::Order(Arc::new(order(*status)))).collect()
     }
@@ -320,7 +331,11 @@ mod tests {
         let admin = User { role: Role::Admin, ..user.clone() };
         let changed = DomainEvent::RightsChanged(Arc::new(user.clone()));
         let registered = [user, admin].map(|user| DomainEvent::UserRegistered(Arc::new(user)));
-        registered.into_iter().chain([changed, revoked]).collect()
+        let scopes = ScopeSet::parse(&["stock"]).unwrap();
+        let request = ApiKeyRequest { name: "warehouse".into(), scopes, expires_at: None };
+        let key = ApiKey::new("souk_secret", request, UserId::new(), NOW);
+        let keys = [key.to_deleted(NOW), key].map(|key| DomainEvent::ApiKey(Arc::new(key)));
+        registered.into_iter().chain([changed, revoked]).chain(keys).collect()
     }
 
     #[test]

@@ -10,7 +10,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
-use crate::domain::{account, order};
+use crate::domain::{account, action, order};
 
 /// Defines schema types for closed sets of strings.
 macro_rules! string_enums {
@@ -55,6 +55,8 @@ string_enums! {
     );
     /// What a member of staff may do. `X` includes `X:read`.
     Scope = names_of(account::Scope::ALL, account::Scope::as_str);
+    /// Who made a change: an account, an API key, or the server's command line.
+    ActorKind = names_of(action::ActorKind::ALL, action::ActorKind::as_str);
     /// Why a session ended.
     RevocationReason =
         names_of(account::RevocationReason::ALL, account::RevocationReason::as_str);

@@ -10,6 +10,7 @@ use super::{
     pb::{self, auth_service_server},
     state::GrpcState,
 };
+use crate::domain::clock::Timestamp;
 
 /// Checks access tokens for other services.
 pub(super) struct AuthService(pub(super) Arc<GrpcState>);
@@ -26,7 +27,8 @@ impl auth_service_server::AuthService for AuthService {
                 valid: true,
                 user_id: caller.user_id.to_string(),
                 role: caller.rights.role.as_str().to_owned(),
-                expires_at: Some(convert::timestamp(caller.expires_at)),
+                expires_at: (caller.expires_at != Timestamp::NEVER)
+                    .then(|| convert::timestamp(caller.expires_at)),
                 code: String::new(),
             },
             Err(error) => pb::ValidateTokenResponse {

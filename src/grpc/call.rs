@@ -19,7 +19,7 @@ use crate::{
     admission::admit_caller,
     auth::caller::{Caller, bearer_token},
     cache::current_caches::has_no_cache,
-    domain::ids::UserId,
+    domain::{action::ActionOrigin, ids::UserId},
     error::{Error, ErrorCode},
     messages::{command_context::Ticket, trace_parent::TraceParent},
 };
@@ -134,6 +134,13 @@ impl<'a> Call<'a> {
     /// A ticket for the time that is left to answer the call.
     pub(super) fn ticket(&self) -> Ticket {
         Ticket::until(self.context.deadline.at)
+    }
+
+    /// The origin of what a call changes that customers may not. `operation` is the `operationId`
+    /// of the request that does the same over HTTP.
+    pub(super) fn action_of(&self, caller: &Caller, operation: &'static str) -> Arc<ActionOrigin> {
+        let request_id = Some(self.context.request_id.as_str().into());
+        Arc::new(ActionOrigin { actor: caller.actor(), operation, request_id })
     }
 
     /// Finds the caller by the access token in the metadata, and counts the call.

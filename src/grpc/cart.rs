@@ -25,6 +25,7 @@ impl cart_service_server::CartService for CartService {
         call.authenticate().map_err(|error| call.status(&error))?;
         // The user's token gives access to the cart, and to nothing else here.
         let user = self.0.authenticator.authenticate(&message.user_token);
+        let user = user.and_then(Caller::require_no_key);
         let user = user.map_err(|error| call.user_token_status(&error))?;
         let found = self.find(&call, &user).await;
         found.map(Response::new).map_err(|error| call.status(&error))

@@ -98,6 +98,7 @@ impl InventoryService {
             if_match: None,
             ticket: ticket.clone(),
             trace: call.context().trace.clone(),
+            action: Some(call.action_of(&caller, "change_stock")),
         };
         let reason = Some(reason);
         let message = ChangeStock { product_id, stock_change, reason, reference, context };

@@ -30,6 +30,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::IdempotencyKeyReused
         | ErrorCode::UnsupportedMediaType
         | ErrorCode::ValidationFailed
+        | ErrorCode::ApiKeyLimit
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
         | ErrorCode::TotalLimit => Code::InvalidArgument,
@@ -43,6 +44,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ProductNotFound
         | ErrorCode::UserNotFound
         | ErrorCode::SessionNotFound
+        | ErrorCode::ApiKeyNotFound
         | ErrorCode::LineNotFound => Code::NotFound,
         ErrorCode::MethodNotAllowed => Code::Unimplemented,
         ErrorCode::RequestTimeout => Code::DeadlineExceeded,

@@ -19,6 +19,7 @@ pub use self::{
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},
     routes::{
+        api_keys::render_api_key,
         import::{
             ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
             is_store_failure,

@@ -4,7 +4,9 @@ pub(super) mod enums;
 mod examples;
 mod headers;
 
-use actix_web::http::StatusCode;
+use std::{collections::HashMap, sync::LazyLock};
+
+use actix_web::{HttpRequest, http::StatusCode};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -16,9 +18,10 @@ use utoipa::{
 };
 
 use super::routes::{
-    accounts, audit, cart, events, health, import, metrics, orders, products, stock, users,
+    accounts, actions, api_keys, audit, cart, events, health, import, metrics, orders, products,
+    stock, users,
 };
-use crate::error::ErrorCode;
+use crate::{error::ErrorCode, metrics::requests::method_label};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +30,7 @@ use crate::error::ErrorCode;
     tags(
         (name = "Auth", description = "Accounts, sessions and access tokens."),
         (name = "Users", description = "Accounts, for staff, and their rights, for admins."),
+        (name = "API keys", description = "How other programs act within scopes, for admins."),
         (name = "Products", description = "The catalog: search, products and imports."),
         (name = "Stock", description = "The stock of a product and its movements."),
         (name = "Cart", description = "The cart of the caller. A cart needs no account."),
@@ -47,6 +51,7 @@ use crate::error::ErrorCode;
         cart::create_guest_cart, cart::merge,
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
         users::list, users::show, users::patch,
+        api_keys::create, api_keys::list, api_keys::delete, actions::list,
         events::create_ticket, events::feed, audit::run,
         health::livez, health::readyz, metrics::scrape_metrics,
     ),
@@ -59,7 +64,8 @@ struct BearerScheme;
 
 impl Modify for BearerScheme {
     fn modify(&self, document: &mut Document) {
-        let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+        let scheme = scheme.description(Some("An access token, or an API key.")).build();
         document
             .components
             .get_or_insert_default()
@@ -145,9 +151,17 @@ fn is_limited(path: &str) -> bool {
 
 /// Whether responses of `path` are private to the caller.
 fn must_not_be_stored(path: &str) -> bool {
-    ["/api/auth/", "/api/cart", "/api/events/ticket", "/api/checkout", "/api/orders"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix))
+    [
+        "/api/auth/",
+        "/api/cart",
+        "/api/events/ticket",
+        "/api/checkout",
+        "/api/orders",
+        "/api/api-keys",
+        "/api/admin/actions",
+    ]
+    .iter()
+    .any(|prefix| path.starts_with(prefix))
 }
 
 fn path_operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -227,6 +241,31 @@ fn ensure_description(response: &mut Response, status: &str) {
         let reason = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
         response.description = reason.unwrap_or(status).to_owned();
     }
+}
+
+/// The operations of the document, by method and path.
+static OPERATION_IDS: LazyLock<HashMap<(&'static str, String), &'static str>> =
+    LazyLock::new(|| {
+        let mut ids = HashMap::new();
+        for (path, item) in openapi_document().paths.paths {
+            let PathItem { get, put, post, patch, delete, .. } = item;
+            let operations =
+                [("GET", get), ("PUT", put), ("POST", post), ("PATCH", patch), ("DELETE", delete)];
+            for (method, operation) in operations {
+                if let Some(id) = operation.and_then(|operation| operation.operation_id) {
+                    ids.insert((method, path.clone()), &*id.leak());
+                }
+            }
+        }
+        ids
+    });
+
+/// The `operationId` of the operation that `request` asks for. A request that no operation matches
+/// reaches no route.
+pub(super) fn operation_id(request: &HttpRequest) -> &'static str {
+    let method = method_label(request.method().as_str());
+    let path = request.match_pattern().unwrap_or_default();
+    OPERATION_IDS.get(&(method, path)).copied().unwrap_or("unknown")
 }
 
 /// Returns the OpenAPI 3.1 document.

@@ -1,14 +1,15 @@
 //! Messages for accounts and sessions.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use actix::Message;
+use secrecy::SecretString;
 
 use super::command_context::{CommandContext, Reply, Ticket, TraceParent};
 use crate::{
     domain::{
-        account::{Email, Password, RightsChange, Role, User},
-        ids::{SessionId, UserId},
+        account::{ApiKey, ApiKeyRequest, Email, Password, RightsChange, Role, User},
+        ids::{ApiKeyId, SessionId, UserId},
     },
     error::Error,
 };
@@ -162,6 +163,37 @@ pub struct ChangeRights {
     /// What changes.
     pub change: RightsChange,
     /// The idempotency key, precondition, deadline, and trace.
+    pub context: CommandContext,
+}
+
+/// Creates an API key. The reply comes when every node that is up knows it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<NewApiKey>, Error>")]
+pub struct CreateApiKey {
+    /// What the key is for, what it may do, and until when.
+    pub request: ApiKeyRequest,
+    /// The admin who makes it.
+    pub created_by: UserId,
+    /// The idempotency key, deadline, and trace.
+    pub context: CommandContext,
+}
+
+/// A new API key.
+#[derive(Debug, Clone)]
+pub struct NewApiKey {
+    /// What is kept of it.
+    pub key: Arc<ApiKey>,
+    /// The key itself, which nobody can read again.
+    pub secret: SecretString,
+}
+
+/// Deletes an API key. The reply comes when every node that is up refuses it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<()>, Error>")]
+pub struct DeleteApiKey {
+    /// The key to delete.
+    pub id: ApiKeyId,
+    /// The idempotency key, deadline, and trace.
     pub context: CommandContext,
 }
 

@@ -12,7 +12,11 @@ use bytes::Bytes;
 
 pub use super::trace_parent::TraceParent;
 use crate::{
-    domain::{clock::Timestamp, ids::UserId},
+    domain::{
+        action::{ActionOrigin, Actor},
+        clock::Timestamp,
+        ids::UserId,
+    },
     error::Error,
 };
 
@@ -27,13 +31,36 @@ pub struct CommandContext {
     pub ticket: Ticket,
     /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
+    /// Who asks for it, if it needs rights that customers do not have. Its commit then records an
+    /// action.
+    pub action: Option<Arc<ActionOrigin>>,
 }
 
 impl CommandContext {
     /// The context of a command that the server itself issues: no key and no precondition.
     #[must_use]
     pub fn internal(within: Duration) -> Self {
-        Self { idempotency_key: None, if_match: None, ticket: Ticket::new(within), trace: None }
+        Self {
+            idempotency_key: None,
+            if_match: None,
+            ticket: Ticket::new(within),
+            trace: None,
+            action: None,
+        }
+    }
+
+    /// The context of a command that does the same as `operation` and was asked for on the
+    /// server's command line.
+    #[must_use]
+    pub fn command_line(operation: &'static str, within: Duration) -> Self {
+        let action = Some(ActionOrigin::command_line(operation));
+        Self { action, ..Self::internal(within) }
+    }
+
+    /// Who asks for it, if it needs rights that customers do not have.
+    #[must_use]
+    pub fn actor(&self) -> Option<Actor> {
+        self.action.as_ref().map(|action| action.actor)
     }
 }
 

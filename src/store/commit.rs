@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
-        account::{Session, User, VersionedRights},
+        account::{ApiKey, Session, User, VersionedRights},
+        action::ActionOrigin,
         cart::{Cart, Shortage},
         catalog::product::Product,
         clock::Timestamp,
@@ -39,6 +40,9 @@ pub struct Commit {
     pub decided_at: Timestamp,
     /// The caller's trace, which its events carry on.
     pub trace: Option<TraceParent>,
+    /// Who asked for the change, if it needs rights that customers do not have. If the commit
+    /// changes anything, it records an action.
+    pub action: Option<Arc<ActionOrigin>>,
     /// The writer does not begin the commit after this.
     pub deadline: Instant,
 }
@@ -70,6 +74,10 @@ pub enum Condition {
     /// An admin other than this one remains that is not blocked. Commits with this condition write
     /// a record that they share, so that no two nodes remove the last two admins at once.
     OtherAdminRemains(UserId),
+    /// The admin has made fewer API keys than this that are not deleted. Commits with this
+    /// condition write the same record as those with
+    /// [`OtherAdminRemains`](Self::OtherAdminRemains).
+    ApiKeysBelow(UserId, u32),
 }
 
 /// A write and its implied condition.
@@ -89,6 +97,8 @@ pub enum Write {
     User(Arc<User>),
     /// Writes a session if its version follows the stored one.
     Session(Arc<Session>),
+    /// Writes an API key if its version follows the stored one.
+    ApiKey(Arc<ApiKey>),
 }
 
 /// A guarded change of stock, with the details of its movement.
@@ -141,6 +151,7 @@ impl Commit {
             inbox_message_id: None,
             decided_at,
             trace: None,
+            action: None,
             deadline,
         }
     }
@@ -161,6 +172,7 @@ impl CommitError {
                 | Self::EmailTaken
                 | Self::SkuTaken
                 | Self::LastAdmin
+                | Self::TooManyApiKeys
         )
     }
 }
@@ -182,6 +194,7 @@ pub(crate) const fn outcome_name(outcome: &CommitOutcome) -> &'static str {
         Err(CommitError::EmailTaken) => "email_taken",
         Err(CommitError::SkuTaken) => "sku_taken",
         Err(CommitError::LastAdmin) => "last_admin",
+        Err(CommitError::TooManyApiKeys) => "too_many_api_keys",
         Err(CommitError::Replayed(_)) => "replayed",
         Err(CommitError::IdempotencyKeyReused) => "idempotency_key_reused",
         Err(CommitError::SupersededByRefusal) => "superseded_by_refusal",
@@ -227,6 +240,8 @@ pub enum CommitError {
     SkuTaken,
     /// No other admin would remain.
     LastAdmin,
+    /// The admin has made as many API keys as one may.
+    TooManyApiKeys,
     /// The same request was applied before under the same key; this is its response.
     Replayed(StoredReply),
     /// The idempotency key was used for another request.
@@ -262,6 +277,8 @@ pub struct CommittedChanges {
     pub revoked_sessions: Vec<(SessionId, Timestamp)>,
     /// The accounts whose rights changed, and new ones that are no customers.
     pub rights: Vec<VersionedRights>,
+    /// The API keys that are new or deleted.
+    pub api_keys: Vec<Arc<ApiKey>>,
     /// Events, with their positions.
     pub events: Vec<OutboxEvent>,
 }
@@ -274,6 +291,7 @@ impl CommittedChanges {
         self.stock.extend(later.stock);
         self.revoked_sessions.extend(later.revoked_sessions);
         self.rights.extend(later.rights);
+        self.api_keys.extend(later.api_keys);
         self.events.extend(later.events);
     }
 }

@@ -14,6 +14,7 @@ pub mod plan;
 pub(crate) mod readiness;
 mod reply_codec;
 pub mod sqlite;
+pub mod staff_store;
 mod store_error;
 mod write_health;
 pub mod writer;
@@ -28,6 +29,7 @@ pub use self::commit::{
 };
 pub use self::{
     limits::INBOX_RETENTION,
+    staff_store::{ActionPosition, StaffStore},
     store_error::{ApplyError, StoreUnavailable},
 };
 use crate::{
@@ -107,7 +109,7 @@ pub struct StoredReplyUsage {
 /// An engine is opened with options and a [`Clock`](crate::domain::clock::Clock), and reads the
 /// time from that clock only.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: StaffStore {
     /// Whether other nodes can change the same data.
     fn is_shared(&self) -> bool;
 

@@ -9,20 +9,21 @@ use async_trait::async_trait;
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OutboxChanges, OutboxPage, Store,
-    StoreUnavailable, StoredReplyUsage, commit::outcome_name,
+    ActionPosition, AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OutboxChanges,
+    OutboxPage, StaffStore, Store, StoreUnavailable, StoredReplyUsage, commit::outcome_name,
 };
 use crate::{
     domain::{
         account::{
-            Email, Session, User, UserFilter, VersionedRights,
+            ApiKey, Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
+        action::{Action, ActionFilter},
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         order::Order,
     },
@@ -81,11 +82,12 @@ impl ObservedStore {
 /// Implements the trait by the operations that are observed, and the methods that are not.
 macro_rules! observe {
     (
+        $trait:ident;
         operations { $($operation:ident($($name:ident: $type:ty),*) -> $result:ty;)+ }
         others { $($other:tt)* }
     ) => {
         #[async_trait]
-        impl Store for ObservedStore {
+        impl $trait for ObservedStore {
             $(async fn $operation(
                 &self,
                 $($name: $type),*
@@ -99,6 +101,20 @@ macro_rules! observe {
 }
 
 observe! {
+    StaffStore;
+    operations {
+        find_api_key(id: ApiKeyId) -> Option<ApiKey>;
+        list_api_keys(before: Option<ApiKeyId>, limit: u32) -> Vec<ApiKey>;
+        record_api_key_uses(uses: Vec<(ApiKeyId, Timestamp)>) -> ();
+        list_actions(
+            filter: ActionFilter, after: Option<ActionPosition>, limit: u32
+        ) -> Vec<Action>;
+    }
+    others {}
+}
+
+observe! {
+    Store;
     operations {
         find_cart(owner: UserId) -> Option<Cart>;
         list_idle_carts(before: Timestamp, limit: u32) -> Vec<CartOwner>;

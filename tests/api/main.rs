@@ -18,6 +18,8 @@ mod proxy;
 mod support;
 
 mod accounts;
+mod actions;
+mod api_keys;
 mod audit;
 mod bad_bodies;
 mod bad_values;

@@ -24,6 +24,10 @@ async fn private_responses_are_not_cached() {
     assert_private(&app.get("/api/users").token(&admin).await.is(200));
     assert_private(&app.get(&user).token(&admin).await.is(200));
     assert_private(&app.patch(&user, &json!({"role": "customer"})).token(&admin).await.is(200));
+    let key = json!({"name": "warehouse", "scopes": ["stock"]});
+    assert_private(&app.post("/api/api-keys", &key).token(&admin).await.is(201));
+    assert_private(&app.get("/api/api-keys").token(&admin).await.is(200));
+    assert_private(&app.get("/api/admin/actions").token(&admin).await.is(200));
     assert_private(&app.call("POST", "/api/cart/guest").await.is(201));
     assert_private(&app.add_to_cart(&ada, &tea, 2).key("add").await.is(200));
     assert_private(&app.add_to_cart(&ada, &tea, 2).key("add").await.is(200));

@@ -28,35 +28,40 @@ const SCOPES: [&str; 16] = [
 ];
 
 /// Who may use an operation.
-enum Access {
+pub(crate) enum Access {
     Anyone,
+    /// Guests and API keys too.
+    Authenticated,
     /// Guests too.
     Bearer,
     /// Those with an account.
     Account,
+    /// Those with an account, and API keys with all of these scopes.
+    AccountOrKey(&'static [&'static str]),
     /// Staff with all of these scopes, and admins.
     Staff(&'static [&'static str]),
     Admin,
 }
 
-use Access::{Admin, Anyone, Bearer, Staff};
+use Access::{AccountOrKey, Admin, Anyone, Authenticated, Bearer, Staff};
 
 /// The operations of the OpenAPI document, by `operationId`. A new one needs a line here.
-fn access_of(operation: &str) -> Option<Access> {
+pub(crate) fn access_of(operation: &str) -> Option<Access> {
     Some(match operation {
         "register_account" | "log_in" | "refresh_session" | "validate_token"
         | "get_signing_keys" | "search_products" | "suggest_products" | "get_product"
         | "create_guest_cart" | "stream_events" | "get_liveness" | "get_readiness"
         | "get_metrics" => Anyone,
-        "get_cart"
-        | "add_to_cart"
-        | "update_cart_line"
-        | "remove_from_cart"
-        | "clear_cart"
-        | "create_event_ticket" => Bearer,
+        "get_cart" | "add_to_cart" | "update_cart_line" | "remove_from_cart" | "clear_cart" => {
+            Bearer
+        }
+        "create_event_ticket" => Authenticated,
         "log_out" | "get_account" | "update_account" | "change_password" | "list_sessions"
-        | "end_other_sessions" | "end_session" | "merge_guest_cart" | "check_out"
-        | "list_orders" | "get_order" | "cancel_order" => Access::Account,
+        | "end_other_sessions" | "end_session" | "merge_guest_cart" | "check_out" => {
+            Access::Account
+        }
+        "list_orders" | "get_order" => AccountOrKey(&["orders:read"]),
+        "cancel_order" => AccountOrKey(&["orders"]),
         "create_product" | "replace_product" | "patch_product" | "delete_product" => {
             Staff(&["catalog"])
         }
@@ -65,7 +70,8 @@ fn access_of(operation: &str) -> Option<Access> {
         "change_stock" => Staff(&["stock"]),
         "pay_order" | "fulfil_order" => Staff(&["orders"]),
         "list_users" | "get_user" => Staff(&["customers:read"]),
-        "patch_user" | "audit_stock" => Admin,
+        "patch_user" | "audit_stock" | "create_api_key" | "list_api_keys" | "delete_api_key"
+        | "list_actions" => Admin,
         _ => return None,
     })
 }
@@ -85,7 +91,7 @@ async fn set_rights(app: &TestApp, admin: &Account, user: &Account, change: &Val
 async fn permitted(
     app: &TestApp,
     operations: &BTreeMap<String, (String, String)>,
-    token: Option<&Account>,
+    token: Option<&str>,
 ) -> BTreeSet<String> {
     let mut permitted = BTreeSet::new();
     for (operation, (method, path)) in operations {
@@ -103,7 +109,7 @@ async fn permitted(
     permitted
 }
 
-async fn read_operations(app: &TestApp) -> BTreeMap<String, (String, String)> {
+pub(crate) async fn read_operations(app: &TestApp) -> BTreeMap<String, (String, String)> {
     let document = app.get("/openapi.json").await.ok();
     let mut operations = BTreeMap::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -131,26 +137,46 @@ async fn every_operation_asks_for_its_right() {
     let operations = read_operations(&app).await;
     let found = permitted(&app, &operations, None).await;
     assert_eq!(found, expected(&operations, |access| matches!(access, Anyone)), "no token");
-    let found = permitted(&app, &operations, Some(&guest)).await;
-    assert_eq!(found, expected(&operations, |access| matches!(access, Anyone | Bearer)), "guest");
-    let of_customer =
-        expected(&operations, |access| matches!(access, Anyone | Bearer | Access::Account));
-    assert_eq!(permitted(&app, &operations, Some(&ada)).await, of_customer, "customer");
-    let found = permitted(&app, &operations, Some(&admin)).await;
+    let found = permitted(&app, &operations, Some(&guest.token)).await;
+    let of_guest =
+        expected(&operations, |access| matches!(access, Anyone | Authenticated | Bearer));
+    assert_eq!(found, of_guest, "guest");
+    let of_customer = expected(&operations, |access| !matches!(access, Staff(_) | Admin));
+    assert_eq!(permitted(&app, &operations, Some(&ada.token)).await, of_customer, "customer");
+    let found = permitted(&app, &operations, Some(&admin.token)).await;
     assert_eq!(found, operations.keys().cloned().collect(), "admin");
     // One token throughout: the rights are the account's.
     let pairs = [&["catalog", "stock"][..], &["catalog:read", "stock:read"]];
     for held in SCOPES.iter().map(std::slice::from_ref).chain([&[][..]]).chain(pairs) {
         set_rights(&app, &admin, &ada, &json!({"role": "staff", "scopes": held})).await;
         let wanted = expected(&operations, |access| match access {
-            Anyone | Bearer | Access::Account => true,
+            Anyone | Authenticated | Bearer | Access::Account | AccountOrKey(_) => true,
             Staff(scopes) => scopes.iter().all(|scope| has(held, scope)),
             Admin => false,
         });
-        assert_eq!(permitted(&app, &operations, Some(&ada)).await, wanted, "{held:?}");
+        assert_eq!(permitted(&app, &operations, Some(&ada.token)).await, wanted, "{held:?}");
     }
     set_rights(&app, &admin, &ada, &json!({"role": "customer"})).await;
-    assert_eq!(permitted(&app, &operations, Some(&ada)).await, of_customer, "customer again");
+    assert_eq!(permitted(&app, &operations, Some(&ada.token)).await, of_customer, "customer again");
+}
+
+#[tokio::test]
+async fn every_operation_asks_an_api_key_for_its_right() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let operations = read_operations(&app).await;
+    let pairs = [&["catalog", "stock"][..], &["catalog:read", "stock:read"]];
+    for held in SCOPES.iter().map(std::slice::from_ref).chain([&SCOPES[..]]).chain(pairs) {
+        let body = json!({"name": "robot", "scopes": held});
+        let key = app.post("/api/api-keys", &body).token(&admin).await.is(201).json();
+        let wanted = expected(&operations, |access| match access {
+            Anyone | Authenticated => true,
+            Staff(scopes) | AccountOrKey(scopes) => scopes.iter().all(|scope| has(held, scope)),
+            Bearer | Access::Account | Admin => false,
+        });
+        let found = permitted(&app, &operations, key["key"].as_str()).await;
+        assert_eq!(found, wanted, "{held:?}");
+    }
 }
 
 #[tokio::test]

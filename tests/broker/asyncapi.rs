@@ -161,6 +161,10 @@ async fn trigger_every_event(app: &TestApp) {
     for change in [json!({"role": "staff", "scopes": ["stock"]}), json!({"blocked": true})] {
         app.patch(&format!("/api/users/{}", left.id), &change).token(&admin).await.ok();
     }
+    let key = json!({"name": "warehouse", "scopes": ["stock"]});
+    let key = app.post("/api/api-keys", &key).token(&admin).await.is(201).json();
+    let key = format!("/api/api-keys/{}", key["id"].as_str().unwrap());
+    app.delete(&key).token(&admin).await.is(204);
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
 }
 

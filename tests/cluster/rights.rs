@@ -60,6 +60,41 @@ async fn next_request_on_any_node_has_the_new_rights() {
 }
 
 #[tokio::test]
+async fn next_request_on_any_node_knows_a_new_key_and_refuses_a_deleted_one() {
+    let Some(cluster) = start_cluster(3).await else { return };
+    let admin = cluster.nodes[0].admin().await;
+    let tea = cluster.nodes[0].new_product(&admin, &json!(4.5), 3).await;
+    let stock = format!("/api/products/{tea}/stock");
+    for round in 0..9 {
+        let node = &cluster.nodes[round % 3];
+        let body = json!({"name": "robot", "scopes": ["stock"]});
+        let created = node.post("/api/api-keys", &body).token(&admin).await.is(201).json();
+        let text = |name: &str| created[name].as_str().unwrap().to_owned();
+        let robot = Account {
+            id: text("id"),
+            email: String::new(),
+            token: text("key"),
+            refresh_token: String::new(),
+        };
+        assert_eq!(statuses(&cluster, &stock, &robot).await, [200; 3], "round {round}");
+        assert_eq!(statuses(&cluster, "/api/users", &robot).await, [403; 3], "round {round}");
+        // What a key does on one node is an action on every other.
+        let change = json!({"delta": 1, "reason": "delivery"});
+        let node = &cluster.nodes[(round + 1) % 3];
+        node.post(&stock, &change).token(&robot).await.ok();
+        let node = &cluster.nodes[(round + 2) % 3];
+        let path = format!("/api/admin/actions?actor={}", robot.id);
+        let actions = node.get(&path).token(&admin).await.ok()["items"].clone();
+        assert_eq!(actions.as_array().unwrap().len(), 1, "{actions}");
+        assert_eq!(actions[0]["action"], "change_stock");
+        let key = format!("/api/api-keys/{}", robot.id);
+        node.delete(&key).token(&admin).await.is(204);
+        assert_eq!(statuses(&cluster, &stock, &robot).await, [401; 3], "round {round}");
+    }
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
 async fn node_that_starts_later_knows_all_rights() {
     let Some(mut cluster) = start_cluster(2).await else { return };
     let admin = cluster.nodes[0].admin().await;
@@ -68,7 +103,12 @@ async fn node_that_starts_later_knows_all_rights() {
     let staff = json!({"role": "staff", "scopes": ["customers:read"]});
     patch(&cluster.nodes[0], &admin, &ada, &staff).await.ok();
     patch(&cluster.nodes[0], &admin, &bob, &json!({"blocked": true})).await.ok();
+    let body = json!({"name": "robot", "scopes": ["customers:read"]});
+    let node = &cluster.nodes[0];
+    let created = node.post("/api/api-keys", &body).token(&admin).await.is(201).json();
     cluster.nodes[1].restart().await;
+    let key = Account { token: created["key"].as_str().unwrap().to_owned(), ..bob.clone() };
+    assert_eq!(statuses(&cluster, "/api/users", &key).await, [200; 2]);
     assert_eq!(statuses(&cluster, "/api/users", &ada).await, [200; 2]);
     assert_eq!(statuses(&cluster, "/api/cart", &bob).await, [401; 2]);
     cluster.shut_down().await;

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use souk::{
     audit::{AuditSummary, Auditor},
     domain::{
+        action::ActionOrigin,
         audit::{
             EventAudit, Finding, FindingKind, IdRange, MovementTotals, OrderAudit, ProductAudit,
         },
@@ -30,7 +31,8 @@ use crate::{
 fn start_auditor(store: &Arc<dyn Store>) -> (Auditor, CommitWriter) {
     let (writer, _) =
         CommitWriter::start(&Handle::current(), Arc::clone(store), Arc::new(NoopObserver));
-    (Auditor::new(Arc::clone(store), writer.clone(), Arc::new(SystemClock)), writer)
+    let origin = ActionOrigin::command_line("audit_stock");
+    (Auditor::new(Arc::clone(store), writer.clone(), Arc::new(SystemClock), origin), writer)
 }
 
 async fn run_audit(auditor: &Auditor, repair: bool) -> (AuditSummary, Vec<Finding>) {

@@ -188,6 +188,7 @@ pub(crate) fn order(user_id: UserId) -> Order {
         placed_at,
         expires_at: Some(placed_at.saturating_add(Duration::from_secs(60))),
         updated_at: placed_at,
+        actor: None,
     }
 }
 

@@ -34,6 +34,7 @@ mod purchase_limits;
 mod records;
 mod retention;
 mod rights;
+mod staff;
 mod stock;
 mod unique;
 mod versions;
@@ -106,6 +107,15 @@ every_engine_keeps! {
         changes_of_rights_are_told_to_caches
         one_admin_remains
         users_are_filtered_and_paged
+    }
+    staff {
+        api_keys_round_trip_and_deleted_ones_stay
+        use_of_api_keys_is_recorded
+        api_keys_of_one_maker_are_limited
+        changes_of_api_keys_are_told_to_caches
+        actions_are_written_with_what_they_changed
+        what_changes_nothing_is_no_action
+        actions_are_filtered_and_paged_newest_first
     }
     orders {
         orders_round_trip

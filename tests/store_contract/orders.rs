@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::future::join_all;
 use souk::{
     domain::{
+        action::Actor,
         catalog::product::Product,
-        ids::{OrderId, ProductId, UserId},
+        ids::{ApiKeyId, OrderId, ProductId, UserId},
         inventory::{MovementKind, StockChange},
         money::{MAX_MINOR_UNITS, Money},
         order::{
@@ -46,6 +47,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         shipping_address: Some(ShippingAddress::from_stored(fields)),
         ..order(UserId::new())
     };
+    let full = Order { actor: Some(Actor::ApiKey(ApiKeyId::new())), ..full };
     let bare = Order { expires_at: None, ..order(UserId::new()) };
     for written in [&full, &bare] {
         apply_one(&*store, commit([put_order(written)])).await.unwrap();

@@ -254,6 +254,7 @@ pub(crate) async fn movements_round_trip(harness: &dyn Harness) {
             order_id,
             reference: text.map(Into::into),
             reason: text.map(Into::into),
+            actor: None,
             occurred_at: at,
         };
     let mut expected = vec![

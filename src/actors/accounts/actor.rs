@@ -13,8 +13,9 @@ use crate::{
     error::Error,
     messages::{
         accounts::{
-            AuthenticatedSession, ChangePassword, ChangeRights, EndOtherSessions, EndSession,
-            GetUser, Login, Logout, RefreshSession, RegisterUser, UpdateProfile,
+            AuthenticatedSession, ChangePassword, ChangeRights, CreateApiKey, DeleteApiKey,
+            EndOtherSessions, EndSession, GetUser, Login, Logout, NewApiKey, RefreshSession,
+            RegisterUser, UpdateProfile,
         },
         command_context::Reply,
     },
@@ -78,5 +79,7 @@ handle! {
     EndOtherSessions => end_other_sessions_of -> ();
     UpdateProfile => update_profile -> User;
     ChangeRights => change_rights -> Reply<User>;
+    CreateApiKey => create_api_key -> Reply<NewApiKey>;
+    DeleteApiKey => delete_api_key -> Reply<()>;
     GetUser => get_user -> User;
 }

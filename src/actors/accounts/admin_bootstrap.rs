@@ -84,7 +84,7 @@ impl AdminBootstrap {
                 // Nobody must become an admin by registering the address first.
                 Some(user) if user.role != Role::Admin => return Err(email_taken(&email)),
                 Some(_) => {}
-                None => drop(self.create_or_promote_admin(email, Some(password)).await?),
+                None => drop(self.make_admin(email, Some(password), &at_start()).await?),
             }
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl AdminBootstrap {
             );
             return Ok(None);
         }
-        match self.create_or_promote_admin(email.clone(), None).await? {
+        match self.make_admin(email.clone(), None, &at_start()).await? {
             AdminOutcome::Created { generated: Some(password) } => {
                 Ok(Some(FirstAdmin { email, password }))
             }
@@ -118,7 +118,18 @@ impl AdminBootstrap {
         email: Email,
         password: Option<Password>,
     ) -> Result<AdminOutcome, Error> {
-        let context = CommandContext::internal(COMMIT_TIMEOUT);
+        let exists = self.store.find_user_by_email(&email).await?.is_some();
+        let operation = if exists { "patch_user" } else { "register_account" };
+        let context = CommandContext::command_line(operation, COMMIT_TIMEOUT);
+        self.make_admin(email, password, &context).await
+    }
+
+    async fn make_admin(
+        &self,
+        email: Email,
+        password: Option<Password>,
+        context: &CommandContext,
+    ) -> Result<AdminOutcome, Error> {
         let decide = async || {
             let mut commit = Commit::new(self.clock.now(), context.ticket.deadline());
             let outcome = match self.store.find_user_by_email(&email).await? {
@@ -157,7 +168,7 @@ impl AdminBootstrap {
             // Another node may create or promote the same admin at the same time.
             is_conflict: |error| matches!(error, CommitError::Conflict | CommitError::EmailTaken),
         };
-        match retry.retry_on_conflict(&context, decide, async || Ok(())).await? {
+        match retry.retry_on_conflict(context, decide, async || Ok(())).await? {
             Reply::Completed(outcome) => {
                 wait_for_other_nodes(&*self.store).await;
                 Ok(outcome)
@@ -177,7 +188,7 @@ impl AdminBootstrap {
             return Ok(None);
         }
         let password = random_password();
-        let context = CommandContext::internal(COMMIT_TIMEOUT);
+        let context = CommandContext::command_line("change_password", COMMIT_TIMEOUT);
         let deadline = context.ticket.deadline();
         let password_hash =
             self.hasher.hash(HashOrigin::OPERATOR, password.clone(), deadline).await?;
@@ -257,6 +268,11 @@ async fn build_password_reset(
     }
     commit.writes.push(Write::User(Arc::new(changed)));
     Ok((is_last, commit))
+}
+
+/// The context of what the settings ask for when a node starts. Nobody has taken that action.
+fn at_start() -> CommandContext {
+    CommandContext::internal(COMMIT_TIMEOUT)
 }
 
 fn email_taken(email: &Email) -> Error {

@@ -6,6 +6,7 @@
 
 mod actor;
 pub mod admin_bootstrap;
+mod api_keys;
 mod change_password;
 mod change_rights;
 mod failure_counters;
@@ -27,7 +28,10 @@ pub use self::{actor::AccountActor, password_hasher::PasswordHasher};
 use crate::{
     auth::{login_keys::LoginKeys, refresh_token::RefreshTokens},
     cache::revoked_sessions::RevokedSessions,
-    domain::{account::User, clock::Clock},
+    domain::{
+        account::{ApiKey, User},
+        clock::Clock,
+    },
     metrics::actors::MailboxMetrics,
     store::{Store, writer::CommitWriter},
 };
@@ -58,6 +62,8 @@ pub struct AccountDeps {
     pub login_limit: u32,
     /// How an account looks in responses, which are remembered under idempotency keys.
     pub render_user: fn(&User) -> Bytes,
+    /// How a new API key looks in responses that are remembered, without the key itself.
+    pub render_api_key: fn(&ApiKey) -> Bytes,
     /// The metrics of the actor's mailbox.
     pub mailbox: MailboxMetrics,
 }

@@ -92,6 +92,7 @@ impl AccountService {
             if_match: None,
             ticket: ticket.clone(),
             trace: None,
+            action: None,
         };
         let retry = CommandRetry {
             store: &*self.deps.store,

@@ -143,6 +143,7 @@ impl AccountFixture {
             max_sessions: settings.max_sessions,
             login_limit: settings.login_limit,
             render_user: |_| bytes::Bytes::new(),
+            render_api_key: |_| bytes::Bytes::new(),
             mailbox: MailboxMetrics::default(),
         };
         Self {

@@ -62,7 +62,7 @@ impl CatalogService {
         context.ticket.mark_started()?;
         let body = StoredReplyBody::Ready(body);
         let commit = self.build_commit(Vec::new(), Vec::new(), &context, body);
-        match self.commit_or_replay(commit).await.map_err(map_commit_error)? {
+        match self.commit_or_replay(&context, commit).await.map_err(map_commit_error)? {
             Reply::Completed(_) => Ok(Reply::Completed(())),
             Reply::Replayed(response) => Ok(Reply::Replayed(response)),
         }

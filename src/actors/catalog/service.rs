@@ -72,7 +72,7 @@ impl CatalogService {
         let body = self.catalog_cache.render(&product, &level);
         let stock_write = opening.map(|_| set_stock_write(product.id, initial_stock, None));
         let commit = self.product_commit(&product, stock_write, &context, body);
-        match self.commit_or_replay(commit).await.map_err(map_commit_error)? {
+        match self.commit_or_replay(&context, commit).await.map_err(map_commit_error)? {
             Reply::Completed(_) => self
                 .catalog_cache
                 .get(product.id)
@@ -185,8 +185,10 @@ impl CatalogService {
 
     pub(super) async fn commit_or_replay(
         &self,
-        commit: Commit,
+        context: &CommandContext,
+        mut commit: Commit,
     ) -> Result<Reply<CommitReceipt>, CommitError> {
+        commit.action.clone_from(&context.action);
         match self.writer.commit(commit).await {
             Ok(receipt) => Ok(Reply::Completed(receipt)),
             Err(CommitError::Replayed(response)) => {

@@ -48,7 +48,7 @@ impl OrderService {
                 OrderCommand::Fulfill { reference } => reference.clone(),
                 _ => None,
             };
-            let order = Arc::new(transition.order);
+            let order = Arc::new(Order { actor: context.actor(), ..transition.order });
             let commit = build_commit(&order, transition.stock_changes, reference, &context);
             Ok(Decision::Commit(Box::new(commit), move |_| order))
         };

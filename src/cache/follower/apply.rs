@@ -25,6 +25,9 @@ impl Follower {
             if let CacheChange::Rights { user_id } = event {
                 self.account_rights.refresh(&*self.store, user_id).await?;
             }
+            if let CacheChange::ApiKey { id } = event {
+                self.account_rights.api_keys.refresh(&*self.store, id).await?;
+            }
             self.collect_changes(event, &mut changes, &mut outdated);
         }
         self.read_products(outdated, &mut changes).await?;
@@ -59,6 +62,7 @@ impl Follower {
             }
             // Rights are read from the store. Orders are not cached, nor is the rest of accounts.
             CacheChange::Rights { .. }
+            | CacheChange::ApiKey { .. }
             | CacheChange::Order { .. }
             | CacheChange::UserRegistered { .. } => {}
         }

@@ -23,6 +23,7 @@ use crate::{
     app::ImportNode,
     config::Settings,
     domain::{
+        action::ActionOrigin,
         clock::{Clock, SystemClock},
         ids::UserId,
     },
@@ -182,6 +183,7 @@ fn store_options(file: ProductFileOptions, dry_run: bool, import_id: Uuid) -> Im
         keys: LineKeys::LinesWithoutSku(key),
         stop_at_store_failure: true,
         trace: None,
+        origin: ActionOrigin::command_line("import_products"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Accounts and sessions.
 
+mod api_key;
 mod email;
 pub mod known_networks;
 pub mod login_failures;
@@ -12,6 +13,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use self::known_networks::KnownNetwork;
 pub use self::{
+    api_key::{
+        API_KEY_PREFIX, API_KEY_RANDOM_CHARS, ApiKey, ApiKeyHash, ApiKeyRequest, MAX_API_KEYS,
+        hash_api_key,
+    },
     email::Email,
     password::Password,
     rights::{Rights, RightsChange, Scope, ScopeSet, VersionedRights},

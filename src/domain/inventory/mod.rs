@@ -1,6 +1,7 @@
 //! Stock: units on hand, reserved units, and the ledger of movements.
 
 use super::{
+    action::Actor,
     clock::Timestamp,
     ids::{OrderId, ProductId},
     validation::ValidationErrors,
@@ -239,6 +240,8 @@ pub struct StockMovement {
     pub reference: Option<String>,
     /// The caller's reason.
     pub reason: Option<String>,
+    /// Who made the change, if it needed rights that customers do not have.
+    pub actor: Option<Actor>,
     /// The time of the movement.
     pub occurred_at: Timestamp,
 }

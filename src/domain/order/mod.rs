@@ -14,6 +14,7 @@ pub use self::{
     transition::{OrderCommand, OrderError, OrderTransition},
 };
 use super::{
+    action::Actor,
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
     money::{Currency, Money},
@@ -44,6 +45,8 @@ pub struct Order {
     pub expires_at: Option<Timestamp>,
     /// The time of the last change.
     pub updated_at: Timestamp,
+    /// Who made the last change, if it needed rights that customers do not have.
+    pub actor: Option<Actor>,
 }
 
 /// One product in an order, as it was when the order was placed.

@@ -91,6 +91,7 @@ impl Order {
             payment,
             expires_at: None,
             updated_at: now,
+            actor: None,
             ..self.clone()
         };
         Ok(OrderTransition { stock_changes: self.stock_changes_for(to), order })

@@ -28,6 +28,7 @@ use self::{
     security_headers::insert_security_headers,
 };
 use super::{
+    request::headers::RequestId,
     response::problem::{self, Problem},
     server::{
         client_stream::RunningRequest,
@@ -62,6 +63,7 @@ pub(in crate::http) async fn response_middleware(
     let is_head = take_head(&mut request);
     let encoding = negotiate(&request);
     let id = request_id_or_new(&request);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
     let observed = ObservedRequest::begin(&request, &id);
     let call = call_catching_panic(request, next, &id).instrument(observed.span());

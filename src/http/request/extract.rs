@@ -2,156 +2,32 @@
 
 use std::{
     future::{Ready, ready},
-    marker::PhantomData,
     sync::Arc,
 };
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Bytes};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
 use futures_util::future::LocalBoxFuture;
 
+pub(crate) use super::access::{
+    Access, Account, AccountOrKey, Admin, Anyone, Authenticated, Bearer, CatalogReader,
+    EventSubscriber, OwnerOrStaff, Staff,
+};
 use super::{
     body::RequestBody,
-    headers::{idempotency_key, parse_if_match, trace_parent},
+    headers::{idempotency_key, parse_if_match, request_id, trace_parent},
     query::QueryParams,
-    scopes::Scopes,
 };
 use crate::{
     auth::caller::Caller,
     domain::{
-        account::Session,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        account::{ApiKey, Session},
+        action::ActionOrigin,
+        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
     },
     error::{Error, ErrorCode},
-    http::{response::problem::Problem, state::AppState},
+    http::{openapi::operation_id, response::problem::Problem, state::AppState},
     messages::command_context::{CommandContext, Ticket, TraceParent},
 };
-
-/// Who may use a route.
-pub(crate) trait Access {
-    /// What the route learns about the caller.
-    type Caller: Copy + 'static;
-
-    /// Checks that the caller may use the route.
-    ///
-    /// # Errors
-    /// `unauthenticated`, `token_expired`, `rate_limited` or `forbidden`.
-    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Self::Caller, Error>;
-
-    /// The caller's account or guest, if the route identifies one.
-    fn identity(caller: Self::Caller) -> Option<Caller>;
-}
-
-/// Everyone, with or without a token.
-pub(crate) struct Anyone;
-
-/// Everyone who may read the catalog: without `catalog.public_read`, only with a token.
-pub(crate) struct CatalogReader;
-
-/// As [`CatalogReader`], but a token that is sent must be valid. The route checks a ticket itself.
-pub(crate) struct EventSubscriber;
-
-/// Everyone with a token, guests included.
-pub(crate) struct Bearer;
-
-/// Everyone with an account.
-pub(crate) struct Account;
-
-/// Admins.
-pub(crate) struct Admin;
-
-/// Those who may do what all scopes of `S` stand for.
-pub(crate) struct Staff<S: Scopes>(PhantomData<S>);
-
-impl Access for Anyone {
-    type Caller = ();
-
-    fn authorize(_: &AppState, _: &HttpRequest) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn identity((): ()) -> Option<Caller> {
-        None
-    }
-}
-
-impl Access for CatalogReader {
-    type Caller = ();
-
-    fn authorize(state: &AppState, request: &HttpRequest) -> Result<(), Error> {
-        if state.options.public_read { Ok(()) } else { state.authenticate(request).map(|_| ()) }
-    }
-
-    fn identity((): ()) -> Option<Caller> {
-        None
-    }
-}
-
-impl Access for EventSubscriber {
-    type Caller = Option<Caller>;
-
-    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Option<Caller>, Error> {
-        let may_be_anonymous = || {
-            state.options.public_read
-                || QueryParams::parse(request.query_string()).get("ticket").is_some()
-        };
-        if !request.headers().contains_key(header::AUTHORIZATION) && may_be_anonymous() {
-            return Ok(None);
-        }
-        state.authenticate(request).map(Some)
-    }
-
-    fn identity(caller: Option<Caller>) -> Option<Caller> {
-        caller
-    }
-}
-
-impl Access for Bearer {
-    type Caller = Caller;
-
-    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Caller, Error> {
-        state.authenticate(request)
-    }
-
-    fn identity(caller: Caller) -> Option<Caller> {
-        Some(caller)
-    }
-}
-
-impl Access for Account {
-    type Caller = Caller;
-
-    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Caller, Error> {
-        state.authenticate(request)?.require_account()
-    }
-
-    fn identity(caller: Caller) -> Option<Caller> {
-        Some(caller)
-    }
-}
-
-impl Access for Admin {
-    type Caller = Caller;
-
-    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Caller, Error> {
-        state.authenticate(request)?.require_admin()
-    }
-
-    fn identity(caller: Caller) -> Option<Caller> {
-        Some(caller)
-    }
-}
-
-impl<S: Scopes> Access for Staff<S> {
-    type Caller = Caller;
-
-    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Caller, Error> {
-        state.authenticate(request)?.require(S::SCOPES)
-    }
-
-    fn identity(caller: Caller) -> Option<Caller> {
-        Some(caller)
-    }
-}
 
 /// The resource that the path of a route names.
 pub(crate) trait Target: Sized {
@@ -254,6 +130,23 @@ impl Target for SessionId {
                 && session.is_active(state.clock.now())
         };
         found.filter(is_own).map(|_| ()).ok_or_else(Error::session_not_found)
+    }
+}
+
+impl Target for ApiKeyId {
+    fn parse(request: &HttpRequest) -> Result<Self, Error> {
+        path_segment(request).parse().map_err(|_| Error::api_key_not_found())
+    }
+
+    async fn ensure_exists(
+        &self,
+        state: &AppState,
+        request: &HttpRequest,
+        _: Option<Caller>,
+    ) -> Result<(), Error> {
+        let found = state.read_before_deadline(request, state.store.find_api_key(*self)).await?;
+        let is_kept = |key: &ApiKey| key.deleted_at.is_none();
+        found.filter(is_kept).map(|_| ()).ok_or_else(Error::api_key_not_found)
     }
 }
 
@@ -379,6 +272,17 @@ impl<A: Access<Caller = Caller>, B: RequestBody, T: Target> ChangeRequest<A, B, 
             if_match: parse_if_match(&self.request),
             ticket: self.ticket(),
             trace: self.trace(),
+            action: A::IS_FOR_STAFF.then(|| self.origin()),
+        })
+    }
+
+    /// Whose request it is, for the actions of what it changes. Use this where there is no
+    /// [`context`](Self::context).
+    pub(crate) fn origin(&self) -> Arc<ActionOrigin> {
+        Arc::new(ActionOrigin {
+            actor: self.caller.actor(),
+            operation: operation_id(&self.request),
+            request_id: request_id(&self.request),
         })
     }
 }

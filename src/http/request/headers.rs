@@ -1,8 +1,8 @@
 //! Parses the idempotency, conditional and trace headers of requests.
 
 use actix_web::{
-    HttpRequest,
-    http::header::{self, EntityTag, Header, HeaderMap},
+    HttpMessage, HttpRequest,
+    http::header::{self, EntityTag, Header, HeaderMap, HeaderValue},
 };
 
 use crate::{
@@ -12,6 +12,17 @@ use crate::{
     input::{fingerprint::request_fingerprint, idempotency_key::parse_idempotency_key},
     messages::command_context::{IdempotencyKey, IfMatch, TraceParent},
 };
+
+/// The id of a request, which the middleware notes: the client's, or a new one.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) HeaderValue);
+
+/// The id of the request. `None` outside of the middleware, as in some tests.
+pub(crate) fn request_id(request: &HttpRequest) -> Option<Box<str>> {
+    let extensions = request.extensions();
+    let RequestId(id) = extensions.get::<RequestId>()?;
+    Some(id.to_str().ok()?.into())
+}
 
 /// The `traceparent` of the request, if it is well-formed.
 pub(crate) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {

@@ -1,5 +1,6 @@
 //! What a route takes from a request: the caller, the target, the query, the body and the headers.
 
+pub(super) mod access;
 pub(super) mod body;
 pub(super) mod deadline;
 pub(super) mod extract;

@@ -69,6 +69,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::ProductNotFound
         | ErrorCode::UserNotFound
         | ErrorCode::SessionNotFound
+        | ErrorCode::ApiKeyNotFound
         | ErrorCode::LineNotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -86,6 +87,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::ValidationFailed
+        | ErrorCode::ApiKeyLimit
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
         | ErrorCode::TotalLimit

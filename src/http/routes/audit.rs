@@ -118,8 +118,12 @@ tag = "Operations", security(("bearer" = [])), request_body = Option<AuditReques
 async fn run(change: ChangeRequest<Admin, AuditRequest>) -> RouteResult {
     let state = &change.state;
     let _permit = AUDIT_PERMIT.try_acquire().map_err(|_| Error::overloaded())?;
-    let auditor =
-        Auditor::new(Arc::clone(&state.store), state.writer.clone(), Arc::clone(&state.clock));
+    let auditor = Auditor::new(
+        Arc::clone(&state.store),
+        state.writer.clone(),
+        Arc::clone(&state.clock),
+        change.origin(),
+    );
     let mut findings = Vec::new();
     let list_finding = |finding: &Finding| {
         if findings.len() < MAX_LISTED_FINDINGS {

@@ -21,7 +21,7 @@ use crate::{
     http::{
         request::{
             deadline::Deadline,
-            extract::{Bearer, ChangeRequest, EventSubscriber, ReadRequest},
+            extract::{Authenticated, ChangeRequest, EventSubscriber, ReadRequest},
         },
         response::{
             ApiResponse, RouteResult,
@@ -70,7 +70,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
 tag = "Events", security(("bearer" = [])), responses(
     (status = 201, body = EventTicketResponse),
 ))]
-async fn create_ticket(change: ChangeRequest<Bearer>) -> RouteResult {
+async fn create_ticket(change: ChangeRequest<Authenticated>) -> RouteResult {
     let state = &change.state;
     let response = EventTicketResponse {
         ticket: state.event_tickets.issue(&change.caller, state.clock.now()),

@@ -1,6 +1,8 @@
 //! The HTTP routes, one module per resource.
 
 pub(crate) mod accounts;
+pub(crate) mod actions;
+pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod cart;
 mod docs;
@@ -26,6 +28,8 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: 
     orders::configure_routes(config);
     events::configure_routes(config);
     users::configure_routes(config);
+    api_keys::configure_routes(config);
+    actions::configure_routes(config);
     audit::configure_routes(config);
     if operations {
         health::configure_operations(config);

@@ -9,11 +9,14 @@ use utoipa::ToSchema;
 
 use crate::{
     actors::ask::ask,
+    auth::caller::Caller,
     domain::{
         account::Scope,
         ids::{OrderId, UserId},
         money::Currency,
-        order::{CheckoutOptions, Order, OrderCommand, PaymentMethod, ShippingAddress},
+        order::{
+            CheckoutOptions, Order, OrderCommand, OrderStatus, PaymentMethod, ShippingAddress,
+        },
         validation::ValidationErrors,
     },
     error::{Error, ErrorCode},
@@ -23,10 +26,10 @@ use crate::{
     },
     http::{
         request::{
-            body::{JsonRequest, RequestBody},
-            extract::{Account, ChangeRequest, ReadRequest, Staff},
+            body::JsonRequest,
+            extract::{Account, AccountOrKey, ChangeRequest, OwnerOrStaff, ReadRequest, Staff},
             query::encode_cursor,
-            scopes::OrdersScope,
+            scopes::{OrdersReadScope, OrdersScope},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
@@ -197,7 +200,7 @@ tag = "Orders", security(("bearer" = [])), params(
             can list all orders"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn list(read: ReadRequest<Account>) -> RouteResult {
+async fn list(read: ReadRequest<AccountOrKey<OrdersReadScope>>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
     if query.has("all", "true") {
         read.caller.require(&[Scope::OrdersRead])?;
@@ -215,6 +218,8 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
     let has_more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| has_more).map(|order| order.id);
+    let found: Vec<Order> =
+        found.into_iter().map(|order| for_reader(order, &read.caller)).collect();
     let page = OrderPage {
         items: found.iter().map(OrderData::from).collect(),
         next_cursor: encode_cursor(next),
@@ -237,7 +242,7 @@ tag = "Orders", security(("bearer" = [])), params(
     (status = 404, body = ProblemDetails,
         description = "`not_found`: there is no such order, or it is another user's"),
 ))]
-async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
+async fn show(read: ReadRequest<AccountOrKey<OrdersReadScope>, OrderId>) -> RouteResult {
     read.honor_no_cache().await?;
     let found = read.state.store.find_order(read.target);
     let order = read
@@ -247,6 +252,7 @@ async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
         .filter(|order| read.caller.may_see_order_of(order.user_id))
         .ok_or_else(Error::order_not_found)?;
     read.query.reject_others(&[])?;
+    let order = for_reader(order, &read.caller);
     Ok(order_response(&order).with_no_store())
 }
 
@@ -267,19 +273,20 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn cancel(change: ChangeRequest<Account, CancelRequest, OrderId>) -> RouteResult {
+async fn cancel(change: CancelOrder) -> RouteResult {
     let caller = change.caller;
     // Another's order is 404 to those who cannot see it, and 403 to staff who only reads it.
     let owner = match caller.rights.permits(Scope::OrdersRead) {
         true => require_order_change(&change).await?,
         false => Some(caller.user_id),
     };
-    let message = ChangeOrder {
-        order_id: change.target,
-        owner,
-        command: OrderCommand::Cancel,
-        context: change.context()?,
-    };
+    let mut context = change.context()?;
+    if owner.is_some() {
+        // An owner needs no further rights.
+        context.action = None;
+    }
+    let command = OrderCommand::Cancel;
+    let message = ChangeOrder { order_id: change.target, owner, command, context };
     change_order(&change.state, message).await
 }
 
@@ -346,29 +353,39 @@ async fn change_order(state: &AppState, message: ChangeOrder) -> RouteResult {
     Ok(ApiResponse::from_reply(StatusCode::OK, reply, render)?.with_no_store())
 }
 
+/// A request to cancel an order, of its owner or of staff.
+type CancelOrder = ChangeRequest<OwnerOrStaff<OrdersScope>, CancelRequest, OrderId>;
+
+/// The order as `caller` sees it: who of staff changed it is not for customers.
+fn for_reader(order: Order, caller: &Caller) -> Order {
+    match caller.rights.permits(Scope::OrdersRead) {
+        true => order,
+        false => Order { actor: None, ..order },
+    }
+}
+
 fn order_response(order: &Order) -> ApiResponse {
     ApiResponse::ok(order_json(order)).with_etag(order.version)
 }
 
-/// Returns the user whose order staff may change here, or `None` if it may change all orders.
+/// Returns the caller if it is its own order, which it may cancel while it is unpaid, and `None` if
+/// it changes the order as staff.
 ///
 /// # Errors
-/// `forbidden` for another's order if the caller may only read it.
-async fn require_order_change<B: RequestBody>(
-    change: &ChangeRequest<Account, B, OrderId>,
-) -> Result<Option<UserId>, Error> {
+/// `not_found`, and `forbidden` for another's order if the caller may only read it.
+async fn require_order_change(change: &CancelOrder) -> Result<Option<UserId>, Error> {
     let caller = change.caller;
-    if caller.rights.permits(Scope::Orders) {
-        return Ok(None);
-    }
     let found = change.state.store.find_order(change.target);
     let order = change
         .state
         .read_before_deadline(&change.request, found)
         .await?
         .ok_or_else(Error::order_not_found)?;
-    if order.user_id != caller.user_id {
-        caller.require(&[Scope::Orders])?;
+    let is_own = order.user_id == caller.user_id;
+    let is_unpaid = order.status == OrderStatus::PendingPayment;
+    if is_own && (is_unpaid || !caller.rights.permits(Scope::Orders)) {
+        return Ok(Some(caller.user_id));
     }
-    Ok(Some(caller.user_id))
+    caller.require(&[Scope::Orders])?;
+    Ok(None)
 }

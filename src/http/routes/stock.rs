@@ -12,7 +12,7 @@ use crate::{
         inventory::{StockChange, StockLevel, StockMovement},
     },
     error::Error,
-    events::inventory::StockData,
+    events::{actor::ActorData, inventory::StockData},
     http::{
         openapi::enums::MovementKind,
         request::{
@@ -75,6 +75,10 @@ pub(crate) struct MovementResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("delivery"))]
     reason: Option<String>,
+    /// Who made the change. What customers and the shop itself cause has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    actor: Option<ActorData>,
     #[schema(format = DateTime)]
     at: String,
 }
@@ -111,6 +115,7 @@ impl From<StockMovement> for MovementResponse {
             order_id: movement.order_id.map(|id| id.as_uuid()),
             reference: movement.reference,
             reason: movement.reason,
+            actor: movement.actor.map(Into::into),
             at: movement.occurred_at.to_string(),
         }
     }

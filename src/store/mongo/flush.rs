@@ -1,5 +1,7 @@
 //! Writes a plan: a few commands for each collection, however many commits there are.
 
+mod staff;
+
 use std::collections::{HashMap, HashSet};
 
 use mongodb::bson::{RawBson, cstr, rawdoc};
@@ -24,7 +26,7 @@ use super::{
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
     },
     events::{EventEnvelope, OutboxEvent},
     store::plan::{LoadedState, OwnedIdempotencyKey, WriteSet},
@@ -45,6 +47,7 @@ pub(super) struct ExistingRecords {
     orders: HashSet<OrderId>,
     users: HashSet<UserId>,
     sessions: HashSet<SessionId>,
+    api_keys: HashSet<ApiKeyId>,
     stock: HashSet<ProductId>,
     /// Keys that have a document, but no reply that is still honored.
     replaceable_keys: HashSet<OwnedIdempotencyKey>,
@@ -62,6 +65,7 @@ impl ExistingRecords {
             orders: loaded.orders.keys().copied().collect(),
             users: loaded.users.keys().copied().collect(),
             sessions: loaded.sessions.keys().copied().collect(),
+            api_keys: loaded.api_keys.keys().copied().collect(),
             stock: loaded.stock.keys().copied().collect(),
             replaceable_keys,
         }
@@ -92,7 +96,7 @@ fn ordered_writes(
     existing: &ExistingRecords,
     outbox: CollectionWrites,
     commit_time: i64,
-) -> Result<[CollectionWrites; 12], TransactionError> {
+) -> Result<[CollectionWrites; 14], TransactionError> {
     let mut users = CollectionWrites::for_records(USERS, commit_time);
     for (user_id, user) in &writes.users {
         users.add_document(
@@ -137,6 +141,7 @@ fn ordered_writes(
         admin_guard_writes(writes),
         users,
         sessions,
+        staff::api_key_writes(writes, existing, commit_time)?,
         carts,
         sku_release_writes(writes, existing),
         products,
@@ -144,6 +149,7 @@ fn ordered_writes(
         idempotency_key_writes(writes, existing)?,
         inbox_writes(writes),
         movement_writes(writes)?,
+        staff::action_writes(writes)?,
         outbox,
         stock,
     ])

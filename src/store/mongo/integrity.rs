@@ -8,13 +8,15 @@ use mongodb::{
 use super::{
     read::ReadResult,
     schema::{
-        CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, META, MOVEMENTS, NODES, ORDERS, OUTBOX, PRODUCTS,
-        SESSIONS, STOCK, USERS,
+        ACTIONS, API_KEYS, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, META, MOVEMENTS, NODES,
+        ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction_error::one_line_message,
 };
 
-const COLLECTIONS: [&str; 13] = [
+const COLLECTIONS: [&str; 15] = [
+    ACTIONS,
+    API_KEYS,
     CARTS,
     COUNTERS,
     IDEMPOTENCY_KEYS,

@@ -1,5 +1,7 @@
 //! Loads what a batch depends on, from the transaction's snapshot.
 
+mod staff;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::Hash,
@@ -85,9 +87,8 @@ pub(super) async fn load(
     load_orders(transaction, read_set, &mut loaded, &mut latest).await?;
     load_purchases(transaction, read_set, &mut loaded).await?;
     load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
-    if read_set.active_admins {
-        load_active_admins(transaction, &mut loaded).await?;
-    }
+    staff::load_active_admins(transaction, read_set, &mut loaded).await?;
+    staff::load_api_keys(transaction, read_set, &mut loaded, &mut latest).await?;
     load_stock_levels(transaction, read_set, &mut loaded, &mut latest).await?;
     Ok(LoadedBatch { state: loaded, replaceable_keys, latest_commit_time: latest })
 }
@@ -132,24 +133,6 @@ async fn load_versions<I: From<Uuid> + Eq + Hash>(
         )
         .await?;
     Ok(found)
-}
-
-async fn load_active_admins(
-    transaction: &mut Transaction<'_>,
-    loaded: &mut LoadedState,
-) -> Result<(), TransactionError> {
-    #[derive(Deserialize)]
-    struct Admin {
-        #[serde(rename = "_id")]
-        id: BsonUuid,
-    }
-    let filter = doc! { "role": "admin", "blocked": { "$ne": true } };
-    let record = |document: &RawDocument| {
-        let Admin { id } = deserialize_document(document)?;
-        loaded.active_admins.insert(id_from_bson(id));
-        Ok(())
-    };
-    transaction.for_each_document(USERS, filter, doc! { "_id": 1 }, record).await
 }
 
 /// The owner of each of `values` in a unique `field`, among documents that match `condition`.

@@ -21,6 +21,7 @@ mod nodes;
 mod partition;
 mod read;
 mod schema;
+mod staff_store;
 mod stock_queue;
 mod store;
 mod transaction;

@@ -24,6 +24,10 @@ pub(super) const MOVEMENTS: &str = "movements";
 pub(super) const ORDERS: &str = "orders";
 pub(super) const USERS: &str = "users";
 pub(super) const SESSIONS: &str = "sessions";
+/// API keys, deleted ones included.
+pub(super) const API_KEYS: &str = "api_keys";
+/// Append-only.
+pub(super) const ACTIONS: &str = "actions";
 pub(super) const LOGIN_FAILURES: &str = "login_failures";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
@@ -34,8 +38,8 @@ pub(super) const COUNTERS: &str = "counters";
 /// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
 /// has connected.
 pub(super) const PUBLISHED_COUNTER: &str = "published";
-/// The document that every transaction writes that depends on which admins there are, so that two
-/// of them conflict.
+/// The document that every transaction writes that depends on which admins or API keys there are,
+/// so that two of them conflict.
 pub(super) const ADMIN_GUARD: &str = "admins";
 /// The index of users' unpaid orders and of the units in each.
 pub(super) const PENDING_OF_USER: &str = "pending_units_of_user";
@@ -52,9 +56,9 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 to 6; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 7; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 7;
+pub(super) const SCHEMA_VERSION: i64 = 8;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
@@ -202,6 +206,15 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                 index("of_user", doc! { "user_id": 1, "expires_at": 1 }),
                 sparse_index("revoked", doc! { "revoked_at": 1 }),
                 index("expiry", doc! { "expires_at": 1 }),
+            ],
+        ),
+        (API_KEYS, vec![index("of_maker", doc! { "created_by": 1 })]),
+        (
+            ACTIONS,
+            vec![
+                index("by_time", doc! { "at": 1, "_id": 1 }),
+                index("of_actor", doc! { "actor.id": 1, "at": 1, "_id": 1 }),
+                index("on_subject", doc! { "subject": 1, "at": 1, "_id": 1 }),
             ],
         ),
         (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),

@@ -5,7 +5,6 @@ use crate::{
     domain::{
         cart::Shortage,
         catalog::product::Product,
-        clock::Timestamp,
         ids::{ProductId, UserId},
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
         order::{LimitedLine, PurchaseExcess},
@@ -61,6 +60,7 @@ impl Planner<'_> {
                 }
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
+                Write::ApiKey(key) => (self.state.api_keys.get(&key.id), key.version),
                 Write::Stock(_) => continue,
             };
             if stored.copied().unwrap_or(0).checked_add(1) != Some(new) {
@@ -104,8 +104,15 @@ impl Planner<'_> {
                 {
                     return Err(CommitError::LastAdmin);
                 }
+                Condition::ApiKeysBelow(user, limit)
+                    if self.state.api_keys_made.get(&user).copied().unwrap_or(0)
+                        >= u64::from(limit) =>
+                {
+                    return Err(CommitError::TooManyApiKeys);
+                }
                 Condition::ProductUnchanged(..)
                 | Condition::OtherAdminRemains(_)
+                | Condition::ApiKeysBelow(..)
                 | Condition::PendingOrdersBelow(..)
                 | Condition::PendingUnitsWithin { .. }
                 | Condition::PurchaseWithin(..) => {}
@@ -173,10 +180,9 @@ impl Planner<'_> {
             self.check_stock_version(stock, level)?;
             match level.apply(stock.change) {
                 Ok(None) => moves.push((level, None)),
-                Ok(Some((next, delta))) => moves.push((
-                    next,
-                    Some(new_movement(stock, commit.decided_at, next.last_movement, delta)),
-                )),
+                Ok(Some((next, delta))) => {
+                    moves.push((next, Some(new_movement(stock, commit, next.last_movement, delta))))
+                }
                 Err(StockError::Insufficient { requested, available }) => {
                     short.push(Shortage { product_id: id, requested, available });
                 }
@@ -210,7 +216,7 @@ impl Planner<'_> {
 
 fn new_movement(
     stock: &StockWrite,
-    occurred_at: Timestamp,
+    commit: &Commit,
     sequence: u64,
     delta: StockDelta,
 ) -> StockMovement {
@@ -221,6 +227,7 @@ fn new_movement(
         order_id: stock.order_id,
         reference: stock.reference.clone(),
         reason: stock.reason.clone(),
-        occurred_at,
+        actor: commit.action.as_ref().map(|action| action.actor),
+        occurred_at: commit.decided_at,
     }
 }

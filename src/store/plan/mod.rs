@@ -14,6 +14,7 @@
 //! - Stored responses. A response can contain a stock level, which is final only then. So a repeat
 //!   in the same batch as its first attempt (`DuplicateOf`) also gets its response at the end.
 
+mod actions;
 mod checks;
 mod read_set;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::{
 
 use bytes::Bytes;
 
+use self::actions::StockAction;
 pub use self::{
     read_set::{LoadedState, OwnedIdempotencyKey, PendingOrders, ReadSet},
     write_set::WriteSet,
@@ -37,6 +39,7 @@ use super::commit::{
 };
 use crate::{
     domain::{
+        account::ApiKey,
         ids::{ProductId, UserId},
         inventory::{StockLevel, StockMovement},
         order::{Order, OrderStatus},
@@ -64,11 +67,13 @@ pub fn plan_batch(batch: &[Commit], loaded: LoadedState, low_stock: u64) -> Plan
         writes: WriteSet::default(),
         first_uses: HashMap::new(),
         last_movers: BTreeMap::new(),
+        stock_actions: Vec::new(),
     };
     let decisions: Vec<Result<Vec<ProductId>, Rejection>> =
         batch.iter().map(|commit| planner.decide(commit)).collect();
     planner.finalize_stock(low_stock);
     planner.finalize_responses();
+    planner.finalize_actions();
     let outcomes = decisions.into_iter().map(|decision| planner.to_outcome(decision)).collect();
     Plan { outcomes, writes: planner.writes }
 }
@@ -98,6 +103,8 @@ struct Planner<'a> {
     /// Products whose stock moves, each with the last commit that moves it: the stock events carry
     /// that commit's time and trace.
     last_movers: BTreeMap<ProductId, &'a Commit>,
+    /// The actions that changed nothing but stock.
+    stock_actions: Vec<StockAction>,
 }
 
 impl<'a> Planner<'a> {
@@ -166,6 +173,7 @@ impl<'a> Planner<'a> {
         let stock_only = !commit.writes.is_empty()
             && commit.idempotency_record.is_none()
             && commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
+        let mut changes = commit.writes.iter().any(|write| !matches!(write, Write::Stock(_)));
         let named: Vec<ProductId> = moves.iter().map(|(level, _)| level.product_id).collect();
         if stock_only && moves.iter().all(|(_, movement)| movement.is_none()) {
             // Nothing changes, so there is nothing to write and no event.
@@ -173,6 +181,7 @@ impl<'a> Planner<'a> {
         }
         for (level, movement) in moves {
             let Some(movement) = movement else { continue };
+            changes = true;
             self.state.stock.insert(level.product_id, level);
             self.last_movers.insert(level.product_id, commit);
             self.writes.movements.push(movement);
@@ -180,10 +189,12 @@ impl<'a> Planner<'a> {
         for write in &commit.writes {
             self.record_write(write);
         }
-        self.writes.depends_on_admins |= commit
-            .conditions
-            .iter()
-            .any(|condition| matches!(condition, Condition::OtherAdminRemains(_)));
+        if changes {
+            self.record_action(commit);
+        }
+        self.writes.depends_on_admins |= commit.conditions.iter().any(|condition| {
+            matches!(condition, Condition::OtherAdminRemains(_) | Condition::ApiKeysBelow(..))
+        });
         self.writes
             .events
             .extend(commit.events.iter().map(|event| new_event(event.clone(), commit)));
@@ -231,8 +242,19 @@ impl<'a> Planner<'a> {
                 self.state.sessions.insert(session.id, session.version);
                 self.writes.sessions.insert(session.id, Arc::clone(session));
             }
+            Write::ApiKey(key) => self.record_api_key(key),
             Write::Stock(_) => {}
         }
+    }
+
+    fn record_api_key(&mut self, key: &Arc<ApiKey>) {
+        self.state.api_keys.insert(key.id, key.version);
+        let made = self.state.api_keys_made.entry(key.created_by).or_default();
+        *made = match key.deleted_at {
+            None => made.saturating_add(1),
+            Some(_) => made.saturating_sub(1),
+        };
+        self.writes.api_keys.insert(key.id, Arc::clone(key));
     }
 
     /// Updates the counts of the buyer's unpaid orders and purchases. Counts that were not loaded

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
         inventory::StockLevel,
         order::OrderStatus,
     },
@@ -46,6 +46,10 @@ pub struct ReadSet {
     pub inbox: BTreeSet<Box<str>>,
     /// Whether the ids of all admins that are not blocked are needed.
     pub active_admins: bool,
+    /// API keys, for their version.
+    pub api_keys: BTreeSet<ApiKeyId>,
+    /// Admins, for the number of their API keys.
+    pub api_key_makers: BTreeSet<UserId>,
 }
 
 impl ReadSet {
@@ -67,6 +71,9 @@ impl ReadSet {
                         read_set.pending_order_users.insert(user_id);
                     }
                     Condition::OtherAdminRemains(_) => read_set.active_admins = true,
+                    Condition::ApiKeysBelow(user_id, _) => {
+                        read_set.api_key_makers.insert(user_id);
+                    }
                     Condition::PurchaseWithin(user_id, line) => {
                         read_set.pending_order_users.insert(user_id);
                         read_set.purchases.insert((user_id, line.product_id));
@@ -102,6 +109,9 @@ impl ReadSet {
             }
             Write::Session(session) => {
                 self.sessions.insert(session.id);
+            }
+            Write::ApiKey(key) => {
+                self.api_keys.insert(key.id);
             }
         }
     }
@@ -148,6 +158,11 @@ pub struct LoadedState {
     pub applied_messages: HashSet<Box<str>>,
     /// All admins that are not blocked, if the read set asks for them.
     pub active_admins: HashSet<UserId>,
+    /// Versions of API keys.
+    pub api_keys: HashMap<ApiKeyId, u64>,
+    /// The number of an admin's API keys that are not deleted. Every admin that the read set asks
+    /// for is present.
+    pub api_keys_made: HashMap<UserId, u64>,
 }
 
 impl LoadedState {

@@ -8,11 +8,12 @@ use std::{
 use super::OwnedIdempotencyKey;
 use crate::{
     domain::{
-        account::{Role, Session, User},
+        account::{ApiKey, Role, Session, User},
+        action::Action,
         cart::Cart,
         catalog::product::Product,
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         order::Order,
     },
@@ -38,6 +39,10 @@ pub struct WriteSet {
     pub users: BTreeMap<UserId, Arc<User>>,
     /// Sessions, by id.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
+    /// API keys, by id.
+    pub api_keys: BTreeMap<ApiKeyId, Arc<ApiKey>>,
+    /// Actions, in commit order.
+    pub actions: Vec<Action>,
     /// Responses to store, with the time that their keys expire from.
     pub stored_replies: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
     /// When the latest refused request with the key was received. An engine that only one node can
@@ -47,8 +52,8 @@ pub struct WriteSet {
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
     pub events: Vec<EventEnvelope>,
-    /// Whether a commit depends on which admins there are. An engine that several nodes share then
-    /// writes a record that all such transactions write.
+    /// Whether a commit depends on which admins or API keys there are. An engine that several nodes
+    /// share then writes a record that all such transactions write.
     pub depends_on_admins: bool,
 }
 
@@ -61,6 +66,7 @@ impl WriteSet {
             && self.orders.is_empty()
             && self.users.is_empty()
             && self.sessions.is_empty()
+            && self.api_keys.is_empty()
             && self.movements.is_empty()
             && self.stored_replies.is_empty()
             && self.refused_keys.is_empty()
@@ -105,6 +111,7 @@ impl WriteSet {
             products: self.products.into_values().collect(),
             stock: self.stock.into_values().collect(),
             revoked_sessions: self.sessions.values().filter_map(revoked).collect(),
+            api_keys: self.api_keys.into_values().collect(),
             events,
         }
     }

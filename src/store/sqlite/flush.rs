@@ -1,5 +1,7 @@
 //! Writes a planned batch, inside the writer's transaction.
 
+mod staff;
+
 use rusqlite::{Connection, params};
 
 use super::{
@@ -25,6 +27,8 @@ pub(super) fn flush(
     write_movements(connection, writes)?;
     write_users(connection, writes)?;
     write_sessions(connection, writes)?;
+    staff::write_api_keys(connection, writes)?;
+    staff::write_actions(connection, writes)?;
     write_idempotency_keys(connection, writes)?;
     write_inbox(connection, writes)?;
     write_outbox(connection, writes, outbox_events)
@@ -109,16 +113,18 @@ fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
 fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
-         payment_reference, shipping_address, placed_at, expires_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+         payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, actor_id) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
          payment_reference = excluded.payment_reference, \
          shipping_address = excluded.shipping_address, placed_at = excluded.placed_at, \
-         expires_at = excluded.expires_at, updated_at = excluded.updated_at",
+         expires_at = excluded.expires_at, updated_at = excluded.updated_at, \
+         actor = excluded.actor, actor_id = excluded.actor_id",
     )?;
     for order in writes.orders.values() {
+        let (actor, actor_id) = rows::actor_columns(order.actor);
         put.execute(params![
             UuidText::new(order.id.as_uuid()),
             UuidText::new(order.user_id.as_uuid()),
@@ -132,6 +138,8 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             order.placed_at.as_millis(),
             order.expires_at.map(|at| at.as_millis()),
             order.updated_at.as_millis(),
+            actor,
+            actor_id,
         ])?;
     }
     Ok(())
@@ -161,9 +169,11 @@ fn write_stock_levels(connection: &Connection, writes: &WriteSet) -> rusqlite::R
 fn write_movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO movements (product_id, sequence, kind, on_hand_delta, reserved_delta, \
-         order_id, reference, reason, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         order_id, reference, reason, at, actor, actor_id) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     for movement in &writes.movements {
+        let (actor, actor_id) = rows::actor_columns(movement.actor);
         insert.execute(params![
             UuidText::new(movement.product_id.as_uuid()),
             movement.sequence,
@@ -174,6 +184,8 @@ fn write_movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Resu
             movement.reference,
             movement.reason,
             movement.occurred_at.as_millis(),
+            actor,
+            actor_id,
         ])?;
     }
     Ok(())

@@ -70,6 +70,19 @@ pub(super) fn load(
             loaded.stored_replies.insert(key.clone(), response);
         }
     }
+    loaded.api_keys = load_versions(
+        connection,
+        "SELECT version FROM api_keys WHERE id = ?1",
+        &read_set.api_keys,
+        |id| id.as_uuid(),
+    )?;
+    for maker in &read_set.api_key_makers {
+        let sql = "SELECT count(*) FROM api_keys WHERE created_by = ?1 AND deleted_at IS NULL";
+        let count = connection
+            .prepare_cached(sql)?
+            .query_row([UuidText::new(maker.as_uuid())], |row| row.get(0))?;
+        loaded.api_keys_made.insert(*maker, count);
+    }
     if read_set.active_admins {
         loaded.active_admins = read::active_admins(connection)?;
     }

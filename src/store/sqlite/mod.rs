@@ -17,7 +17,9 @@ mod outbox;
 mod read;
 mod rows;
 mod schema;
+mod staff_store;
 mod threads;
+mod update;
 mod write;
 
 use std::sync::Arc;
@@ -337,7 +339,8 @@ impl Store for SqliteStore {
 
     async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable> {
         let now = self.clock.now();
-        self.run_write(|reply| WriteJob::DeleteEnded { now, reply }).await
+        let purpose = "delete ended sessions and guest carts";
+        self.run_update(purpose, move |database| delete::delete_ended_records(database, now)).await
     }
 
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
@@ -382,13 +385,7 @@ impl Store for SqliteStore {
     }
 
     async fn check_writable(&self) -> Result<(), StoreUnavailable> {
-        let probe = async {
-            let (reply, result) = oneshot::channel();
-            let probe = WriteJob::Probe { reply };
-            self.writer.enqueue_job(probe).await.map_err(|_| StoreUnavailable)?;
-            result.await.unwrap_or(Err(StoreUnavailable))
-        };
-        self.write_health.check(probe).await
+        self.write_health.check(self.run_write(|reply| WriteJob::Probe { reply })).await
     }
 
     async fn close(&self) {

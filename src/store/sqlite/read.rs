@@ -79,13 +79,14 @@ macro_rules! orders {
     ($rest:literal) => {
         concat!(
             "SELECT id, user_id, status, version, currency, lines, payment_method, \
-             payment_reference, shipping_address, placed_at, expires_at, updated_at FROM orders ",
+             payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, \
+             actor_id FROM orders ",
             $rest
         )
     };
 }
 
-fn find_one<T>(
+pub(super) fn find_one<T>(
     connection: &Connection,
     sql: &str,
     parameters: &[&dyn ToSql],
@@ -133,7 +134,7 @@ pub(super) fn list_movements(
     limit: u32,
 ) -> rusqlite::Result<Vec<StockMovement>> {
     let sql = "SELECT sequence, kind, on_hand_delta, reserved_delta, order_id, reference, \
-               reason, at FROM movements WHERE product_id = ?1 AND sequence < ?2 \
+               reason, at, actor, actor_id FROM movements WHERE product_id = ?1 AND sequence < ?2 \
                ORDER BY sequence DESC LIMIT ?3";
     let before = before.map_or(i64::MAX, clamp_to_i64);
     find_many(connection, sql, &[&UuidText::new(id.as_uuid()), &before, &limit], |row| {

@@ -1,6 +1,7 @@
 //! Converts between domain types and rows.
 
 mod accounts;
+mod staff;
 
 use std::{borrow::Cow, collections::BTreeMap, error::Error};
 
@@ -12,7 +13,10 @@ use rusqlite::{
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::{Uuid, fmt::Hyphenated};
 
-pub(super) use self::accounts::{session_from_row, user_from_row};
+pub(super) use self::{
+    accounts::{session_from_row, user_from_row},
+    staff::{action_from_row, actor_columns, api_key_from_row},
+};
 use super::outbox::PARTITION;
 use crate::{
     domain::{
@@ -186,6 +190,7 @@ pub(super) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
         placed_at: timestamp_column(row, 9)?,
         expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
         updated_at: timestamp_column(row, 11)?,
+        actor: staff::actor_from_row(row, 12)?,
     })
 }
 
@@ -305,6 +310,7 @@ pub(super) fn movement_from_row(
         reference: row.get(5)?,
         reason: row.get(6)?,
         occurred_at: timestamp_column(row, 7)?,
+        actor: staff::actor_from_row(row, 8)?,
     })
 }
 

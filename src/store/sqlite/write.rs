@@ -10,7 +10,6 @@ use tracing::{Span, field::Empty};
 
 use self::transaction_failure::TransactionFailure;
 use super::{
-    delete,
     flush::flush,
     load::load,
     login_failures,
@@ -18,6 +17,7 @@ use super::{
     outbox::{OutboxRetention, PARTITION},
     read,
     threads::Worker,
+    update::Update,
 };
 use crate::{
     domain::{
@@ -80,13 +80,8 @@ pub(super) enum WriteJob {
         /// Receives the counters after it.
         reply: oneshot::Sender<Result<Vec<FailureWindow>, StoreUnavailable>>,
     },
-    /// Deletes some of the sessions and guest carts that have ended.
-    DeleteEnded {
-        /// The time that decides which have.
-        now: Timestamp,
-        /// Receives how many were deleted.
-        reply: oneshot::Sender<Result<u64, StoreUnavailable>>,
-    },
+    /// Makes a small change outside of the commits.
+    Update(Update),
 }
 
 /// Writes to the database. The lock is the last field, so that it is released last.
@@ -121,8 +116,9 @@ impl Worker for SqliteWriter {
             WriteJob::CountLoginFailure { keys, now, reply } => {
                 let _ = reply.send(self.count_login_failure(&keys, now));
             }
-            WriteJob::DeleteEnded { now, reply } => {
-                let _ = reply.send(self.delete_ended(now));
+            WriteJob::Update(change) => {
+                self.roll_back_open_transaction();
+                change(&mut self.connection);
             }
         }
         if let Err(error) = self.checkpoint_if_due() {
@@ -228,14 +224,6 @@ impl SqliteWriter {
         }
         counted.map_err(|error| {
             tracing::error!(%error, "failed to count a failed login");
-            StoreUnavailable
-        })
-    }
-
-    fn delete_ended(&mut self, now: Timestamp) -> Result<u64, StoreUnavailable> {
-        self.roll_back_open_transaction();
-        delete::delete_ended_records(&mut self.connection, now).map_err(|error| {
-            tracing::error!(%error, "failed to delete ended sessions and guest carts");
             StoreUnavailable
         })
     }

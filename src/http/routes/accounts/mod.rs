@@ -187,6 +187,7 @@ async fn update(mut change: ChangeRequest<Account, UpdateAccountRequest>) -> Rou
             if_match: parse_if_match(&change.request),
             ticket: ticket.clone(),
             trace: change.trace(),
+            action: None,
         },
     };
     let user = ask(&change.state.accounts, message, &ticket)

@@ -180,6 +180,7 @@ async fn merge_guest_cart<A: Access, B: RequestBody>(
         if_match: None,
         ticket: change.ticket(),
         trace: change.trace(),
+        action: None,
     };
     let owner = CartOwner { id: user, is_guest: false };
     let message = MergeCart { guest_id, context };

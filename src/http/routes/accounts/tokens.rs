@@ -5,13 +5,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::http::{
-    openapi::enums::{self, TokenFault},
-    request::{
-        body::JsonRequest,
-        extract::{Anyone, ChangeRequest, ReadRequest},
+use crate::{
+    domain::clock::Timestamp,
+    http::{
+        openapi::enums::{self, TokenFault},
+        request::{
+            body::JsonRequest,
+            extract::{Anyone, ChangeRequest, ReadRequest},
+        },
+        response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
-    response::{ApiResponse, RouteResult, problem::ProblemDetails},
 };
 
 /// A token to check.
@@ -21,7 +24,8 @@ pub(crate) struct ValidateRequest {
     token: String,
 }
 
-/// Whether a token is valid. A valid one has `user_id`, `role` and `expires_at`, another `code`.
+/// Whether a token is valid. A valid one has `user_id`, `role` and `expires_at`, another `code`. An
+/// API key has its own id as `user_id`, and no `expires_at` if it does not expire.
 #[derive(Serialize, ToSchema)]
 #[schema(examples(
     json!({"valid": true, "user_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d", "role": "customer",
@@ -89,7 +93,8 @@ pub(super) async fn validate(change: ChangeRequest<Anyone, ValidateRequest>) -> 
             valid: true,
             user_id: Some(caller.user_id.as_uuid()),
             role: Some(caller.rights.role.as_str()),
-            expires_at: Some(caller.expires_at.to_string()),
+            expires_at: (caller.expires_at != Timestamp::NEVER)
+                .then(|| caller.expires_at.to_string()),
             code: None,
         },
         Err(error) => ValidateResponse {

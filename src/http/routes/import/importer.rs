@@ -4,6 +4,7 @@ use std::{
     collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
     mem,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::report::{ImportReport, LineError};
 use crate::{
     actors::{catalog::CatalogActor, mailbox::Queued},
+    domain::action::ActionOrigin,
     error::{Error, ErrorCode},
     input::{
         fingerprint::request_fingerprint,
@@ -59,6 +61,8 @@ pub struct ImportOptions {
     pub stop_at_store_failure: bool,
     /// The trace of the import.
     pub trace: Option<TraceParent>,
+    /// Who asked for the import. Each line that changes something is an action.
+    pub origin: Arc<ActionOrigin>,
 }
 
 /// How much of a file has been imported.
@@ -249,6 +253,7 @@ impl Importer {
             if_match: None,
             ticket: Ticket::new(self.options.line_timeout),
             trace: self.options.trace.clone(),
+            action: Some(Arc::clone(&self.options.origin)),
         };
         let is_created_before = sku.is_some_and(|sku| self.created_skus.contains(&sku));
         ImportLine { number: line.number, row: line.row, is_created_before, context }

@@ -178,6 +178,7 @@ fn parse_options(
         keys: key.filter(|_| !dry_run).map_or(LineKeys::None, LineKeys::EveryLine),
         stop_at_store_failure: false,
         trace: change.trace(),
+        origin: change.origin(),
     })
 }
 
@@ -195,6 +196,8 @@ async fn store_report(state: &AppState, importer: &Importer, key: IdempotencyKey
         if_match: None,
         ticket: ticket.clone(),
         trace: importer.trace(),
+        // The lines have theirs.
+        action: None,
     };
     let message = RecordImportResponse { body: body.clone(), context };
     match ask(&state.catalog, message, &ticket).await {

@@ -4,7 +4,8 @@ use mongodb::bson::{Bson, DateTime, Decimal128, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson, timestamp_to_bson,
+    ActorDocument, DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson,
+    timestamp_to_bson,
 };
 use crate::domain::{
     catalog::product::{AttributeValue, Product, ProductDetails},
@@ -195,6 +196,8 @@ pub(in crate::store::mongo) struct MovementDocument {
     reference: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<ActorDocument>,
     at: DateTime,
 }
 
@@ -211,6 +214,7 @@ impl From<&StockMovement> for MovementDocument {
             order_id: movement.order_id.map(|order| id_to_bson(order.as_uuid())),
             reference: movement.reference.clone(),
             reason: movement.reason.clone(),
+            actor: movement.actor.map(Into::into),
             at: timestamp_to_bson(movement.occurred_at),
         }
     }
@@ -234,6 +238,7 @@ impl TryFrom<MovementDocument> for StockMovement {
             order_id: document.order_id.map(id_from_bson),
             reference: document.reference,
             reason: document.reason,
+            actor: document.actor.map(TryInto::try_into).transpose()?,
             occurred_at: timestamp_from_bson(document.at),
         })
     }

@@ -21,6 +21,9 @@ pub(in crate::store::mongo) struct ChangesDocument {
     /// Accounts whose rights changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rights: Vec<BsonUuid>,
+    /// API keys that are new or deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    api_keys: Vec<BsonUuid>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,6 +52,7 @@ impl From<&WriteSet> for ChangesDocument {
                 .users_with_changed_rights()
                 .map(|user| id_to_bson(user.id.as_uuid()))
                 .collect(),
+            api_keys: writes.api_keys.keys().map(|id| id_to_bson(id.as_uuid())).collect(),
         }
     }
 }
@@ -66,11 +70,13 @@ impl ChangesDocument {
         };
         let revoked = |session| CacheChange::SessionRevoked { session_id: id_from_bson(session) };
         let rights = |user| CacheChange::Rights { user_id: id_from_bson(user) };
+        let api_key = |key| CacheChange::ApiKey { id: id_from_bson(key) };
         let carts = self.carts.into_iter().map(cart);
         carts
             .chain(self.products.into_iter().map(product))
             .chain(self.stock.into_iter().map(|level| CacheChange::Stock(level.into())))
             .chain(self.revoked_sessions.into_iter().map(revoked))
             .chain(self.rights.into_iter().map(rights))
+            .chain(self.api_keys.into_iter().map(api_key))
     }
 }

@@ -10,6 +10,7 @@ mod changes;
 mod idempotency;
 mod orders;
 mod outbox;
+mod staff;
 
 use mongodb::bson::{Binary, DateTime, RawDocumentBuf, Uuid as BsonUuid, spec::BinarySubtype};
 use serde::Serialize;
@@ -23,6 +24,7 @@ pub(super) use self::{
     idempotency::{IdempotencyKeyDocument, IdempotencyKeyId, RefusedKeyDocument},
     orders::OrderDocument,
     outbox::{EventBatchDocument, MAX_EVENTS_PER_DOCUMENT},
+    staff::{ActionDocument, ActorDocument, ApiKeyDocument},
 };
 use crate::domain::{
     clock::Timestamp,

@@ -6,7 +6,8 @@ use mongodb::bson::{DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson, timestamp_to_bson,
+    ActorDocument, DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson,
+    timestamp_to_bson,
 };
 use crate::domain::{
     money::Currency,
@@ -37,6 +38,8 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<DateTime>,
     updated_at: DateTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<ActorDocument>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +90,7 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             placed_at: timestamp_to_bson(order.placed_at),
             expires_at: order.expires_at.map(timestamp_to_bson),
             updated_at: timestamp_to_bson(order.updated_at),
+            actor: order.actor.map(Into::into),
         }
     }
 }
@@ -130,6 +134,7 @@ impl TryFrom<OrderDocument<'_>> for Order {
             placed_at: timestamp_from_bson(document.placed_at),
             expires_at: document.expires_at.map(timestamp_from_bson),
             updated_at: timestamp_from_bson(document.updated_at),
+            actor: document.actor.map(TryInto::try_into).transpose()?,
         })
     }
 }

@@ -7,6 +7,7 @@ mod idempotency;
 mod orders;
 mod outbox;
 mod snapshot;
+mod staff;
 
 use mongodb::{
     Database,
@@ -30,6 +31,7 @@ pub(super) use self::{
         outbox_heads, probe_write, published_cursor, read_partitions, read_published_cursor,
     },
     snapshot::SnapshotReader,
+    staff::{find_api_key, list_actions, list_api_keys, record_api_key_uses},
 };
 use super::{documents::DocumentError, schema::META, transaction_error};
 

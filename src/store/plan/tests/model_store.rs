@@ -240,6 +240,7 @@ pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, versi
         placed_at: Timestamp::default(),
         expires_at: None,
         updated_at: Timestamp::default(),
+        actor: None,
     }
 }
 
@@ -292,7 +293,7 @@ pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
         Write::Product(product) => Some(DomainEvent::Product(Arc::clone(product))),
         Write::Order(order) => Some(DomainEvent::Order(Arc::clone(order))),
         Write::User(user) => Some(DomainEvent::UserRegistered(Arc::clone(user))),
-        Write::Stock(_) | Write::Session(_) => None,
+        Write::Stock(_) | Write::Session(_) | Write::ApiKey(_) => None,
     };
     let events = writes.iter().filter_map(event).collect();
     Commit {
