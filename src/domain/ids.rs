@@ -79,6 +79,10 @@ id! {
     OrderId
 }
 id! {
+    /// A mail.
+    MailId
+}
+id! {
     /// An event. It stays the same if the event is published again.
     EventId
 }

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod excerpt;
 pub mod ids;
 pub mod inventory;
+pub mod mail;
 pub mod money;
 pub mod order;
 pub mod validation;

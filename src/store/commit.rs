@@ -12,6 +12,7 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockChange, StockLevel},
+        mail::Mail,
         order::{LimitedLine, Order, PurchaseExcess},
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
@@ -89,6 +90,9 @@ pub enum Write {
     User(Arc<User>),
     /// Writes a session if its version follows the stored one.
     Session(Arc<Session>),
+    /// Writes a mail that waits to be sent if its version follows the stored one. One that has ended
+    /// is removed.
+    Mail(Arc<Mail>),
 }
 
 /// A guarded change of stock, with the details of its movement.

@@ -232,6 +232,8 @@ impl AdminBootstrap {
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),
+            mail_tokens: Vec::new(),
+            email_verified: false,
         })
     }
 }

@@ -81,6 +81,8 @@ impl AccountService {
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),
+            mail_tokens: Vec::new(),
+            email_verified: false,
         }
         .with_known_network(known_network, commit.decided_at);
         let client = (address, user_agent);

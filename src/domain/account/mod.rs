@@ -3,6 +3,7 @@
 mod email;
 pub mod known_networks;
 pub mod login_failures;
+pub mod mail_token;
 mod password;
 mod rights;
 mod session;
@@ -10,7 +11,6 @@ mod user_filter;
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use self::known_networks::KnownNetwork;
 pub use self::{
     email::Email,
     password::Password,
@@ -21,6 +21,7 @@ pub use self::{
     },
     user_filter::UserFilter,
 };
+use self::{known_networks::KnownNetwork, mail_token::MailToken};
 use super::{clock::Timestamp, ids::UserId, validation::ValidationErrors};
 
 /// The role of a user.
@@ -79,6 +80,8 @@ pub struct User {
     pub id: UserId,
     /// The unique address for login.
     pub email: Email,
+    /// Whether somebody has shown that they read the mail of that address.
+    pub email_verified: bool,
     /// The display name.
     pub name: String,
     /// Customer, staff or admin.
@@ -100,6 +103,9 @@ pub struct User {
     /// The networks that it has logged in from lately, at most
     /// [`MAX_KNOWN_NETWORKS`](known_networks::MAX_KNOWN_NETWORKS).
     pub known_networks: Vec<KnownNetwork>,
+    /// The tokens that were sent to the address lately, at most
+    /// [`MAX_MAIL_TOKENS`](mail_token::MAX_MAIL_TOKENS).
+    pub mail_tokens: Vec<MailToken>,
 }
 
 impl User {

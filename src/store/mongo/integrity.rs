@@ -8,17 +8,18 @@ use mongodb::{
 use super::{
     read::ReadResult,
     schema::{
-        CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, META, MOVEMENTS, NODES, ORDERS, OUTBOX, PRODUCTS,
-        SESSIONS, STOCK, USERS,
+        CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MAILS, META, MOVEMENTS, NODES, ORDERS, OUTBOX,
+        PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction_error::one_line_message,
 };
 
-const COLLECTIONS: [&str; 13] = [
+const COLLECTIONS: [&str; 14] = [
     CARTS,
     COUNTERS,
     IDEMPOTENCY_KEYS,
     INBOX,
+    MAILS,
     META,
     MOVEMENTS,
     NODES,

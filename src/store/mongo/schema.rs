@@ -24,6 +24,8 @@ pub(super) const MOVEMENTS: &str = "movements";
 pub(super) const ORDERS: &str = "orders";
 pub(super) const USERS: &str = "users";
 pub(super) const SESSIONS: &str = "sessions";
+/// Mails that wait to be sent.
+pub(super) const MAILS: &str = "mails";
 pub(super) const LOGIN_FAILURES: &str = "login_failures";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
@@ -52,9 +54,9 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 to 6; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 7; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 7;
+pub(super) const SCHEMA_VERSION: i64 = 8;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
@@ -204,6 +206,7 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                 index("expiry", doc! { "expires_at": 1 }),
             ],
         ),
+        (MAILS, vec![index("due", doc! { "due_at": 1, "_id": 1 })]),
         (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),
         (LOGIN_FAILURES, vec![expiry_index(FAILURE_RETENTION)]),
         (INBOX, vec![expiry_index(INBOX_RETENTION)]),

@@ -231,6 +231,14 @@ impl<'a> Planner<'a> {
                 self.state.sessions.insert(session.id, session.version);
                 self.writes.sessions.insert(session.id, Arc::clone(session));
             }
+            Write::Mail(mail) => {
+                if mail.ended {
+                    self.state.mails.remove(&mail.id);
+                } else {
+                    self.state.mails.insert(mail.id, mail.version);
+                }
+                self.writes.mails.insert(mail.id, Arc::clone(mail));
+            }
             Write::Stock(_) => {}
         }
     }

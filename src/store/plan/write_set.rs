@@ -12,8 +12,9 @@ use crate::{
         cart::Cart,
         catalog::product::Product,
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{MailId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
+        mail::Mail,
         order::Order,
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent, OutboxPosition},
@@ -38,6 +39,8 @@ pub struct WriteSet {
     pub users: BTreeMap<UserId, Arc<User>>,
     /// Sessions, by id.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
+    /// Mails that wait, by id. Those that have ended are to be removed.
+    pub mails: BTreeMap<MailId, Arc<Mail>>,
     /// Responses to store, with the time that their keys expire from.
     pub stored_replies: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
     /// When the latest refused request with the key was received. An engine that only one node can
@@ -61,6 +64,7 @@ impl WriteSet {
             && self.orders.is_empty()
             && self.users.is_empty()
             && self.sessions.is_empty()
+            && self.mails.is_empty()
             && self.movements.is_empty()
             && self.stored_replies.is_empty()
             && self.refused_keys.is_empty()

@@ -10,6 +10,7 @@ mod flush;
 mod integrity;
 mod load;
 mod login_failures;
+mod mails;
 mod open;
 mod open_error;
 mod options;
@@ -52,6 +53,7 @@ use crate::{
         clock::{Clock, Timestamp},
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
+        mail::Mail,
         money::Currency,
         order::Order,
     },
@@ -290,12 +292,15 @@ impl Store for SqliteStore {
         keys: Vec<LoginKey>,
         now: Timestamp,
     ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
-        let (reply, result) = oneshot::channel();
-        self.writer
-            .enqueue_job(WriteJob::CountLoginFailure { keys, now, reply })
-            .await
-            .map_err(|_| StoreUnavailable)?;
-        result.await.unwrap_or(Err(StoreUnavailable))
+        self.run_write(|reply| WriteJob::CountLoginFailure { keys, now, reply }).await
+    }
+
+    async fn list_due_mails(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Mail>, StoreUnavailable> {
+        self.run_read(move |connection| mails::list_due_mails(connection, now, limit)).await
     }
 
     async fn find_stored_reply(
@@ -382,13 +387,7 @@ impl Store for SqliteStore {
     }
 
     async fn check_writable(&self) -> Result<(), StoreUnavailable> {
-        let probe = async {
-            let (reply, result) = oneshot::channel();
-            let probe = WriteJob::Probe { reply };
-            self.writer.enqueue_job(probe).await.map_err(|_| StoreUnavailable)?;
-            result.await.unwrap_or(Err(StoreUnavailable))
-        };
-        self.write_health.check(probe).await
+        self.write_health.check(self.run_write(|reply| WriteJob::Probe { reply })).await
     }
 
     async fn close(&self) {
