@@ -70,19 +70,34 @@ struct ClaimedMail {
     token: Option<SecretString>,
 }
 
+/// The outcome of a claim.
+enum Claim {
+    /// This node sends the mail.
+    Claimed(Box<ClaimedMail>),
+    /// The mail is no longer wanted, and was removed.
+    Removed,
+    /// Another node sends the mail, the account has changed meanwhile, or the store failed.
+    Lost,
+}
+
 impl Delivery {
-    /// Sends a mail that is due, unless another node is faster.
-    pub(super) async fn deliver(&self, mail: &Mail) {
-        // If the store fails, the mail stays due. The store has logged the reason.
-        if let Ok(Some(claimed)) = self.claim(mail).await {
-            let after = self.attempt(&claimed).await;
-            self.record(&after).await;
+    /// Sends a mail that is due, unless another node is faster. Returns whether it is due no longer.
+    pub(super) async fn deliver(&self, mail: &Mail) -> bool {
+        match self.claim(mail).await {
+            Ok(Claim::Claimed(claimed)) => {
+                let after = self.attempt(&claimed).await;
+                self.record(&after).await;
+                true
+            }
+            Ok(Claim::Removed) => true,
+            // The store has logged the reason of a failure.
+            Ok(Claim::Lost) | Err(StoreUnavailable) => false,
         }
     }
 
     /// Claims a mail, and stores the hash of its token with the claim. Removes a mail that is no
     /// longer wanted.
-    async fn claim(&self, mail: &Mail) -> Result<Option<ClaimedMail>, StoreUnavailable> {
+    async fn claim(&self, mail: &Mail) -> Result<Claim, StoreUnavailable> {
         let user = match mail.user_id {
             Some(id) => self.store.find_user(id).await?,
             None => self.store.find_user_by_email(&mail.recipient).await?,
@@ -90,8 +105,8 @@ impl Delivery {
         let now = self.clock.now();
         let Some(user) = user.filter(|user| mail.is_wanted_by(user, self.request_limit, now))
         else {
-            self.record(&mail.removed()).await;
-            return Ok(None);
+            let removed = self.commit(&mail.removed()).await.is_ok();
+            return Ok(if removed { Claim::Removed } else { Claim::Lost });
         };
         let claimed = mail.claimed(now, self.timeout + CLAIM_MARGIN);
         let mut commit = Commit::new(now, Instant::now() + COMMIT_TIMEOUT);
@@ -112,9 +127,11 @@ impl Delivery {
         }
         // After a conflict, another node has the mail, or the account has changed: then the mail is
         // still due. After a commit with an unknown outcome it is due when the claim ends.
-        let is_claimed = self.writer.commit(commit).await.is_ok();
+        if self.writer.commit(commit).await.is_err() {
+            return Ok(Claim::Lost);
+        }
         let token = issued.map(|(_, issued)| issued.token);
-        Ok(is_claimed.then_some(ClaimedMail { mail: claimed, user, token }))
+        Ok(Claim::Claimed(Box::new(ClaimedMail { mail: claimed, user, token })))
     }
 
     /// Sends a claimed mail. Returns what becomes of its record.

@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 use tokio::{
     runtime::Handle,
     sync::watch,
-    task::{JoinHandle, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet},
 };
 
 pub use self::templates::TemplateError;
@@ -158,7 +158,7 @@ async fn run(delivery: Arc<Delivery>, mut stopped: watch::Receiver<()>) {
         while guarded_tick("mail", in_flight.send_due(&delivery)).await == Some(true) {
             tokio::select! {
                 _ = stopped.changed() => break,
-                () = in_flight.wait_for_one() => {}
+                has_progress = in_flight.wait_for_one() => if !has_progress { break },
             }
         }
     }
@@ -170,7 +170,8 @@ async fn run(delivery: Arc<Delivery>, mut stopped: watch::Receiver<()>) {
 #[derive(Default)]
 struct InFlight {
     mails: HashSet<MailId>,
-    tasks: JoinSet<MailId>,
+    /// Each returns whether its mail is due no longer.
+    tasks: JoinSet<(MailId, bool)>,
 }
 
 impl InFlight {
@@ -194,26 +195,27 @@ impl InFlight {
             let delivery = Arc::clone(delivery);
             self.tasks.spawn(async move {
                 let id = mail.id;
-                catch_panic(delivery.deliver(&mail), || {
+                let on_panic = || {
                     tracing::error!(%id, "the delivery of a mail panicked");
-                })
-                .await;
-                id
+                    false
+                };
+                (id, catch_panic(delivery.deliver(&mail), on_panic).await)
             });
         }
         has_more
     }
 
-    fn forget(&mut self, done: Result<MailId, tokio::task::JoinError>) {
-        if let Ok(id) = done {
-            self.mails.remove(&id);
-        }
+    fn forget(&mut self, done: Result<(MailId, bool), JoinError>) -> bool {
+        let Ok((id, has_progress)) = done else { return false };
+        self.mails.remove(&id);
+        has_progress
     }
 
-    /// Waits until one of the mails is sent or has failed.
-    async fn wait_for_one(&mut self) {
-        if let Some(done) = self.tasks.join_next().await {
-            self.forget(done);
+    /// Waits until one of the mails is sent or has failed. Returns whether it is due no longer.
+    async fn wait_for_one(&mut self) -> bool {
+        match self.tasks.join_next().await {
+            Some(done) => self.forget(done),
+            None => false,
         }
     }
 

@@ -112,7 +112,7 @@ async fn carts_of_schema_version_2_are_migrated() {
     let mut indexes = carts.list_index_names().await.unwrap();
     indexes.sort();
     assert_eq!(indexes, ["_id_", "idle", "of_guests"]);
-    assert_eq!(schema_version(&mongo).await, 7);
+    assert_eq!(schema_version(&mongo).await, 8);
     mongo.drop_database().await;
 }
 
@@ -178,7 +178,7 @@ async fn events_of_schema_version_3_come_first() {
     let owner = customer();
     let (kept, published) = version_3_with_events(&mongo, owner).await;
     let (first, second) = tokio::join!(mongo.open_with_broker(), mongo.open_with_broker());
-    assert_eq!(schema_version(&mongo).await, 7);
+    assert_eq!(schema_version(&mongo).await, 8);
     assert_eq!(first.published_cursor().await, Ok(cursor_at(25)));
     assert_eq!(first.outbox_heads().await, Ok(cursor_at(40)));
     for (read, has_gap) in [(0, true), (9, true), (10, false), (25, false)] {
@@ -243,7 +243,7 @@ async fn interrupted_migration_is_completed() {
         assert_eq!(store.published_cursor().await, Ok(cursor_at(25)));
         assert_eq!(store.outbox_heads().await, Ok(cursor_at(40)));
         assert_eq!(events_after(&*store, &cursor_at(10)).await, kept);
-        assert_eq!(schema_version(&mongo).await, 7);
+        assert_eq!(schema_version(&mongo).await, 8);
         store.close().await;
     }
     mongo.drop_database().await;
@@ -280,7 +280,7 @@ async fn unpaid_orders_of_schema_version_5_count_after_the_upgrade() {
     mongo.raw_database().collection::<Document>("nodes").delete_many(doc! {}).await.unwrap();
     set_schema_version(&mongo, 5).await;
     let store = mongo.open().await;
-    assert_eq!(schema_version(&mongo).await, 7);
+    assert_eq!(schema_version(&mongo).await, 8);
     let limit = u32::try_from(placed.units()).unwrap();
     let another = Commit {
         conditions: vec![Condition::PendingUnitsWithin { user_id: buyer, units: 1, limit }],

@@ -14,7 +14,8 @@ use crate::{
     messages::{
         accounts::{
             AuthenticatedSession, ChangePassword, ChangeRights, EndOtherSessions, EndSession,
-            GetUser, Login, Logout, RefreshSession, RegisterUser, UpdateProfile,
+            GetUser, Login, Logout, RefreshSession, RegisterUser, RequestPasswordReset,
+            RequestVerification, ResetPassword, UpdateProfile, VerifyEmail,
         },
         command_context::Reply,
     },
@@ -77,6 +78,10 @@ handle! {
     EndSession => end_session -> ();
     EndOtherSessions => end_other_sessions_of -> ();
     UpdateProfile => update_profile -> User;
+    RequestPasswordReset => request_password_reset -> ();
+    ResetPassword => reset_password -> ();
+    RequestVerification => request_verification -> ();
+    VerifyEmail => verify_email -> ();
     ChangeRights => change_rights -> Reply<User>;
     GetUser => get_user -> User;
 }

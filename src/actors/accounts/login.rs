@@ -89,6 +89,7 @@ impl AccountService {
         let (session, reply) = self.new_session(user, client, commit.decided_at);
         let user = Arc::new(reply.user.clone());
         commit.writes = vec![Write::User(Arc::clone(&user)), Write::Session(Arc::new(session))];
+        self.add_address_mails(&user, None, &mut commit);
         commit.events.push(DomainEvent::UserRegistered(user));
         self.deps.writer.commit(commit).await.map_err(map_commit_error)?;
         Ok(reply)

@@ -142,6 +142,7 @@ impl AccountFixture {
             refresh_grace: settings.refresh_grace,
             max_sessions: settings.max_sessions,
             login_limit: settings.login_limit,
+            sends_mail: false,
             render_user: |_| bytes::Bytes::new(),
             mailbox: MailboxMetrics::default(),
         };
