@@ -297,11 +297,11 @@ async fn unpaid_orders_of_schema_version_5_count_after_the_upgrade() {
 async fn data_of_an_unknown_version_is_rejected() {
     let Some(mongo) = Mongo::new().await else { return };
     mongo.open().await.close().await;
-    for version in [1, 8] {
+    for version in [1, 9] {
         set_schema_version(&mongo, version).await;
         let error =
             MongoStore::connect(mongo.options(), Arc::new(SystemClock)).await.err().unwrap();
-        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 7 };
+        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 8 };
         assert_eq!(error, expected);
     }
     mongo.drop_database().await;

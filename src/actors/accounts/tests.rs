@@ -2,6 +2,7 @@
 
 mod hashing;
 mod logins;
+mod mail_tokens;
 mod many_sessions;
 mod sessions;
 mod throttling;
