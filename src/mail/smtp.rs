@@ -21,6 +21,9 @@ use secrecy::ExposeSecret;
 
 use crate::config::{MailSecurity, MailServer};
 
+/// How long the end of a connection may take.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The connection to the server.
 pub(super) struct SmtpClient {
     server: MailServer,
@@ -74,13 +77,15 @@ impl SmtpClient {
                 .await
                 .map_err(|error| SendError::Temporary(describe_connection_error(&error)))?;
             let sent = connection.send(message.envelope(), &message.formatted()).await;
-            // The server has the message, or has refused it; how it says goodbye does not matter.
-            connection.abort().await;
-            sent.map(drop).map_err(|error| classify(&error))
+            sent.map_err(|error| classify(&error))?;
+            Ok(connection)
         };
-        tokio::time::timeout(self.timeout, attempt)
+        let mut connection = tokio::time::timeout(self.timeout, attempt)
             .await
-            .unwrap_or_else(|_| Err(SendError::Temporary("the server took too long".to_owned())))
+            .unwrap_or_else(|_| Err(SendError::Temporary("the server took too long".to_owned())))?;
+        // The server has the message. How it says goodbye does not matter.
+        drop(tokio::time::timeout(QUIT_TIMEOUT, connection.abort()).await);
+        Ok(())
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, smtp::Error> {

@@ -12,6 +12,8 @@ fn make_certificate(dir: &Path) {
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     openssl.args(["-nodes", "-keyout", "mail.key", "-out", "mail.crt", "-days", "2"]);
     openssl.args(["-subj", "/CN=souk", "-addext", "subjectAltName=DNS:localhost"]);
+    // It is no authority.
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     let output = openssl.current_dir(dir).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

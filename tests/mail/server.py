@@ -60,7 +60,7 @@ class Handler:
 
 def authenticate(server, session, envelope, mechanism, data):
     expected = (os.environ["USER"].encode(), os.environ["PASSWORD"].encode())
-    return AuthResult(success=(data.login, data.password) == expected)
+    return AuthResult(success=(data.login, data.password) == expected, handled=False)
 
 
 async def read_rules():
