@@ -53,6 +53,9 @@ pub enum ErrorCode {
     /// The ticket for an event feed is not valid, has expired, or was used.
     #[strum(message = "Invalid ticket")]
     TicketInvalid,
+    /// The token of a mail is not valid, has expired, or was used.
+    #[strum(message = "Invalid token")]
+    TokenInvalid,
     /// No account has this e-mail address and password.
     #[strum(message = "Invalid e-mail or password")]
     InvalidCredentials,

@@ -18,6 +18,7 @@ pub mod events;
 pub mod grpc;
 pub mod http;
 pub mod input;
+pub mod mail;
 pub mod messages;
 pub mod metrics;
 pub mod outbox;

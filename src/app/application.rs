@@ -11,6 +11,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
     broker_wiring::broker_uri,
+    mail_wiring::mail_options,
     node::Node,
     options::{DRAIN_TIMEOUT, configured_admin, grpc_server_options, server_options},
     resources::bind_listener,
@@ -95,6 +96,10 @@ impl Application {
     ) -> anyhow::Result<NetworkSide> {
         if let Some(uri) = broker_uri(settings)? {
             node.connect_broker(uri, settings, drivers);
+        }
+        match mail_options(settings)? {
+            Some(options) => node.start_mail(options, drivers)?,
+            None => tracing::info!("no mail is sent, because mail.uri is not set"),
         }
         let first_admin = ensure_admin(node, settings).await?;
         let has_admin = node.context.store.has_admin().await?;

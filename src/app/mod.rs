@@ -10,7 +10,7 @@
 //!    HTTP and gRPC, and the background tasks; it runs them until the node stops.
 //!
 //! `options` and `secrets` turn settings into what the components take. `broker_wiring`
-//! connects the broker to the actors. `audit` opens a store without a node, and `import_node` with
+//! connects the broker to the actors, `mail_wiring` the SMTP server. `audit` opens a store without a node, and `import_node` with
 //! nothing but the catalog's actor.
 //!
 //! # Adding a component
@@ -30,6 +30,7 @@ pub mod audit;
 mod broker_wiring;
 mod commit_listeners;
 mod import_node;
+mod mail_wiring;
 mod node;
 mod node_context;
 mod options;

@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
     broker_wiring::broker_deps,
+    mail_wiring::mail_deps,
     node_context::NodeContext,
     options::{
         api_options, cart_limits, connection_limits, feed_limits, grpc_options, order_rules,
@@ -33,6 +34,7 @@ use crate::{
     config::Settings,
     grpc::GrpcState,
     http::{self, AppState, ReadLimiter},
+    mail::{MailOptions, MailSender, MailSetupError},
     store::cleanup::run_cleanup_loop,
 };
 
@@ -54,6 +56,7 @@ pub struct Node {
     token_secrets: TokenSecrets,
     writer_task: JoinHandle<()>,
     broker: Option<Broker>,
+    mail_sender: Option<MailSender>,
 }
 
 impl Node {
@@ -78,6 +81,7 @@ impl Node {
             token_secrets,
             writer_task,
             broker: None,
+            mail_sender: None,
             context,
         })
     }
@@ -88,11 +92,25 @@ impl Node {
         self.broker = Some(Broker::start(deps, drivers));
     }
 
+    /// Starts to send mails.
+    pub(super) fn start_mail(
+        &mut self,
+        options: MailOptions,
+        drivers: &Handle,
+    ) -> Result<(), MailSetupError> {
+        self.mail_sender = Some(MailSender::start(options, mail_deps(&self.context), drivers)?);
+        Ok(())
+    }
+
     /// Commits what waits, publishes its events, and closes the store.
     ///
     /// The order matters: the broker publishes the writer's last events, and reads them from the
     /// store.
     pub async fn stop(self) {
+        // It records what became of the mails.
+        if let Some(mail_sender) = self.mail_sender {
+            mail_sender.stop().await;
+        }
         self.context.writer.close();
         if let Err(error) = self.writer_task.await {
             tracing::error!(%error, "the commit writer failed; this is a bug in souk");
@@ -259,6 +277,7 @@ fn start_accounts(
         refresh_grace: settings.auth.refresh_grace,
         max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
+        sends_mail: settings.mail.uri.is_some(),
         render_user: http::render_user,
         render_api_key: http::render_api_key,
         mailbox: context.metrics.actors.mailbox("accounts"),

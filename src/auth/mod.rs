@@ -4,5 +4,6 @@ pub mod caller;
 mod derived_mac;
 pub mod event_ticket;
 pub mod login_keys;
+pub mod mail_token;
 pub mod refresh_token;
 pub mod token;

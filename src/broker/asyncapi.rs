@@ -101,7 +101,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         | EventType::OrderCancelled
         | EventType::OrderExpired
         | EventType::OrderFulfilled => envelope_schema::<OrderData<'_>>,
-        EventType::UserRegistered => envelope_schema::<UserRegisteredData<'_>>,
+        EventType::UserRegistered => envelope_schema::<UserRegisteredData>,
         EventType::RightsChanged => envelope_schema::<RightsChangedData>,
         EventType::ApiKeyCreated | EventType::ApiKeyDeleted => envelope_schema::<ApiKeyData>,
         EventType::SessionRevoked => envelope_schema::<SessionRevokedData<'_>>,

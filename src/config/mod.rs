@@ -8,6 +8,7 @@ mod grpc;
 mod http;
 mod ip_network;
 mod layers;
+mod mail;
 mod ops;
 mod orders;
 mod rate_limits;
@@ -34,6 +35,7 @@ pub use cart::CartSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
 pub use http::{CorsSettings, HttpSettings};
+pub use mail::{MailSecurity, MailServer, MailSettings};
 pub use ops::OpsSettings;
 pub use orders::OrdersSettings;
 pub use rate_limits::RateLimitSettings;
@@ -79,6 +81,8 @@ pub struct Settings {
     pub orders: OrdersSettings,
     /// Limits and abandonment of carts.
     pub cart: CartSettings,
+    /// The SMTP server, and what mails contain.
+    pub mail: MailSettings,
     /// The gRPC listener.
     pub grpc: GrpcSettings,
     /// Logs and traces.
@@ -125,6 +129,7 @@ impl Settings {
             ("auth.admin_password", self.auth.admin_password.is_some()),
             ("store.uri", has_password(&self.store.uri)),
             ("broker.uri", has_password(&self.broker.uri)),
+            ("mail.uri", has_password(&self.mail.uri)),
         ]
         .into_iter()
         .filter_map(|(key, is_secret)| is_secret.then_some(key))
@@ -140,6 +145,7 @@ impl Settings {
         self.limits.validate()?;
         self.orders.validate()?;
         self.cart.validate()?;
+        self.mail.validate()?;
         self.grpc.validate([("http.bind", Some(self.http.bind)), ("ops.bind", self.ops.bind)])?;
         self.telemetry.validate()
     }
@@ -149,7 +155,12 @@ impl Settings {
     pub fn warnings(&self) -> Vec<String> {
         let cost = self.auth.weak_cost_warning();
         let key_files = self.auth.key_file_warnings().chain(self.grpc.key_file_warning());
-        cost.into_iter().chain(key_files).chain(self.file_warnings.iter().cloned()).collect()
+        let mail = self.mail.plain_text_warning();
+        cost.into_iter()
+            .chain(key_files)
+            .chain(mail)
+            .chain(self.file_warnings.iter().cloned())
+            .collect()
     }
 
     /// The effective settings as TOML, with secrets hidden.
@@ -166,6 +177,7 @@ impl Settings {
         self.limits.write_toml(&mut out);
         self.orders.write_toml(&mut out);
         self.cart.write_toml(&mut out);
+        self.mail.write_toml(&mut out);
         self.grpc.write_toml(&mut out);
         self.telemetry.write_toml(&mut out);
         out.finish()

@@ -21,6 +21,9 @@ pub struct RateLimitSettings {
     /// Failed logins per minute for one account or from one address.
     #[serde(deserialize_with = "values::whole_number")]
     pub login: u32,
+    /// Mails per hour to one account that somebody asked for.
+    #[serde(deserialize_with = "values::whole_number")]
+    pub mail: u32,
     /// New guest carts per minute from one address.
     #[serde(deserialize_with = "values::whole_number")]
     pub guests: u32,
@@ -49,6 +52,7 @@ impl RateLimitSettings {
         check_range("limits.per_address", self.per_address, 0..=MAX_LIMIT)?;
         check_range("limits.per_user", self.per_user, 0..=MAX_LIMIT)?;
         check_range("limits.login", self.login, 0..=MAX_LIMIT)?;
+        check_range("limits.mail", self.mail, 0..=MAX_LIMIT)?;
         check_range("limits.guests", self.guests, 0..=MAX_LIMIT)?;
         check_range("limits.idempotency_keys", self.idempotency_keys, 0..=MAX_LIMIT)?;
         let connections = self.connections_per_address;
@@ -62,6 +66,7 @@ impl RateLimitSettings {
         out.write_literal("per_address", self.per_address);
         out.write_literal("per_user", self.per_user);
         out.write_literal("login", self.login);
+        out.write_literal("mail", self.mail);
         out.write_literal("guests", self.guests);
         out.write_literal("idempotency_keys", self.idempotency_keys);
         out.write_string("idempotency_bytes", &format_size(self.idempotency_bytes));

@@ -137,6 +137,15 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     read_value(deserializer, parse, "a duration; use one such as 500ms, 5s, 15m or 24h")
 }
 
+pub(super) fn durations<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Duration>, D::Error> {
+    let parse = |text: &str| Duration::try_from(text.trim().parse::<SignedDuration>().ok()?).ok();
+    let expected = "a duration; use one such as 500ms, 5s, 15m or 24h";
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| parse_value(text, parse, expected)).collect()
+}
+
 pub(super) fn byte_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let parse = |text: &str| usize::try_from(text.parse::<ByteSize>().ok()?.as_u64()).ok();
     read_value(deserializer, parse, "a size; use one such as 64KiB or 1MiB")

@@ -87,6 +87,10 @@ id! {
     ActionId
 }
 id! {
+    /// A mail.
+    MailId
+}
+id! {
     /// An event. It stays the same if the event is published again.
     EventId
 }

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod excerpt;
 pub mod ids;
 pub mod inventory;
+pub mod mail;
 pub mod money;
 pub mod order;
 pub mod validation;

@@ -1,4 +1,5 @@
-//! The data of `auth.*` events, about accounts and sessions.
+//! The data of `auth.*` events, about accounts and sessions. None of it names a person, so that no
+//! event has to be called back when an account is deleted.
 
 use std::borrow::Cow;
 
@@ -15,11 +16,9 @@ use crate::domain::{
 /// A newly registered account.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "UserRegistered")]
-pub struct UserRegisteredData<'a> {
+pub struct UserRegisteredData {
     #[schemars(with = "Uuid")]
     user_id: UserId,
-    email: &'a str,
-    name: &'a str,
     #[schemars(with = "schema::AccountRole")]
     role: &'static str,
 }
@@ -83,13 +82,8 @@ impl From<&User> for RightsChangedData {
     }
 }
 
-impl<'a> From<&'a User> for UserRegisteredData<'a> {
-    fn from(user: &'a User) -> Self {
-        Self {
-            user_id: user.id,
-            email: user.email.as_str(),
-            name: &user.name,
-            role: user.role.as_str(),
-        }
+impl From<&User> for UserRegisteredData {
+    fn from(user: &User) -> Self {
+        Self { user_id: user.id, role: user.role.as_str() }
     }
 }

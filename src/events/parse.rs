@@ -321,6 +321,8 @@ mod tests {
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),
+            mail_tokens: Vec::new(),
+            email_verified: false,
         };
         let revoked = DomainEvent::SessionRevoked {
             user_id: user.id,

@@ -37,6 +37,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::Unauthenticated
         | ErrorCode::TokenExpired
         | ErrorCode::TicketInvalid
+        | ErrorCode::TokenInvalid
         | ErrorCode::InvalidCredentials
         | ErrorCode::AccountBlocked => Code::Unauthenticated,
         ErrorCode::Forbidden => Code::PermissionDenied,

@@ -41,7 +41,9 @@ use crate::{error::ErrorCode, metrics::requests::method_label};
     paths(
         accounts::register, accounts::sessions::login, accounts::sessions::refresh,
         accounts::sessions::logout, accounts::tokens::validate, accounts::me,
-        accounts::update, accounts::change_password, accounts::devices::list,
+        accounts::update, accounts::change_password, accounts::mail_tokens::forgot,
+        accounts::mail_tokens::reset, accounts::mail_tokens::request_verification,
+        accounts::mail_tokens::verify, accounts::devices::list,
         accounts::devices::end_others, accounts::devices::end, accounts::tokens::jwks,
         products::search::list, products::search::suggest, products::show, products::create,
         products::replace,

@@ -153,6 +153,53 @@ pub struct ChangePassword {
     pub trace: Option<TraceParent>,
 }
 
+/// Records a mail with a token for a new password. Does the same for every address, whether it has
+/// an account or not.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct RequestPasswordReset {
+    /// The address.
+    pub email: Email,
+    /// The deadline, and whether the caller still waits.
+    pub ticket: Ticket,
+}
+
+/// Sets a new password by the token of a mail, and ends all sessions of the account.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct ResetPassword {
+    /// The token. This message uses it up.
+    pub token: SecretString,
+    /// The new password.
+    pub new: Password,
+    /// The client's address, where the account is known from then on.
+    pub address: IpAddr,
+    /// The deadline, and whether the caller still waits.
+    pub ticket: Ticket,
+    /// The caller's trace, carried into events.
+    pub trace: Option<TraceParent>,
+}
+
+/// Records a mail with a token that verifies the address of an account, unless it is verified.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct RequestVerification {
+    /// The account.
+    pub user_id: UserId,
+    /// The deadline, and whether the caller still waits.
+    pub ticket: Ticket,
+}
+
+/// Verifies the address of an account by the token of a mail.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct VerifyEmail {
+    /// The token. This message uses it up.
+    pub token: SecretString,
+    /// The deadline, and whether the caller still waits.
+    pub ticket: Ticket,
+}
+
 /// Changes the role, the scopes or the block of an account. The reply comes when every node that is
 /// up goes by it.
 #[derive(Debug, Clone, Message)]

@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod caches;
 pub mod connections;
+pub mod mail;
 pub(crate) mod node;
 pub mod outbox;
 pub mod passwords;
@@ -22,6 +23,7 @@ use self::{
     actors::ActorMetrics,
     caches::CacheMetrics,
     connections::ConnectionMetrics,
+    mail::MailMetrics,
     node::{NodeMetrics, NodeStats},
     passwords::PasswordMetrics,
     process::ProcessCollector,
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub caches: CacheMetrics,
     /// The queue of passwords to hash.
     pub passwords: PasswordMetrics,
+    /// Mails.
+    pub mail: MailMetrics,
     node: NodeMetrics,
 }
 
@@ -63,6 +67,7 @@ impl Metrics {
             store: StoreMetrics::default(),
             caches: CacheMetrics::default(),
             passwords: PasswordMetrics::default(),
+            mail: MailMetrics::default(),
             node: NodeMetrics::default(),
         };
         let mut root = Registry::default();
@@ -75,6 +80,7 @@ impl Metrics {
         metrics.store.register(registry);
         metrics.caches.register(registry);
         metrics.passwords.register(registry);
+        metrics.mail.register(registry);
         metrics.node.register(registry);
         metrics.registry = Arc::new(root);
         metrics

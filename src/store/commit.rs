@@ -13,6 +13,7 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockChange, StockLevel},
+        mail::Mail,
         order::{LimitedLine, Order, PurchaseExcess},
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
@@ -99,6 +100,9 @@ pub enum Write {
     Session(Arc<Session>),
     /// Writes an API key if its version follows the stored one.
     ApiKey(Arc<ApiKey>),
+    /// Writes a mail that waits to be sent if its version follows the stored one. One that has ended
+    /// is removed.
+    Mail(Arc<Mail>),
 }
 
 /// A guarded change of stock, with the details of its movement.

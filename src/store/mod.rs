@@ -44,6 +44,7 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
+        mail::Mail,
         order::Order,
     },
     events::{
@@ -273,6 +274,14 @@ pub trait Store: StaffStore {
         keys: Vec<LoginKey>,
         now: Timestamp,
     ) -> Result<Vec<FailureWindow>, StoreUnavailable>;
+
+    /// Up to `limit` mails that are due at `now` or earlier, the longest due first. A mail that cannot
+    /// be read is logged and left out.
+    async fn list_due_mails(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Mail>, StoreUnavailable>;
 
     /// The response stored under an idempotency key, with the fingerprint of its request. `None`
     /// when the key is unknown or expired.

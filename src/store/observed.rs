@@ -25,6 +25,7 @@ use crate::{
         clock::Timestamp,
         ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
+        mail::Mail,
         order::Order,
     },
     events::OutboxCursor,
@@ -140,6 +141,7 @@ observe! {
         list_sessions_revoked_since(since: Timestamp) -> Vec<SessionId>;
         find_login_failures(keys: Vec<LoginKey>) -> Vec<Option<FailureWindow>>;
         count_login_failure(keys: Vec<LoginKey>, now: Timestamp) -> Vec<FailureWindow>;
+        list_due_mails(now: Timestamp, limit: u32) -> Vec<Mail>;
         find_stored_reply(key: &IdempotencyKey) -> Option<([u8; 32], StoredReply)>;
         stored_reply_usage(owner: UserId) -> StoredReplyUsage;
         is_in_inbox(id: &str) -> bool;

@@ -194,9 +194,10 @@ impl CommitWriter {
 /// an account alone.
 fn lane_index(commit: &Commit, lanes: usize) -> usize {
     let owner = |write: &Write| match write {
-        Write::Cart(cart) => Some(cart.owner.id),
-        Write::User(user) => Some(user.id),
-        Write::Session(session) => Some(session.user_id),
+        Write::Cart(cart) => Some(cart.owner.id.as_uuid()),
+        Write::User(user) => Some(user.id.as_uuid()),
+        Write::Session(session) => Some(session.user_id.as_uuid()),
+        Write::Mail(mail) => Some(mail.id.as_uuid()),
         Write::Product(_) | Write::Order(_) | Write::Stock(_) | Write::ApiKey(_) => None,
     };
     let is_private =
@@ -204,7 +205,7 @@ fn lane_index(commit: &Commit, lanes: usize) -> usize {
     match commit.writes.first().and_then(owner) {
         // The end of an id is random.
         Some(owner) if is_private && lanes > 1 => {
-            1 + (owner.as_uuid().as_u128() % (lanes - 1) as u128) as usize
+            1 + (owner.as_u128() % (lanes - 1) as u128) as usize
         }
         _ => STOCK_LANE,
     }

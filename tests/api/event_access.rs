@@ -140,3 +140,23 @@ async fn feed_of_a_ticket_ends_with_its_session() {
     assert!(ended_at.elapsed() < Duration::from_secs(15), "{:?}", ended_at.elapsed());
     app.get(&unused).await.problem(401, "ticket_invalid");
 }
+
+#[tokio::test]
+async fn account_events_name_nobody() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let (email, name) = (unique_email(), "Ada Lovelace");
+    let body = json!({"email": email, "password": PASSWORD, "name": name});
+    let ada = app.post("/api/auth/register", &body).await.is(201).json()["user"].clone();
+    let end = app.new_product(&admin, &json!(1), 0).await;
+    let mut feed = app.open_whole_feed(Some(&admin)).await;
+    let events = feed.read_until(|event| event.subject() == end).await;
+    let is_hers =
+        |event: &&Event| event.kind == "auth.user.registered" && ada["id"] == event.subject();
+    let registered = events.iter().find(is_hers).unwrap();
+    assert_eq!(registered.body["data"], json!({"user_id": ada["id"], "role": "customer"}));
+    for event in &events {
+        let text = event.body.to_string();
+        assert!(!text.contains(&email) && !text.contains(name), "{text}");
+    }
+}

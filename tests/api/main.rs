@@ -45,6 +45,8 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod lost_responses;
+mod mail;
+mod mail_security;
 mod money;
 mod openapi_clients;
 mod openapi_document;

@@ -9,11 +9,15 @@ use crate::support::{ADMIN_PASSWORD, Cli, PASSWORD, TestApp};
 /// All documented routes.
 const ROUTES: &str = "
 GET /.well-known/jwks.json
+POST /api/auth/email/verification
+POST /api/auth/email/verify
 POST /api/auth/login
 POST /api/auth/logout
 GET /api/auth/me
 PATCH /api/auth/me
 POST /api/auth/password
+POST /api/auth/password/forgot
+POST /api/auth/password/reset
 POST /api/auth/refresh
 POST /api/auth/register
 DELETE /api/auth/sessions

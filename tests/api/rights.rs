@@ -48,18 +48,29 @@ use Access::{AccountOrKey, Admin, Anyone, Authenticated, Bearer, Staff};
 /// The operations of the OpenAPI document, by `operationId`. A new one needs a line here.
 pub(crate) fn access_of(operation: &str) -> Option<Access> {
     Some(match operation {
-        "register_account" | "log_in" | "refresh_session" | "validate_token"
-        | "get_signing_keys" | "search_products" | "suggest_products" | "get_product"
-        | "create_guest_cart" | "stream_events" | "get_liveness" | "get_readiness"
-        | "get_metrics" => Anyone,
+        "register_account"
+        | "log_in"
+        | "refresh_session"
+        | "validate_token"
+        | "get_signing_keys"
+        | "search_products"
+        | "suggest_products"
+        | "get_product"
+        | "create_guest_cart"
+        | "stream_events"
+        | "get_liveness"
+        | "get_readiness"
+        | "get_metrics"
+        | "request_password_reset"
+        | "reset_password"
+        | "verify_email" => Anyone,
         "get_cart" | "add_to_cart" | "update_cart_line" | "remove_from_cart" | "clear_cart" => {
             Bearer
         }
         "create_event_ticket" => Authenticated,
-        "log_out" | "get_account" | "update_account" | "change_password" | "list_sessions"
-        | "end_other_sessions" | "end_session" | "merge_guest_cart" | "check_out" => {
-            Access::Account
-        }
+        "request_verification" | "log_out" | "get_account" | "update_account"
+        | "change_password" | "list_sessions" | "end_other_sessions" | "end_session"
+        | "merge_guest_cart" | "check_out" => Access::Account,
         "list_orders" | "get_order" => AccountOrKey(&["orders:read"]),
         "cancel_order" => AccountOrKey(&["orders"]),
         "create_product" | "replace_product" | "patch_product" | "delete_product" => {

@@ -30,6 +30,7 @@ mod flash_sale;
 mod grpc;
 mod logins;
 mod lost_node;
+mod mail;
 mod orders;
 mod propagation;
 mod recorder;

@@ -245,6 +245,8 @@ pub(crate) fn user(email: &str) -> User {
         version: 1,
         event_sequence: 1,
         known_networks: Vec::new(),
+        mail_tokens: Vec::new(),
+        email_verified: false,
     }
 }
 

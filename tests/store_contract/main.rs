@@ -25,6 +25,7 @@ mod inbox;
 mod lifecycle;
 mod lists;
 mod login_failures;
+mod mails;
 mod migration;
 mod nodes;
 mod orders;
@@ -195,6 +196,11 @@ every_engine_keeps! {
         failures_are_forgotten_after_their_window
         concurrent_failures_are_all_counted
         greatest_password_hash_has_the_highest_cost
+    }
+    mails {
+        mails_round_trip_and_are_listed_when_due
+        mail_is_claimed_once_and_removed
+        mail_and_account_are_one_commit
     }
     ended_records {
         ended_sessions_and_guest_carts_are_deleted

@@ -8,6 +8,7 @@ mod cli;
 mod feed;
 pub(crate) mod grpc;
 mod http;
+pub(crate) mod mail;
 mod monitoring;
 mod products;
 mod progress;

@@ -15,7 +15,8 @@ use crate::{
         accounts::{
             AuthenticatedSession, ChangePassword, ChangeRights, CreateApiKey, DeleteApiKey,
             EndOtherSessions, EndSession, GetUser, Login, Logout, NewApiKey, RefreshSession,
-            RegisterUser, UpdateProfile,
+            RegisterUser, RequestPasswordReset, RequestVerification, ResetPassword, UpdateProfile,
+            VerifyEmail,
         },
         command_context::Reply,
     },
@@ -78,6 +79,10 @@ handle! {
     EndSession => end_session -> ();
     EndOtherSessions => end_other_sessions_of -> ();
     UpdateProfile => update_profile -> User;
+    RequestPasswordReset => request_password_reset -> ();
+    ResetPassword => reset_password -> ();
+    RequestVerification => request_verification -> ();
+    VerifyEmail => verify_email -> ();
     ChangeRights => change_rights -> Reply<User>;
     CreateApiKey => create_api_key -> Reply<NewApiKey>;
     DeleteApiKey => delete_api_key -> Reply<()>;

@@ -243,6 +243,8 @@ impl AdminBootstrap {
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),
+            mail_tokens: Vec::new(),
+            email_verified: false,
         })
     }
 }
@@ -260,6 +262,7 @@ async fn build_password_reset(
     let is_last = ended < MAX_ENDED_SESSIONS;
     if is_last {
         password_hash.clone_into(&mut changed.password_hash);
+        changed = changed.with_ended_mail_tokens();
         if user.blocked {
             changed.blocked = false;
             changed.event_sequence += 1;

@@ -53,6 +53,7 @@ impl AccountService {
                         .await?;
                     if is_last {
                         changed.password_hash.clone_from(&password_hash);
+                        changed = changed.with_ended_mail_tokens();
                     }
                     commit.writes.push(Write::User(Arc::new(changed)));
                     Ok(Decision::Commit(Box::new(commit), move |_| is_last))

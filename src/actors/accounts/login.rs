@@ -81,12 +81,15 @@ impl AccountService {
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),
+            mail_tokens: Vec::new(),
+            email_verified: false,
         }
         .with_known_network(known_network, commit.decided_at);
         let client = (address, user_agent);
         let (session, reply) = self.new_session(user, client, commit.decided_at);
         let user = Arc::new(reply.user.clone());
         commit.writes = vec![Write::User(Arc::clone(&user)), Write::Session(Arc::new(session))];
+        self.add_address_mails(&user, None, &mut commit);
         commit.events.push(DomainEvent::UserRegistered(user));
         self.deps.writer.commit(commit).await.map_err(map_commit_error)?;
         Ok(reply)

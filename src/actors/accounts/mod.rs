@@ -13,6 +13,7 @@ mod failure_counters;
 mod hash_queue;
 mod login;
 mod login_limiter;
+mod mail_tokens;
 mod password_hasher;
 mod service;
 mod session;
@@ -60,6 +61,8 @@ pub struct AccountDeps {
     pub max_sessions: u32,
     /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,
+    /// Whether mails are sent. If not, none is recorded.
+    pub sends_mail: bool,
     /// How an account looks in responses, which are remembered under idempotency keys.
     pub render_user: fn(&User) -> Bytes,
     /// How a new API key looks in responses that are remembered, without the key itself.

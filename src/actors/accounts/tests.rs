@@ -2,6 +2,7 @@
 
 mod hashing;
 mod logins;
+mod mail_tokens;
 mod many_sessions;
 mod sessions;
 mod throttling;
@@ -142,6 +143,7 @@ impl AccountFixture {
             refresh_grace: settings.refresh_grace,
             max_sessions: settings.max_sessions,
             login_limit: settings.login_limit,
+            sends_mail: false,
             render_user: |_| bytes::Bytes::new(),
             render_api_key: |_| bytes::Bytes::new(),
             mailbox: MailboxMetrics::default(),

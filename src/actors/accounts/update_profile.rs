@@ -62,8 +62,12 @@ impl AccountService {
             if changed == user {
                 return Ok(Decision::NoChange { reply: user, body: Bytes::new() });
             }
-            let changed = with_next_version(&changed);
+            let mut changed = with_next_version(&changed);
             let mut commit = self.build_commit(&context.ticket, context.trace.clone());
+            if changed.email != user.email {
+                changed = User { email_verified: false, ..changed }.with_ended_mail_tokens();
+                self.add_address_mails(&changed, Some(user.email), &mut commit);
+            }
             commit.writes.push(Write::User(Arc::new(changed.clone())));
             Ok(Decision::Commit(Box::new(commit), move |_| changed))
         })

@@ -1,6 +1,7 @@
 //! The settings as a whole: layers, messages, output.
 mod first_admin;
 mod layers;
+mod mail;
 mod output;
 mod secrets;
 mod validation;

@@ -42,6 +42,7 @@ const SETTING_KEYS: &[&str] = &[
     "limits.per_address",
     "limits.per_user",
     "limits.login",
+    "limits.mail",
     "limits.guests",
     "limits.idempotency_keys",
     "limits.idempotency_bytes",
@@ -55,6 +56,13 @@ const SETTING_KEYS: &[&str] = &[
     "cart.max_quantity",
     "cart.max_lines",
     "cart.abandoned_after",
+    "mail.uri",
+    "mail.from",
+    "mail.link_base",
+    "mail.ca_file",
+    "mail.retry_schedule",
+    "mail.timeout",
+    "mail.templates",
     "grpc.bind",
     "grpc.tls_cert_file",
     "grpc.tls_key_file",
@@ -137,6 +145,10 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__AUTH__SECOND_ED25519_KEY_FILE", "second.pem"),
         ("SOUK__AUTH__ADMIN_EMAIL", "admin@shop.example"),
         ("SOUK__AUTH__ADMIN_PASSWORD", "hush hush"),
+        ("SOUK__MAIL__URI", "smtps://shop:hush@mail.example"),
+        ("SOUK__MAIL__FROM", "The \"Shop\" <shop@example.com>"),
+        ("SOUK__MAIL__LINK_BASE", "https://shop.example"),
+        ("SOUK__MAIL__CA_FILE", "ca.pem"),
         ("SOUK__GRPC__BIND", "127.0.0.1:9090"),
         ("SOUK__GRPC__TLS_CERT_FILE", "grpc.crt"),
         ("SOUK__GRPC__TLS_KEY_FILE", "grpc.key"),
@@ -191,7 +203,7 @@ fn redacted_output_hides_secrets() {
     let output = settings.redacted_toml();
     assert!(!output.contains("hush"), "{output}");
     assert!(!format!("{settings:?}").contains("hush"));
-    assert_eq!(output.matches("\"<hidden>\"").count(), 5, "{output}");
+    assert_eq!(output.matches("\"<hidden>\"").count(), 6, "{output}");
     parse(&output);
 }
 
@@ -207,6 +219,7 @@ fn redacted_output_round_trips() {
     let secrets = [
         "STORE__URI",
         "BROKER__URI",
+        "MAIL__URI",
         "AUTH__JWT_SECRET",
         "AUTH__SECOND_JWT_SECRET",
         "AUTH__ADMIN_PASSWORD",

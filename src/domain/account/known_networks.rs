@@ -79,6 +79,8 @@ mod tests {
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),
+            mail_tokens: Vec::new(),
+            email_verified: false,
         };
         for number in 0..20 {
             user = user.with_known_network(key(number), after(number.into()));

@@ -4,6 +4,7 @@ mod api_key;
 mod email;
 pub mod known_networks;
 pub mod login_failures;
+pub mod mail_token;
 mod password;
 mod rights;
 mod session;
@@ -11,7 +12,6 @@ mod user_filter;
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use self::known_networks::KnownNetwork;
 pub use self::{
     api_key::{
         API_KEY_PREFIX, API_KEY_RANDOM_CHARS, ApiKey, ApiKeyHash, ApiKeyRequest, MAX_API_KEYS,
@@ -26,6 +26,7 @@ pub use self::{
     },
     user_filter::UserFilter,
 };
+use self::{known_networks::KnownNetwork, mail_token::MailToken};
 use super::{clock::Timestamp, ids::UserId, validation::ValidationErrors};
 
 /// The role of a user.
@@ -84,6 +85,8 @@ pub struct User {
     pub id: UserId,
     /// The unique address for login.
     pub email: Email,
+    /// Whether somebody has shown that they read the mail of that address.
+    pub email_verified: bool,
     /// The display name.
     pub name: String,
     /// Customer, staff or admin.
@@ -105,6 +108,9 @@ pub struct User {
     /// The networks that it has logged in from lately, at most
     /// [`MAX_KNOWN_NETWORKS`](known_networks::MAX_KNOWN_NETWORKS).
     pub known_networks: Vec<KnownNetwork>,
+    /// The tokens that were sent to the address lately, at most
+    /// [`MAX_MAIL_TOKENS`](mail_token::MAX_MAIL_TOKENS).
+    pub mail_tokens: Vec<MailToken>,
 }
 
 impl User {

@@ -62,6 +62,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::Unauthenticated
         | ErrorCode::TokenExpired
         | ErrorCode::TicketInvalid
+        | ErrorCode::TokenInvalid
         | ErrorCode::InvalidCredentials
         | ErrorCode::AccountBlocked => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,

@@ -74,7 +74,7 @@ impl<'a> From<&'a User> for UserResponse<'a> {
             role: user.role.as_str(),
             scopes: user.scopes.names(),
             blocked: user.blocked,
-            email_verified: false,
+            email_verified: user.email_verified,
             version: user.version,
             created_at: user.created_at.to_string(),
             last_login_at: user.last_login_at.map(|at| at.to_string()),

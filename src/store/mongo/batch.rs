@@ -211,6 +211,7 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Write::User(user) => user.id.as_uuid() == record,
         Write::Session(session) => session.id.as_uuid() == record,
         Write::ApiKey(key) => key.id.as_uuid() == record,
+        Write::Mail(mail) => mail.id.as_uuid() == record,
     });
     let has_key = commit
         .idempotency_record

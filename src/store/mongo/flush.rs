@@ -4,29 +4,29 @@ mod staff;
 
 use std::collections::{HashMap, HashSet};
 
-use mongodb::bson::{RawBson, cstr, rawdoc};
-use serde::Serialize;
+use mongodb::bson::rawdoc;
 use uuid::Uuid;
 
 use super::{
+    collection_writes::CollectionWrites,
     documents::{
         CartDocument, ChangesDocument, DocumentError, EventBatchDocument, IdempotencyKeyDocument,
-        IdempotencyKeyId, MAX_EVENTS_PER_DOCUMENT, MovementDocument, OrderDocument,
+        IdempotencyKeyId, MAX_EVENTS_PER_DOCUMENT, MailDocument, MovementDocument, OrderDocument,
         ProductDocument, RefusedKeyDocument, SessionDocument, StockDocument, UserDocument,
         id_to_binary, timestamp_to_bson, to_raw_document,
     },
     partition::ClaimedPartition,
     schema::{
-        ADMIN_GUARD, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS,
-        SESSIONS, STOCK, USERS,
+        ADMIN_GUARD, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MAILS, MOVEMENTS, ORDERS, OUTBOX,
+        PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::{Statement, Transaction},
-    transaction_error::{ErrorClass, TransactionError},
+    transaction_error::TransactionError,
 };
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId},
     },
     events::{EventEnvelope, OutboxEvent},
     store::plan::{LoadedState, OwnedIdempotencyKey, WriteSet},
@@ -48,6 +48,7 @@ pub(super) struct ExistingRecords {
     users: HashSet<UserId>,
     sessions: HashSet<SessionId>,
     api_keys: HashSet<ApiKeyId>,
+    mails: HashSet<MailId>,
     stock: HashSet<ProductId>,
     /// Keys that have a document, but no reply that is still honored.
     replaceable_keys: HashSet<OwnedIdempotencyKey>,
@@ -66,6 +67,7 @@ impl ExistingRecords {
             users: loaded.users.keys().copied().collect(),
             sessions: loaded.sessions.keys().copied().collect(),
             api_keys: loaded.api_keys.keys().copied().collect(),
+            mails: loaded.mails.keys().copied().collect(),
             stock: loaded.stock.keys().copied().collect(),
             replaceable_keys,
         }
@@ -96,7 +98,7 @@ fn ordered_writes(
     existing: &ExistingRecords,
     outbox: CollectionWrites,
     commit_time: i64,
-) -> Result<[CollectionWrites; 14], TransactionError> {
+) -> Result<[CollectionWrites; 15], TransactionError> {
     let mut users = CollectionWrites::for_records(USERS, commit_time);
     for (user_id, user) in &writes.users {
         users.add_document(
@@ -142,6 +144,7 @@ fn ordered_writes(
         users,
         sessions,
         staff::api_key_writes(writes, existing, commit_time)?,
+        mail_writes(writes, existing, commit_time)?,
         carts,
         sku_release_writes(writes, existing),
         products,
@@ -153,71 +156,6 @@ fn ordered_writes(
         outbox,
         stock,
     ])
-}
-
-/// The documents of one collection: new ones, and replacements of existing ones.
-struct CollectionWrites {
-    collection: &'static str,
-    /// The logical time that each document gets. `None` for documents that have no
-    /// version.
-    commit_time: Option<i64>,
-    inserts: Vec<Statement>,
-    updates: Vec<Statement>,
-}
-
-impl CollectionWrites {
-    const fn for_collection(collection: &'static str) -> Self {
-        Self { collection, commit_time: None, inserts: Vec::new(), updates: Vec::new() }
-    }
-
-    fn for_records(collection: &'static str, commit_time: i64) -> Self {
-        Self { commit_time: Some(commit_time), ..Self::for_collection(collection) }
-    }
-
-    fn add_document(
-        &mut self,
-        record: Uuid,
-        exists: bool,
-        document: &impl Serialize,
-    ) -> Result<(), TransactionError> {
-        self.add_document_with_id(record, exists, id_to_binary(record), document)
-    }
-
-    /// Adds a document whose `_id` is not the id of the record that identifies its commits.
-    fn add_document_with_id(
-        &mut self,
-        record: Uuid,
-        exists: bool,
-        id: impl Into<RawBson>,
-        document: &impl Serialize,
-    ) -> Result<(), TransactionError> {
-        let mut document = to_raw_document(document)
-            .map_err(|error| TransactionError::invalid_document(record, error))?;
-        if let Some(commit_time) = self.commit_time {
-            document.append(cstr!("commit_time"), commit_time);
-        }
-        if exists {
-            self.updates.push(Statement {
-                record_id: record,
-                body: rawdoc! { "q": { "_id": id.into() }, "u": document },
-            });
-        } else {
-            self.inserts.push(Statement { record_id: record, body: document });
-        }
-        Ok(())
-    }
-
-    async fn execute(self, transaction: &mut Transaction<'_>) -> Result<(), TransactionError> {
-        transaction.insert(self.collection, &self.inserts).await?;
-        let updated = transaction.update(self.collection, &self.updates).await;
-        updated.map_err(|failure| match failure.class {
-            // Nobody else writes the partition, unless its head is not the one that is known.
-            ErrorClass::Conflict if self.collection == OUTBOX => {
-                TransactionError { class: ErrorClass::PartitionLost, ..failure }
-            }
-            _ => failure,
-        })
-    }
 }
 
 /// Removes each sku from a product that gives it up in this batch. The product's own document may
@@ -292,6 +230,24 @@ fn inbox_writes(writes: &WriteSet) -> CollectionWrites {
         inserts: writes.inbox.iter().map(statement).collect(),
         ..CollectionWrites::for_collection(INBOX)
     }
+}
+
+/// The mails that wait. One that was added and has ended in the same batch is not written at all.
+fn mail_writes(
+    writes: &WriteSet,
+    existing: &ExistingRecords,
+    commit_time: i64,
+) -> Result<CollectionWrites, TransactionError> {
+    let mut mails = CollectionWrites::for_records(MAILS, commit_time);
+    for (mail_id, mail) in &writes.mails {
+        let exists = existing.mails.contains(mail_id);
+        if !mail.ended {
+            mails.add_document(mail_id.as_uuid(), exists, &MailDocument::from(&**mail))?;
+        } else if exists {
+            mails.delete_document(mail_id.as_uuid());
+        }
+    }
+    Ok(mails)
 }
 
 fn movement_writes(writes: &WriteSet) -> Result<CollectionWrites, TransactionError> {

@@ -8,19 +8,20 @@ use mongodb::{
 use super::{
     read::ReadResult,
     schema::{
-        ACTIONS, API_KEYS, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, META, MOVEMENTS, NODES,
+        ACTIONS, API_KEYS, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MAILS, META, MOVEMENTS, NODES,
         ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction_error::one_line_message,
 };
 
-const COLLECTIONS: [&str; 15] = [
+const COLLECTIONS: [&str; 16] = [
     ACTIONS,
     API_KEYS,
     CARTS,
     COUNTERS,
     IDEMPOTENCY_KEYS,
     INBOX,
+    MAILS,
     META,
     MOVEMENTS,
     NODES,

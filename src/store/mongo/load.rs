@@ -17,7 +17,7 @@ use super::{
         id_to_bson,
     },
     schema::{
-        CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, ORDERS, PAID_OF_USER, PAID_STATUSES,
+        CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, MAILS, ORDERS, PAID_OF_USER, PAID_STATUSES,
         PENDING_OF_USER, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::Transaction,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{ProductId, SessionId, UserId},
+        ids::{MailId, ProductId, SessionId, UserId},
         inventory::StockLevel,
         order::OrderStatus,
     },
@@ -54,11 +54,13 @@ pub(super) async fn load(
     let products = to_bson_ids(&read_set.products, ProductId::as_uuid);
     let users = to_bson_ids(&read_set.users, UserId::as_uuid);
     let sessions = to_bson_ids(&read_set.sessions, SessionId::as_uuid);
+    let mails = to_bson_ids(&read_set.mails, MailId::as_uuid);
     let mut loaded = LoadedState {
         carts: load_versions(transaction, CARTS, carts, &mut latest).await?,
         products: load_versions(transaction, PRODUCTS, products, &mut latest).await?,
         users: load_versions(transaction, USERS, users, &mut latest).await?,
         sessions: load_versions(transaction, SESSIONS, sessions, &mut latest).await?,
+        mails: load_versions(transaction, MAILS, mails, &mut latest).await?,
         sku_owners: load_unique_field_owners(
             transaction,
             PRODUCTS,

@@ -63,8 +63,9 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 6).await?;
         tracing::info!(from = 6, to = 7, "upgraded the database schema");
     }
-    // Version 8 has actors in orders, which nodes of version 7 would remove, and actions, which
-    // they would not write. Records without them are as they were.
+    // Version 8 has actors in orders, verified addresses and the tokens of mails in accounts, which
+    // nodes of version 7 would remove, and actions, which they would not write. Records without
+    // them are as they were.
     raise_schema_version(database, 7).await?;
     tracing::info!(from = 7, to = 8, "upgraded the database schema");
     Ok(MigrationOutcome::Version(8))

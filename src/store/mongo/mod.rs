@@ -9,6 +9,7 @@
 
 mod audit;
 mod batch;
+mod collection_writes;
 mod connect;
 mod delete;
 mod documents;

@@ -28,6 +28,8 @@ pub(super) const SESSIONS: &str = "sessions";
 pub(super) const API_KEYS: &str = "api_keys";
 /// Append-only.
 pub(super) const ACTIONS: &str = "actions";
+/// Mails that wait to be sent.
+pub(super) const MAILS: &str = "mails";
 pub(super) const LOGIN_FAILURES: &str = "login_failures";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
@@ -217,6 +219,7 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                 index("on_subject", doc! { "subject": 1, "at": 1, "_id": 1 }),
             ],
         ),
+        (MAILS, vec![index("due", doc! { "due_at": 1, "_id": 1 })]),
         (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),
         (LOGIN_FAILURES, vec![expiry_index(FAILURE_RETENTION)]),
         (INBOX, vec![expiry_index(INBOX_RETENTION)]),

@@ -24,6 +24,7 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
+        mail::Mail,
         order::Order,
     },
     events::OutboxCursor,
@@ -223,6 +224,14 @@ impl Store for MongoStore {
     ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
         self.run_read(move |database| login_failures::count_login_failure(database, keys, now))
             .await
+    }
+
+    async fn list_due_mails(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Mail>, StoreUnavailable> {
+        self.run_read(move |database| read::list_due_mails(database, now, limit)).await
     }
 
     async fn find_stored_reply(

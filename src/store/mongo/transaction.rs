@@ -130,6 +130,25 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Runs `deletes`.
+    ///
+    /// # Errors
+    /// As with [`update`](Self::update).
+    pub(super) async fn delete(
+        &mut self,
+        collection: &str,
+        deletes: &[Statement],
+    ) -> Result<(), TransactionError> {
+        for chunk in split_by_command_size(deletes) {
+            let list: RawArrayBuf = chunk.iter().map(|statement| &*statement.body).collect();
+            let reply = self
+                .run_command(rawdoc! { "delete": collection, "deletes": list, "ordered": true })
+                .await?;
+            check_write_reply(&reply, chunk)?;
+        }
+        Ok(())
+    }
+
     /// Commits, confirmed by a majority.
     ///
     /// While the outcome is unknown, the commit is sent again until `deadline`. That is safe: the

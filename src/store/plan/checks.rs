@@ -61,6 +61,7 @@ impl Planner<'_> {
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::ApiKey(key) => (self.state.api_keys.get(&key.id), key.version),
+                Write::Mail(mail) => (self.state.mails.get(&mail.id), mail.version),
                 Write::Stock(_) => continue,
             };
             if stored.copied().unwrap_or(0).checked_add(1) != Some(new) {

@@ -243,6 +243,14 @@ impl<'a> Planner<'a> {
                 self.writes.sessions.insert(session.id, Arc::clone(session));
             }
             Write::ApiKey(key) => self.record_api_key(key),
+            Write::Mail(mail) => {
+                if mail.ended {
+                    self.state.mails.remove(&mail.id);
+                } else {
+                    self.state.mails.insert(mail.id, mail.version);
+                }
+                self.writes.mails.insert(mail.id, Arc::clone(mail));
+            }
             Write::Stock(_) => {}
         }
     }

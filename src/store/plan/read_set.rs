@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId},
         inventory::StockLevel,
         order::OrderStatus,
     },
@@ -40,6 +40,8 @@ pub struct ReadSet {
     pub emails: BTreeSet<String>,
     /// Sessions, for their version.
     pub sessions: BTreeSet<SessionId>,
+    /// Mails that wait, for their version.
+    pub mails: BTreeSet<MailId>,
     /// Idempotency keys, for their stored replies.
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
     /// Ids of messages, which may have been applied before.
@@ -113,6 +115,9 @@ impl ReadSet {
             Write::ApiKey(key) => {
                 self.api_keys.insert(key.id);
             }
+            Write::Mail(mail) => {
+                self.mails.insert(mail.id);
+            }
         }
     }
 }
@@ -150,6 +155,8 @@ pub struct LoadedState {
     pub email_owners: HashMap<String, UserId>,
     /// Versions of sessions.
     pub sessions: HashMap<SessionId, u64>,
+    /// Versions of mails that wait.
+    pub mails: HashMap<MailId, u64>,
     /// Stored responses, with the fingerprints of their requests.
     pub stored_replies: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
     /// When the latest refused request with the key was received, for keys without a reply.

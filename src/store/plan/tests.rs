@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use self::{
     drafts::{DraftCommit, draft_commits},
     model_store::{
-        ModelStore, commit_of, idempotency_record, is_stock_reply, numbered_id, order_at_version,
-        product_details, session_at_version, stock_write, user_at_version,
+        ModelStore, commit_of, idempotency_record, is_stock_reply, mail_at_version, numbered_id,
+        order_at_version, product_details, session_at_version, stock_write, user_at_version,
     },
 };
 use super::*;
@@ -185,6 +185,7 @@ fn read_set_has_every_named_record() {
         Write::User(Arc::new(ada)),
         Write::Cart(Arc::new(cart)),
         Write::Session(Arc::new(session_at_version(4, false, 1))),
+        Write::Mail(Arc::new(mail_at_version(15, false, 1))),
         Write::Order(Arc::new(order_at_version(7, 8, OrderStatus::Paid, 1))),
         stock_write(5, StockChange::Set(1), None),
     ];
@@ -216,6 +217,7 @@ fn read_set_has_every_named_record() {
         users: [numbered_id(2)].into(),
         emails: ["ada@example.com".to_owned()].into(),
         sessions: [numbered_id(4)].into(),
+        mails: [numbered_id(15)].into(),
         idempotency_keys: [(numbered_id(0), "6".into())].into(),
         inbox: ["7".into()].into(),
         active_admins: true,

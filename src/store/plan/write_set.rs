@@ -13,8 +13,9 @@ use crate::{
         cart::Cart,
         catalog::product::Product,
         clock::Timestamp,
-        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
+        mail::Mail,
         order::Order,
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent, OutboxPosition},
@@ -43,6 +44,8 @@ pub struct WriteSet {
     pub api_keys: BTreeMap<ApiKeyId, Arc<ApiKey>>,
     /// Actions, in commit order.
     pub actions: Vec<Action>,
+    /// Mails that wait, by id. Those that have ended are to be removed.
+    pub mails: BTreeMap<MailId, Arc<Mail>>,
     /// Responses to store, with the time that their keys expire from.
     pub stored_replies: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
     /// When the latest refused request with the key was received. An engine that only one node can
@@ -67,6 +70,7 @@ impl WriteSet {
             && self.users.is_empty()
             && self.sessions.is_empty()
             && self.api_keys.is_empty()
+            && self.mails.is_empty()
             && self.movements.is_empty()
             && self.stored_replies.is_empty()
             && self.refused_keys.is_empty()

@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     login_failures::known_networks_to_bytes,
+    mails::{mail_tokens_to_bytes, write_mails},
     rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json},
 };
 use crate::{
@@ -29,6 +30,7 @@ pub(super) fn flush(
     write_sessions(connection, writes)?;
     staff::write_api_keys(connection, writes)?;
     staff::write_actions(connection, writes)?;
+    write_mails(connection, writes)?;
     write_idempotency_keys(connection, writes)?;
     write_inbox(connection, writes)?;
     write_outbox(connection, writes, outbox_events)
@@ -194,13 +196,14 @@ fn write_movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Resu
 fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events, \
-         known_networks, scopes, blocked, last_login_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+         known_networks, scopes, blocked, last_login_at, email_verified, mail_tokens) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
          ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, \
          role = excluded.role, password_hash = excluded.password_hash, \
          created_at = excluded.created_at, version = excluded.version, events = excluded.events, \
          known_networks = excluded.known_networks, scopes = excluded.scopes, \
-         blocked = excluded.blocked, last_login_at = excluded.last_login_at",
+         blocked = excluded.blocked, last_login_at = excluded.last_login_at, \
+         email_verified = excluded.email_verified, mail_tokens = excluded.mail_tokens",
     )?;
     for user in writes.users.values() {
         put.execute(params![
@@ -216,6 +219,8 @@ fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
             user.scopes.names().join(" "),
             user.blocked,
             user.last_login_at.map(|at| at.as_millis()),
+            user.email_verified,
+            mail_tokens_to_bytes(&user.mail_tokens),
         ])?;
     }
     Ok(())

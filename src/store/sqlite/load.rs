@@ -49,6 +49,12 @@ pub(super) fn load(
             &read_set.sessions,
             |id| id.as_uuid(),
         )?,
+        mails: load_versions(
+            connection,
+            "SELECT version FROM mails WHERE id = ?1",
+            &read_set.mails,
+            |id| id.as_uuid(),
+        )?,
         sku_owners: load_unique_field_owners(
             connection,
             "SELECT id FROM products WHERE sku = ?1 AND deleted = 0",

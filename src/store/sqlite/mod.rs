@@ -10,6 +10,7 @@ mod flush;
 mod integrity;
 mod load;
 mod login_failures;
+mod mails;
 mod open;
 mod open_error;
 mod options;
@@ -54,6 +55,7 @@ use crate::{
         clock::{Clock, Timestamp},
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
+        mail::Mail,
         money::Currency,
         order::Order,
     },
@@ -292,12 +294,15 @@ impl Store for SqliteStore {
         keys: Vec<LoginKey>,
         now: Timestamp,
     ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
-        let (reply, result) = oneshot::channel();
-        self.writer
-            .enqueue_job(WriteJob::CountLoginFailure { keys, now, reply })
-            .await
-            .map_err(|_| StoreUnavailable)?;
-        result.await.unwrap_or(Err(StoreUnavailable))
+        self.run_write(|reply| WriteJob::CountLoginFailure { keys, now, reply }).await
+    }
+
+    async fn list_due_mails(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Mail>, StoreUnavailable> {
+        self.run_read(move |connection| mails::list_due_mails(connection, now, limit)).await
     }
 
     async fn find_stored_reply(

@@ -356,18 +356,23 @@ pub(super) fn id_column<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite
     Ok(I::from(uuid))
 }
 
-fn optional_id_column<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<I>> {
+pub(super) fn optional_id_column<I: From<Uuid>>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<I>> {
     if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { id_column(row, column).map(Some) }
 }
 
-fn timestamp_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn timestamp_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     row.get(column).map(Timestamp::from_millis)
 }
 
-fn text_column<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+pub(super) fn text_column<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     Ok(row.get_ref(column)?.as_str()?)
 }
 
-fn conversion_error(column: usize) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> rusqlite::Error {
+pub(super) fn conversion_error(
+    column: usize,
+) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> rusqlite::Error {
     move |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
 }

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_login_limit.sql"),
     include_str!("migrations/0008_rights.sql"),
     include_str!("migrations/0009_session_clients.sql"),
+    include_str!("migrations/0010_mail.sql"),
     include_str!("migrations/0011_keys_and_actions.sql"),
 ];
 

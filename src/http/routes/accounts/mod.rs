@@ -1,6 +1,7 @@
 //! The routes for accounts: registration, the caller's account and its password.
 
 pub(crate) mod devices;
+pub(crate) mod mail_tokens;
 pub(crate) mod sessions;
 pub(crate) mod tokens;
 
@@ -42,6 +43,12 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/auth/sessions").get(devices::list).delete(devices::end_others))
         .service(web::resource("/api/auth/sessions/{id}").delete(devices::end))
         .service(web::resource("/api/auth/password").post(change_password))
+        .service(web::resource("/api/auth/password/forgot").post(mail_tokens::forgot))
+        .service(web::resource("/api/auth/password/reset").post(mail_tokens::reset))
+        .service(
+            web::resource("/api/auth/email/verification").post(mail_tokens::request_verification),
+        )
+        .service(web::resource("/api/auth/email/verify").post(mail_tokens::verify))
         .service(web::resource("/.well-known/jwks.json").get(tokens::jwks));
 }
 
@@ -151,7 +158,8 @@ async fn me(read: ReadRequest<Account>) -> RouteResult {
 
 /// Change the caller's name or e-mail address.
 ///
-/// Another e-mail address needs the current password. The sessions stay.
+/// Another e-mail address needs the current password. It is in force at once, and has to be verified
+/// anew; the former one is told by mail. The sessions stay.
 #[utoipa::path(patch, path = "/api/auth/me", operation_id = "update_account",
 tag = "Auth", security(("bearer" = [])),
 request_body(content = UpdateAccountRequest, content_type = "application/merge-patch+json"),

@@ -8,7 +8,10 @@ use super::{
     timestamp_from_bson, timestamp_to_bson,
 };
 use crate::domain::account::{
-    Email, Role, ScopeSet, Session, User, known_networks::KnownNetwork, login_failures::LoginKey,
+    Email, Role, ScopeSet, Session, User,
+    known_networks::KnownNetwork,
+    login_failures::LoginKey,
+    mail_token::{MailToken, TokenPurpose},
 };
 
 /// An account as stored in `users`.
@@ -31,6 +34,52 @@ pub(in crate::store::mongo) struct UserDocument {
     events: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     known_networks: Vec<KnownNetworkDocument>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    email_verified: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mail_tokens: Vec<MailTokenDocument>,
+}
+
+/// A token that was sent by mail.
+#[derive(Serialize, Deserialize)]
+struct MailTokenDocument {
+    is_reset: bool,
+    hash: Binary,
+    mail_id: BsonUuid,
+    is_requested: bool,
+    at: DateTime,
+    ended: bool,
+}
+
+impl From<&MailToken> for MailTokenDocument {
+    fn from(token: &MailToken) -> Self {
+        Self {
+            is_reset: token.purpose == TokenPurpose::PasswordReset,
+            hash: bytes_to_binary(&token.hash),
+            mail_id: id_to_bson(token.mail_id.as_uuid()),
+            is_requested: token.is_requested,
+            at: timestamp_to_bson(token.issued_at),
+            ended: token.ended,
+        }
+    }
+}
+
+impl TryFrom<MailTokenDocument> for MailToken {
+    type Error = DocumentError;
+
+    fn try_from(document: MailTokenDocument) -> Result<Self, DocumentError> {
+        Ok(Self {
+            purpose: match document.is_reset {
+                true => TokenPurpose::PasswordReset,
+                false => TokenPurpose::EmailVerification,
+            },
+            hash: hash_from_binary(&document.hash)?,
+            mail_id: id_from_bson(document.mail_id),
+            is_requested: document.is_requested,
+            issued_at: timestamp_from_bson(document.at),
+            ended: document.ended,
+        })
+    }
 }
 
 /// A network that an account is known at.
@@ -77,6 +126,8 @@ impl From<&User> for UserDocument {
             version: user.version,
             events: user.event_sequence,
             known_networks: user.known_networks.iter().map(Into::into).collect(),
+            email_verified: user.email_verified,
+            mail_tokens: user.mail_tokens.iter().map(Into::into).collect(),
         }
     }
 }
@@ -102,6 +153,12 @@ impl TryFrom<UserDocument> for User {
             event_sequence: document.events,
             known_networks: document
                 .known_networks
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
+            email_verified: document.email_verified,
+            mail_tokens: document
+                .mail_tokens
                 .into_iter()
                 .map(TryInto::try_into)
                 .collect::<Result<_, _>>()?,

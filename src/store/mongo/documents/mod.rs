@@ -8,6 +8,7 @@ mod carts;
 mod catalog;
 mod changes;
 mod idempotency;
+mod mails;
 mod orders;
 mod outbox;
 mod staff;
@@ -22,6 +23,7 @@ pub(super) use self::{
     catalog::{MovementDocument, ProductDocument, StockDocument},
     changes::ChangesDocument,
     idempotency::{IdempotencyKeyDocument, IdempotencyKeyId, RefusedKeyDocument},
+    mails::MailDocument,
     orders::OrderDocument,
     outbox::{EventBatchDocument, MAX_EVENTS_PER_DOCUMENT},
     staff::{ActionDocument, ActorDocument, ApiKeyDocument},

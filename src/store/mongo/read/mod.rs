@@ -4,6 +4,7 @@ mod accounts;
 mod carts;
 mod catalog;
 mod idempotency;
+mod mails;
 mod orders;
 mod outbox;
 mod snapshot;
@@ -25,6 +26,7 @@ pub(super) use self::{
         find_product, find_products_by_id, find_products_by_sku, list_movements, list_products,
     },
     idempotency::{find_stored_reply, is_in_inbox, stored_reply_usage},
+    mails::list_due_mails,
     orders::{find_order, list_orders, list_overdue_orders, order_from_document},
     outbox::{
         linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,

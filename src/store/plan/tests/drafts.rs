@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::model_store::{
-    self, ModelStore, commit_of, numbered_id, order_at_version, product_details,
+    self, ModelStore, commit_of, mail_at_version, numbered_id, order_at_version, product_details,
     session_at_version, stock_write, user_at_version,
 };
 use crate::{
@@ -30,6 +30,7 @@ pub(super) enum DraftWrite {
     Stock { id: u8, change: StockChange },
     User { id: u8, ahead: u64, email: u8 },
     Session { id: u8, ahead: u64, revoked: bool },
+    Mail { id: u8, ahead: u64, ended: bool },
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ pub(super) fn draft_writes() -> impl Strategy<Value = DraftWrite> {
             .prop_map(|(id, ahead, email)| DraftWrite::User { id, ahead, email }),
         1 => (0..2_u8, ahead(), any::<bool>())
             .prop_map(|(id, ahead, revoked)| DraftWrite::Session { id, ahead, revoked }),
+        1 => (0..2_u8, ahead(), any::<bool>())
+            .prop_map(|(id, ahead, ended)| DraftWrite::Mail { id, ahead, ended }),
     ]
 }
 
@@ -140,6 +143,10 @@ impl DraftWrite {
                 );
                 Write::Session(Arc::new(session_at_version(number, revoked, version)))
             }
+            Self::Mail { id: number, ahead, ended } => {
+                let held = store.mails.get(&numbered_id(number)).map(|mail| mail.version);
+                Write::Mail(Arc::new(mail_at_version(number, ended, next(held, ahead))))
+            }
         }
     }
 
@@ -154,6 +161,7 @@ impl DraftWrite {
             Self::User { id, email, .. } => vec![(3, id), (4, email)],
             Self::Session { id, .. } => vec![(5, id)],
             Self::Order { id, .. } => vec![(6, id)],
+            Self::Mail { id, .. } => vec![(7, id)],
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::{
         cart::{Cart, CartEvent},
         catalog::product::{Product, ProductDetails},
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{MailId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockChange, StockLevel, StockMovement},
+        mail::{Mail, MailKind},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, EventEnvelope},
@@ -44,6 +45,7 @@ pub(super) struct ModelStore {
     pub(super) movements: Vec<StockMovement>,
     pub(super) users: BTreeMap<UserId, Arc<User>>,
     pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
+    pub(super) mails: BTreeMap<MailId, Arc<Mail>>,
     pub(super) keys: BTreeMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
     pub(super) refused_keys: BTreeMap<OwnedIdempotencyKey, Timestamp>,
     pub(super) inbox: BTreeSet<Box<str>>,
@@ -79,6 +81,7 @@ impl ModelStore {
             users: load_each(&read_set.users, |id| Some(self.users.get(id)?.version)),
             email_owners: load_each(&read_set.emails, |email| self.email_owner(email)),
             sessions: load_each(&read_set.sessions, |id| Some(self.sessions.get(id)?.version)),
+            mails: load_each(&read_set.mails, |id| Some(self.mails.get(id)?.version)),
             stored_replies: load_each(&read_set.idempotency_keys, |key| {
                 self.keys.get(key).cloned()
             }),
@@ -143,6 +146,8 @@ impl ModelStore {
         self.movements.extend(writes.movements);
         self.users.extend(writes.users);
         self.sessions.extend(writes.sessions);
+        self.mails.extend(writes.mails);
+        self.mails.retain(|_, mail| !mail.ended);
         let by_key = |(key, response, _): (IdempotencyKey, _, _)| {
             ((key.owner, key.key), (key.fingerprint, response))
         };
@@ -270,6 +275,8 @@ pub(super) fn user_at_version(number: u8, email: Email, version: u64) -> User {
         version,
         event_sequence: 1,
         known_networks: Vec::new(),
+        mail_tokens: Vec::new(),
+        email_verified: false,
     }
 }
 
@@ -287,13 +294,19 @@ pub(super) fn session_at_version(number: u8, revoked: bool, version: u64) -> Ses
     }
 }
 
+pub(super) fn mail_at_version(number: u8, ended: bool, version: u64) -> Mail {
+    let recipient = Email::from_stored("ada@example.com".into());
+    let mail = Mail::new(MailKind::PasswordReset, recipient, None, Timestamp::default());
+    Mail { id: numbered_id(number), ended, version, ..mail }
+}
+
 pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
     let event = |write: &Write| match write {
         Write::Cart(cart) => Some(DomainEvent::Cart(Arc::clone(cart), CartEvent::Cleared)),
         Write::Product(product) => Some(DomainEvent::Product(Arc::clone(product))),
         Write::Order(order) => Some(DomainEvent::Order(Arc::clone(order))),
         Write::User(user) => Some(DomainEvent::UserRegistered(Arc::clone(user))),
-        Write::Stock(_) | Write::Session(_) | Write::ApiKey(_) => None,
+        Write::Stock(_) | Write::Session(_) | Write::ApiKey(_) | Write::Mail(_) => None,
     };
     let events = writes.iter().filter_map(event).collect();
     Commit {

@@ -15,7 +15,8 @@ macro_rules! users {
     ($rest:literal) => {
         concat!(
             "SELECT id, email, name, role, password_hash, created_at, version, events, \
-             known_networks, scopes, blocked, last_login_at FROM users ",
+             known_networks, scopes, blocked, last_login_at, email_verified, mail_tokens \
+             FROM users ",
             $rest
         )
     };

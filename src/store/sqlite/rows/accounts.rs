@@ -3,8 +3,8 @@
 use rusqlite::Row;
 
 use super::{
-    super::login_failures::known_networks_from_bytes, conversion_error, id_column, text_column,
-    timestamp_column,
+    super::{login_failures::known_networks_from_bytes, mails::mail_tokens_from_bytes},
+    conversion_error, id_column, text_column, timestamp_column,
 };
 use crate::domain::{
     account::{Email, Role, ScopeSet, Session, User},
@@ -28,6 +28,8 @@ pub(in crate::store::sqlite) fn user_from_row(row: &Row<'_>) -> rusqlite::Result
         scopes: ScopeSet::from_stored(text_column(row, 9)?.split(' ')),
         blocked: row.get(10)?,
         last_login_at: row.get::<_, Option<i64>>(11)?.map(Timestamp::from_millis),
+        email_verified: row.get(12)?,
+        mail_tokens: mail_tokens_from_bytes(row.get_ref(13)?.as_blob()?),
     })
 }
 
