@@ -48,6 +48,7 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             ErrorCode::LastAdmin,
             "The shop would have no admin left. Make another account an admin first.",
         ),
+        CommitError::OrdersOpen => Error::orders_open(),
         CommitError::IdempotencyKeyReused => Error::new(
             ErrorCode::IdempotencyKeyReused,
             "This Idempotency-Key was used for another request. Use a new key for each request.",
@@ -78,6 +79,7 @@ mod tests {
             (CommitError::OutcomeUnknown, ErrorCode::OutcomeUnknown),
             (CommitError::EmailTaken, ErrorCode::EmailTaken),
             (CommitError::LastAdmin, ErrorCode::LastAdmin),
+            (CommitError::OrdersOpen, ErrorCode::OrdersOpen),
             (CommitError::StockVersionMismatch(3), ErrorCode::VersionMismatch),
             (CommitError::StockOverflow, ErrorCode::ValidationFailed),
             (CommitError::TooManyPendingOrders, ErrorCode::TooManyPendingOrders),

@@ -18,7 +18,7 @@ use crate::{
     domain::inventory::MAX_ON_HAND,
     events::{
         CloudEvent, EventType,
-        auth::{RightsChangedData, SessionRevokedData, UserRegisteredData},
+        auth::{RightsChangedData, SessionRevokedData, UserDeletedData, UserRegisteredData},
         cart::{
             CartCheckedOutData, CartClosedData, CartData, CartItemAddedData, CartItemRemovedData,
             CartItemUpdatedData, CartMergedData,
@@ -75,6 +75,9 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::RightsChanged => {
             "The role, the scopes or the block of an account changed. Its tokens go on with them."
         }
+        EventType::UserDeleted => {
+            "An account was deleted, and with it what told whose it was. Delete what you keep of it."
+        }
         EventType::SessionRevoked => "A session ended. Its tokens are no longer valid.",
     }
 }
@@ -99,8 +102,9 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         | EventType::OrderCancelled
         | EventType::OrderExpired
         | EventType::OrderFulfilled => envelope_schema::<OrderData<'_>>,
-        EventType::UserRegistered => envelope_schema::<UserRegisteredData<'_>>,
+        EventType::UserRegistered => envelope_schema::<UserRegisteredData>,
         EventType::RightsChanged => envelope_schema::<RightsChangedData>,
+        EventType::UserDeleted => envelope_schema::<UserDeletedData>,
         EventType::SessionRevoked => envelope_schema::<SessionRevokedData<'_>>,
     };
     schema(kind, generator)

@@ -79,6 +79,10 @@ id! {
     OrderId
 }
 id! {
+    /// An address that a customer keeps.
+    AddressId
+}
+id! {
     /// An event. It stays the same if the event is published again.
     EventId
 }

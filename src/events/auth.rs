@@ -12,16 +12,24 @@ use crate::domain::{
     ids::{SessionId, UserId},
 };
 
-/// A newly registered account.
+/// A newly registered account. No event tells whose it is, so that none has to be called back when
+/// the account is deleted.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "UserRegistered")]
-pub struct UserRegisteredData<'a> {
+pub struct UserRegisteredData {
     #[schemars(with = "Uuid")]
     user_id: UserId,
-    email: &'a str,
-    name: &'a str,
     #[schemars(with = "schema::AccountRole")]
     role: &'static str,
+}
+
+/// A deleted account. Whoever keeps something about it should delete that, too.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UserDeleted")]
+pub struct UserDeletedData {
+    /// The account, which no longer says whose it was.
+    #[schemars(with = "Uuid")]
+    pub user_id: UserId,
 }
 
 /// The rights of an account after a change. The tokens that it has go on with these rights.
@@ -65,13 +73,8 @@ impl From<&User> for RightsChangedData {
     }
 }
 
-impl<'a> From<&'a User> for UserRegisteredData<'a> {
-    fn from(user: &'a User) -> Self {
-        Self {
-            user_id: user.id,
-            email: user.email.as_str(),
-            name: &user.name,
-            role: user.role.as_str(),
-        }
+impl From<&User> for UserRegisteredData {
+    fn from(user: &User) -> Self {
+        Self { user_id: user.id, role: user.role.as_str() }
     }
 }

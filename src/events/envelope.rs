@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    auth::{RightsChangedData, SessionRevokedData, UserRegisteredData},
+    auth::{RightsChangedData, SessionRevokedData, UserDeletedData, UserRegisteredData},
     cart,
     catalog::{ProductData, ProductDeletedData},
     cloud_event::CloudEvent,
@@ -59,6 +59,13 @@ pub enum DomainEvent {
     UserRegistered(Arc<User>),
     /// `auth.rights.changed`: the account with its new role, scopes and block.
     RightsChanged(Arc<User>),
+    /// `auth.user.deleted`: the account was deleted.
+    UserDeleted {
+        /// The account.
+        user_id: UserId,
+        /// The account's event count after this event, which is its last.
+        sequence: u64,
+    },
     /// `auth.session.revoked`: a session ended before it expired.
     SessionRevoked {
         /// The account that the session belongs to.
@@ -177,6 +184,8 @@ event_types! {
     UserRegistered = "auth.user.registered", Auth;
     /// The role, the scopes or the block of an account changed.
     RightsChanged = "auth.rights.changed", Auth;
+    /// An account was deleted.
+    UserDeleted = "auth.user.deleted", Auth;
     /// A session was revoked.
     SessionRevoked = "auth.session.revoked", Auth;
 }
@@ -211,6 +220,9 @@ impl EventEnvelope {
             DomainEvent::Order(order) => self.render(OrderData::of_event(order)),
             DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
             DomainEvent::RightsChanged(user) => self.render(RightsChangedData::from(&**user)),
+            DomainEvent::UserDeleted { user_id, .. } => {
+                self.render(UserDeletedData { user_id: *user_id })
+            }
             DomainEvent::SessionRevoked { user_id, session_id, reason, .. } => {
                 self.render(SessionRevokedData {
                     user_id: *user_id,
@@ -259,6 +271,7 @@ impl DomainEvent {
             },
             Self::UserRegistered(_) => EventType::UserRegistered,
             Self::RightsChanged(_) => EventType::RightsChanged,
+            Self::UserDeleted { .. } => EventType::UserDeleted,
             Self::SessionRevoked { .. } => EventType::SessionRevoked,
         }
     }
@@ -274,7 +287,9 @@ impl DomainEvent {
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
             Self::Order(order) => order.id.as_uuid(),
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.id.as_uuid(),
-            Self::SessionRevoked { user_id, .. } => user_id.as_uuid(),
+            Self::UserDeleted { user_id, .. } | Self::SessionRevoked { user_id, .. } => {
+                user_id.as_uuid()
+            }
         }
     }
 
@@ -289,7 +304,7 @@ impl DomainEvent {
             Self::Cart(cart, _) => cart.version,
             Self::Order(order) => order.version,
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
-            Self::SessionRevoked { sequence, .. } => *sequence,
+            Self::UserDeleted { sequence, .. } | Self::SessionRevoked { sequence, .. } => *sequence,
         }
     }
 
@@ -303,9 +318,10 @@ impl DomainEvent {
             | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
             Self::Order(order) => Audience::Owner(order.user_id),
-            Self::UserRegistered(_) | Self::RightsChanged(_) | Self::SessionRevoked { .. } => {
-                Audience::BrokerOnly
-            }
+            Self::UserRegistered(_)
+            | Self::RightsChanged(_)
+            | Self::UserDeleted { .. }
+            | Self::SessionRevoked { .. } => Audience::BrokerOnly,
         }
     }
 }

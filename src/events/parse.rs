@@ -37,8 +37,8 @@ pub enum CacheChange {
         /// The order's version after the change.
         version: u64,
     },
-    /// `auth.user.registered` of an account that is no customer, and `auth.rights.changed`. The
-    /// store has the rights.
+    /// `auth.user.registered` of an account that is no customer, `auth.rights.changed` and
+    /// `auth.user.deleted`. The store has the rights.
     Rights {
         /// The account.
         user_id: UserId,
@@ -154,7 +154,7 @@ pub fn parse(event: &OutboxEvent) -> Result<CacheChange, ParseEventError> {
                 false => CacheChange::Rights { user_id },
             }
         }
-        ("auth", "rights.changed") => {
+        ("auth", "rights.changed" | "user.deleted") => {
             let (subject, _, AnyData {}) = parse_body(event)?;
             CacheChange::Rights { user_id: subject.into() }
         }
@@ -228,6 +228,7 @@ mod tests {
             DomainEvent::UserRegistered(user) | DomainEvent::RightsChanged(user) => {
                 CacheChange::Rights { user_id: user.id }
             }
+            DomainEvent::UserDeleted { user_id, .. } => CacheChange::Rights { user_id: *user_id },
             DomainEvent::SessionRevoked { session_id, .. } => {
                 CacheChange::SessionRevoked { session_id: *session_id }
             }
@@ -292,6 +293,7 @@ mod tests {
             placed_at: NOW,
             expires_at: None,
             updated_at: NOW,
+            anonymized: false,
         };
         OrderStatus::ALL.iter().map(|status| DomainEvent::Order(Arc::new(order(*status)))).collect()
     }
@@ -319,8 +321,9 @@ mod tests {
         };
         let admin = User { role: Role::Admin, ..user.clone() };
         let changed = DomainEvent::RightsChanged(Arc::new(user.clone()));
+        let deleted = DomainEvent::UserDeleted { user_id: user.id, sequence: 3 };
         let registered = [user, admin].map(|user| DomainEvent::UserRegistered(Arc::new(user)));
-        registered.into_iter().chain([changed, revoked]).collect()
+        registered.into_iter().chain([changed, revoked, deleted]).collect()
     }
 
     #[test]

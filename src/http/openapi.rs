@@ -39,6 +39,8 @@ use crate::error::ErrorCode;
         accounts::sessions::logout, accounts::tokens::validate, accounts::me,
         accounts::update, accounts::change_password, accounts::devices::list,
         accounts::devices::end_others, accounts::devices::end, accounts::tokens::jwks,
+        accounts::addresses::list, accounts::addresses::add, accounts::addresses::replace,
+        accounts::addresses::delete, accounts::export::export, accounts::deletion::delete,
         products::search::list, products::search::suggest, products::show, products::create,
         products::replace,
         products::patch, products::delete, import::import,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
-        account::{Session, User, VersionedRights},
+        account::{AddressBook, Session, User, VersionedRights},
         cart::{Cart, Shortage},
         catalog::product::Product,
         clock::Timestamp,
@@ -70,6 +70,8 @@ pub enum Condition {
     /// An admin other than this one remains that is not blocked. Commits with this condition write
     /// a record that they share, so that no two nodes remove the last two admins at once.
     OtherAdminRemains(UserId),
+    /// The user has no order that is paid and not shipped. The commit must erase the account.
+    NoOpenOrders(UserId),
 }
 
 /// A write and its implied condition.
@@ -89,6 +91,19 @@ pub enum Write {
     User(Arc<User>),
     /// Writes a session if its version follows the stored one.
     Session(Arc<Session>),
+    /// Writes the addresses of an account. The commit must write the account, whose version guards
+    /// them.
+    AddressBook(Arc<AddressBook>),
+    /// Deletes an account if the stored version is this one, and what tells who it belonged to:
+    ///
+    /// - the account, its addresses and the replies that are stored for it;
+    /// - where its sessions were opened;
+    /// - in its orders, all of the addresses but
+    ///   [`KEPT_ADDRESS_FIELDS`](crate::domain::order::KEPT_ADDRESS_FIELDS);
+    /// - the same in replies that are stored for others [about](IdempotencyRecord::about) it.
+    ///
+    /// The commit must write the account's cart, so that no order is placed meanwhile.
+    EraseAccount(Arc<User>),
 }
 
 /// A guarded change of stock, with the details of its movement.
@@ -115,6 +130,8 @@ pub struct IdempotencyRecord {
     pub key: IdempotencyKey,
     /// The response's body.
     pub body: StoredReplyBody,
+    /// The account that the response tells of, if it is not the key's owner.
+    pub about: Option<UserId>,
 }
 
 /// The body of a response to store.
@@ -161,6 +178,7 @@ impl CommitError {
                 | Self::EmailTaken
                 | Self::SkuTaken
                 | Self::LastAdmin
+                | Self::OrdersOpen
         )
     }
 }
@@ -182,6 +200,7 @@ pub(crate) const fn outcome_name(outcome: &CommitOutcome) -> &'static str {
         Err(CommitError::EmailTaken) => "email_taken",
         Err(CommitError::SkuTaken) => "sku_taken",
         Err(CommitError::LastAdmin) => "last_admin",
+        Err(CommitError::OrdersOpen) => "orders_open",
         Err(CommitError::Replayed(_)) => "replayed",
         Err(CommitError::IdempotencyKeyReused) => "idempotency_key_reused",
         Err(CommitError::SupersededByRefusal) => "superseded_by_refusal",
@@ -227,6 +246,8 @@ pub enum CommitError {
     SkuTaken,
     /// No other admin would remain.
     LastAdmin,
+    /// The user has an order that is paid and not shipped.
+    OrdersOpen,
     /// The same request was applied before under the same key; this is its response.
     Replayed(StoredReply),
     /// The idempotency key was used for another request.

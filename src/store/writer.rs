@@ -197,7 +197,8 @@ fn lane_index(commit: &Commit, lanes: usize) -> usize {
         Write::Cart(cart) => Some(cart.owner.id),
         Write::User(user) => Some(user.id),
         Write::Session(session) => Some(session.user_id),
-        Write::Product(_) | Write::Order(_) | Write::Stock(_) => None,
+        Write::AddressBook(book) => Some(book.user_id),
+        Write::Product(_) | Write::Order(_) | Write::Stock(_) | Write::EraseAccount(_) => None,
     };
     let is_private =
         commit.conditions.is_empty() && commit.writes.iter().all(|write| owner(write).is_some());

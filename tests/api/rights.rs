@@ -55,8 +55,11 @@ fn access_of(operation: &str) -> Option<Access> {
         | "clear_cart"
         | "create_event_ticket" => Bearer,
         "log_out" | "get_account" | "update_account" | "change_password" | "list_sessions"
-        | "end_other_sessions" | "end_session" | "merge_guest_cart" | "check_out"
-        | "list_orders" | "get_order" | "cancel_order" => Access::Account,
+        | "end_other_sessions" | "end_session" | "list_addresses" | "add_address"
+        | "replace_address" | "delete_address" | "export_account" | "delete_account"
+        | "merge_guest_cart" | "check_out" | "list_orders" | "get_order" | "cancel_order" => {
+            Access::Account
+        }
         "create_product" | "replace_product" | "patch_product" | "delete_product" => {
             Staff(&["catalog"])
         }

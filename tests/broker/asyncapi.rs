@@ -161,6 +161,9 @@ async fn trigger_every_event(app: &TestApp) {
     for change in [json!({"role": "staff", "scopes": ["stock"]}), json!({"blocked": true})] {
         app.patch(&format!("/api/users/{}", left.id), &change).token(&admin).await.ok();
     }
+    let leaver = app.customer().await;
+    let password = json!({"current_password": PASSWORD});
+    app.delete("/api/auth/me").json(&password).token(&leaver).await.is(204);
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
 }
 

@@ -31,6 +31,7 @@ mod grpc;
 mod logins;
 mod lost_node;
 mod orders;
+mod privacy;
 mod propagation;
 mod recorder;
 mod refused_repeats;

@@ -13,9 +13,9 @@ use souk::{
         clock::{SystemClock, Timestamp},
         ids::UserId,
     },
-    events::{OutboxCursor, OutboxEvent, OutboxPosition},
+    events::{DomainEvent, OutboxCursor, OutboxEvent, OutboxPosition},
     store::{
-        Commit, CommitError, Condition, Store,
+        Commit, CommitError, Condition, Store, Write,
         mongo::{ConnectError, MongoStore},
     },
 };
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::{
     fixtures::{
         advance_over, apply, apply_one, cart, cart_commit, commit, customer, events_after, order,
-        order_commit, put_cart,
+        order_commit, put_cart, user,
     },
     harness::{Harness, Mongo},
 };
@@ -112,7 +112,7 @@ async fn carts_of_schema_version_2_are_migrated() {
     let mut indexes = carts.list_index_names().await.unwrap();
     indexes.sort();
     assert_eq!(indexes, ["_id_", "idle", "of_guests"]);
-    assert_eq!(schema_version(&mongo).await, 7);
+    assert_eq!(schema_version(&mongo).await, 10);
     mongo.drop_database().await;
 }
 
@@ -178,7 +178,7 @@ async fn events_of_schema_version_3_come_first() {
     let owner = customer();
     let (kept, published) = version_3_with_events(&mongo, owner).await;
     let (first, second) = tokio::join!(mongo.open_with_broker(), mongo.open_with_broker());
-    assert_eq!(schema_version(&mongo).await, 7);
+    assert_eq!(schema_version(&mongo).await, 10);
     assert_eq!(first.published_cursor().await, Ok(cursor_at(25)));
     assert_eq!(first.outbox_heads().await, Ok(cursor_at(40)));
     for (read, has_gap) in [(0, true), (9, true), (10, false), (25, false)] {
@@ -243,7 +243,7 @@ async fn interrupted_migration_is_completed() {
         assert_eq!(store.published_cursor().await, Ok(cursor_at(25)));
         assert_eq!(store.outbox_heads().await, Ok(cursor_at(40)));
         assert_eq!(events_after(&*store, &cursor_at(10)).await, kept);
-        assert_eq!(schema_version(&mongo).await, 7);
+        assert_eq!(schema_version(&mongo).await, 10);
         store.close().await;
     }
     mongo.drop_database().await;
@@ -280,7 +280,7 @@ async fn unpaid_orders_of_schema_version_5_count_after_the_upgrade() {
     mongo.raw_database().collection::<Document>("nodes").delete_many(doc! {}).await.unwrap();
     set_schema_version(&mongo, 5).await;
     let store = mongo.open().await;
-    assert_eq!(schema_version(&mongo).await, 7);
+    assert_eq!(schema_version(&mongo).await, 10);
     let limit = u32::try_from(placed.units()).unwrap();
     let another = Commit {
         conditions: vec![Condition::PendingUnitsWithin { user_id: buyer, units: 1, limit }],
@@ -294,14 +294,48 @@ async fn unpaid_orders_of_schema_version_5_count_after_the_upgrade() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_schema_version_9_lose_who_somebody_is() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let ada = Arc::new(user("ada@x.example"));
+    let events = vec![
+        DomainEvent::UserRegistered(Arc::clone(&ada)),
+        DomainEvent::RightsChanged(Arc::new(ada.with_rights(ada.rights()))),
+    ];
+    let registration = Commit { events, ..commit([Write::User(ada)]) };
+    apply_one(&*store, registration).await.unwrap();
+    let wanted = events_after(&*store, &OutboxCursor::default()).await;
+    store.close().await;
+    let outbox = mongo.raw_database().collection::<Document>("outbox");
+    let mut batch = outbox.find_one(doc! { "events": { "$size": 2 } }).await.unwrap().unwrap();
+    let event = batch.get_array_mut("events").unwrap()[0].as_document_mut().unwrap();
+    let named = r#""data":{"email":"ada@x.example","name":"Ada","#;
+    let body = event.get_str("body").unwrap().replace(r#""data":{"#, named);
+    event.insert("body", body);
+    outbox.replace_one(doc! { "_id": batch.get("_id").unwrap() }, &batch).await.unwrap();
+    mongo.raw_database().collection::<Document>("nodes").delete_many(doc! {}).await.unwrap();
+    set_schema_version(&mongo, 9).await;
+    let store = mongo.open().await;
+    assert_eq!(schema_version(&mongo).await, 10);
+    let json =
+        |event: &OutboxEvent| serde_json::from_slice::<serde_json::Value>(&event.body).unwrap();
+    let found = events_after(&*store, &OutboxCursor::default()).await;
+    assert_eq!(
+        found.iter().map(json).collect::<Vec<_>>(),
+        wanted.iter().map(json).collect::<Vec<_>>()
+    );
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_of_an_unknown_version_is_rejected() {
     let Some(mongo) = Mongo::new().await else { return };
     mongo.open().await.close().await;
-    for version in [1, 8] {
+    for version in [1, 11] {
         set_schema_version(&mongo, version).await;
         let error =
             MongoStore::connect(mongo.options(), Arc::new(SystemClock)).await.err().unwrap();
-        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 7 };
+        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 10 };
         assert_eq!(error, expected);
     }
     mongo.drop_database().await;

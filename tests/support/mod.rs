@@ -9,6 +9,7 @@ mod feed;
 pub(crate) mod grpc;
 mod http;
 mod monitoring;
+pub(crate) mod person;
 mod products;
 mod progress;
 mod raw_http;

@@ -9,12 +9,13 @@ use super::{AccountDeps, service::AccountService};
 use crate::{
     actors::mailbox::accept_queued,
     cache::revoked_sessions::SWEEP_INTERVAL,
-    domain::account::User,
+    domain::account::{SavedAddress, User},
     error::Error,
     messages::{
         accounts::{
-            AuthenticatedSession, ChangePassword, ChangeRights, EndOtherSessions, EndSession,
-            GetUser, Login, Logout, RefreshSession, RegisterUser, UpdateProfile,
+            AuthenticatedSession, ChangeAddress, ChangePassword, ChangeRights, DeleteAccount,
+            EndOtherSessions, EndSession, GetUser, Login, Logout, RefreshSession, RegisterUser,
+            UpdateProfile,
         },
         command_context::Reply,
     },
@@ -78,5 +79,7 @@ handle! {
     EndOtherSessions => end_other_sessions_of -> ();
     UpdateProfile => update_profile -> User;
     ChangeRights => change_rights -> Reply<User>;
+    ChangeAddress => change_address -> Option<SavedAddress>;
+    DeleteAccount => delete_account -> ();
     GetUser => get_user -> User;
 }

@@ -5,9 +5,11 @@
 //! block the others.
 
 mod actor;
+mod addresses;
 pub mod admin_bootstrap;
 mod change_password;
 mod change_rights;
+mod delete_account;
 mod failure_counters;
 mod hash_queue;
 mod login;

@@ -107,6 +107,7 @@ impl OrderFixture {
             placed_at: Timestamp::default(),
             expires_at: Some(Timestamp::from_millis(expires_at)),
             updated_at: Timestamp::default(),
+            anonymized: false,
         }
     }
 

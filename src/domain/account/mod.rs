@@ -1,5 +1,6 @@
-//! Accounts and sessions.
+//! Accounts, their addresses and sessions.
 
+mod address;
 mod email;
 pub mod known_networks;
 pub mod login_failures;
@@ -12,6 +13,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use self::known_networks::KnownNetwork;
 pub use self::{
+    address::{
+        AddressBook, AddressLimitReached, MAX_ADDRESS_TEXT, MAX_ADDRESSES, PostalAddress,
+        SavedAddress, is_country_code,
+    },
     email::Email,
     password::Password,
     rights::{Rights, RightsChange, Scope, ScopeSet, VersionedRights},

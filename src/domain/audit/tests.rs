@@ -268,6 +268,7 @@ fn paid_order(product_id: ProductId) -> Order {
         placed_at: now,
         expires_at: None,
         updated_at: now,
+        anonymized: false,
     }
 }
 

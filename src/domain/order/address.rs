@@ -13,6 +13,10 @@ const MAX_FIELD_NAME: usize = 40;
 /// The most characters in a field's value.
 const MAX_FIELD_TEXT: usize = 200;
 
+/// What stays of an order's address when the buyer's account is deleted: taxes depend on it, and it
+/// identifies nobody.
+pub const KEPT_ADDRESS_FIELDS: [&str; 2] = ["country", "region"];
+
 /// A shipping address. The shop chooses the fields, such as `street` or `postal_code`, because
 /// address formats differ by country.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +58,11 @@ impl ShippingAddress {
         errors.into_result(Self(fields))
     }
 
-    /// Creates an address from stored fields, which are already validated.
+    /// Creates an address from stored fields, which are already validated. `None` if none of them
+    /// was kept.
     #[must_use]
-    pub const fn from_stored(fields: BTreeMap<String, String>) -> Self {
-        Self(fields)
+    pub fn from_stored(fields: BTreeMap<String, String>) -> Option<Self> {
+        (!fields.is_empty()).then_some(Self(fields))
     }
 
     /// The fields by name.

@@ -127,6 +127,7 @@ impl Cart {
             placed_at: now,
             expires_at: Some(now.saturating_add(rules.payment_timeout)),
             updated_at: now,
+            anonymized: false,
         };
         let total = order.total();
         if !total.is_within_limit() {

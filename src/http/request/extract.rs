@@ -14,14 +14,11 @@ use super::{
     headers::{idempotency_key, parse_if_match, trace_parent},
     query::QueryParams,
     scopes::Scopes,
+    target::Target,
 };
 use crate::{
     auth::caller::Caller,
-    domain::{
-        account::Session,
-        ids::{OrderId, ProductId, SessionId, UserId},
-    },
-    error::{Error, ErrorCode},
+    error::Error,
     http::{response::problem::Problem, state::AppState},
     messages::command_context::{CommandContext, Ticket, TraceParent},
 };
@@ -151,142 +148,6 @@ impl<S: Scopes> Access for Staff<S> {
     fn identity(caller: Caller) -> Option<Caller> {
         Some(caller)
     }
-}
-
-/// The resource that the path of a route names.
-pub(crate) trait Target: Sized {
-    /// Parses the path.
-    ///
-    /// # Errors
-    /// The 404 of the route if the path has no valid id.
-    fn parse(request: &HttpRequest) -> Result<Self, Error>;
-
-    /// Checks that the resource exists. Runs before invalid query parameters are rejected, since
-    /// 404 takes precedence over 422.
-    ///
-    /// # Errors
-    /// The 404 of the route, or `store_unavailable`.
-    async fn ensure_exists(
-        &self,
-        state: &AppState,
-        request: &HttpRequest,
-        caller: Option<Caller>,
-    ) -> Result<(), Error>;
-}
-
-impl Target for () {
-    fn parse(_: &HttpRequest) -> Result<Self, Error> {
-        Ok(())
-    }
-
-    async fn ensure_exists(
-        &self,
-        _: &AppState,
-        _: &HttpRequest,
-        _: Option<Caller>,
-    ) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-impl Target for ProductId {
-    fn parse(request: &HttpRequest) -> Result<Self, Error> {
-        path_segment(request).parse().map_err(|_| Error::product_not_found())
-    }
-
-    async fn ensure_exists(
-        &self,
-        state: &AppState,
-        _: &HttpRequest,
-        _: Option<Caller>,
-    ) -> Result<(), Error> {
-        state.catalog_cache.get(*self).map(|_| ()).ok_or_else(Error::product_not_found)
-    }
-}
-
-impl Target for OrderId {
-    fn parse(request: &HttpRequest) -> Result<Self, Error> {
-        path_segment(request).parse().map_err(|_| Error::order_not_found())
-    }
-
-    async fn ensure_exists(
-        &self,
-        state: &AppState,
-        request: &HttpRequest,
-        caller: Option<Caller>,
-    ) -> Result<(), Error> {
-        let found = state.read_before_deadline(request, state.store.find_order(*self)).await?;
-        let visible = |owner| caller.is_some_and(|caller| caller.may_see_order_of(owner));
-        found.filter(|order| visible(order.user_id)).map(|_| ()).ok_or_else(Error::order_not_found)
-    }
-}
-
-impl Target for UserId {
-    fn parse(request: &HttpRequest) -> Result<Self, Error> {
-        path_segment(request).parse().map_err(|_| Error::user_not_found())
-    }
-
-    async fn ensure_exists(
-        &self,
-        state: &AppState,
-        request: &HttpRequest,
-        _: Option<Caller>,
-    ) -> Result<(), Error> {
-        let found = state.read_before_deadline(request, state.store.find_user(*self)).await?;
-        found.map(|_| ()).ok_or_else(Error::user_not_found)
-    }
-}
-
-impl Target for SessionId {
-    fn parse(request: &HttpRequest) -> Result<Self, Error> {
-        path_segment(request).parse().map_err(|_| Error::session_not_found())
-    }
-
-    async fn ensure_exists(
-        &self,
-        state: &AppState,
-        request: &HttpRequest,
-        caller: Option<Caller>,
-    ) -> Result<(), Error> {
-        let found = state.read_before_deadline(request, state.store.find_session(*self)).await?;
-        let is_own = |session: &Session| {
-            caller.is_some_and(|caller| caller.user_id == session.user_id)
-                && session.is_active(state.clock.now())
-        };
-        found.filter(is_own).map(|_| ()).ok_or_else(Error::session_not_found)
-    }
-}
-
-/// The line of the caller's cart that has this product.
-pub(crate) struct CartLineTarget(pub(crate) ProductId);
-
-impl CartLineTarget {
-    fn not_found() -> Error {
-        Error::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
-    }
-}
-
-impl Target for CartLineTarget {
-    fn parse(request: &HttpRequest) -> Result<Self, Error> {
-        path_segment(request).parse().map(Self).map_err(|_| Self::not_found())
-    }
-
-    async fn ensure_exists(
-        &self,
-        state: &AppState,
-        request: &HttpRequest,
-        caller: Option<Caller>,
-    ) -> Result<(), Error> {
-        let Some(caller) = caller else { return Err(Self::not_found()) };
-        let view = state.carts.read_cart(caller.owner(), &state.request_ticket(request)).await?;
-        let known = view.cart.lines.iter().any(|line| line.product_id == self.0);
-        known.then_some(()).ok_or_else(Self::not_found)
-    }
-}
-
-/// The variable part of the path.
-fn path_segment(request: &HttpRequest) -> String {
-    request.match_info().load().unwrap_or_default()
 }
 
 /// A `GET` request from an authorized caller.

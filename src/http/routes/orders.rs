@@ -347,7 +347,7 @@ async fn change_order(state: &AppState, message: ChangeOrder) -> RouteResult {
 }
 
 fn order_response(order: &Order) -> ApiResponse {
-    ApiResponse::ok(order_json(order)).with_etag(order.version)
+    ApiResponse::ok(order_json(order)).with_etag(order.etag())
 }
 
 /// Returns the user whose order staff may change here, or `None` if it may change all orders.

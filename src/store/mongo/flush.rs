@@ -2,24 +2,25 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mongodb::bson::{RawBson, cstr, rawdoc};
-use serde::Serialize;
+use mongodb::bson::rawdoc;
 use uuid::Uuid;
 
 use super::{
+    collection_writes::CollectionWrites,
     documents::{
-        CartDocument, ChangesDocument, DocumentError, EventBatchDocument, IdempotencyKeyDocument,
-        IdempotencyKeyId, MAX_EVENTS_PER_DOCUMENT, MovementDocument, OrderDocument,
-        ProductDocument, RefusedKeyDocument, SessionDocument, StockDocument, UserDocument,
-        id_to_binary, timestamp_to_bson, to_raw_document,
+        AddressBookDocument, CartDocument, ChangesDocument, DocumentError, EventBatchDocument,
+        IdempotencyKeyDocument, IdempotencyKeyId, MAX_EVENTS_PER_DOCUMENT, MovementDocument,
+        OrderDocument, ProductDocument, RefusedKeyDocument, SessionDocument, StockDocument,
+        UserDocument, id_to_binary, timestamp_to_bson, to_raw_document,
     },
+    erasure,
     partition::ClaimedPartition,
     schema::{
-        ADMIN_GUARD, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS,
-        SESSIONS, STOCK, USERS,
+        ADDRESS_BOOKS, ADMIN_GUARD, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MOVEMENTS, ORDERS,
+        OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::{Statement, Transaction},
-    transaction_error::{ErrorClass, TransactionError},
+    transaction_error::TransactionError,
 };
 use crate::{
     domain::{
@@ -79,10 +80,11 @@ pub(super) async fn flush(
     commit_time: i64,
 ) -> Result<(), TransactionError> {
     let outbox = outbox_writes(writes, outbox_events, partition, commit_time)?;
+    erasure::delete_accounts(transaction, writes).await?;
     for documents in ordered_writes(writes, existing, outbox, commit_time)? {
         documents.execute(transaction).await?;
     }
-    Ok(())
+    erasure::erase_traces(transaction, writes).await
 }
 
 /// The writes in their order. Stock is last, because other nodes most likely write it at the same
@@ -92,7 +94,7 @@ fn ordered_writes(
     existing: &ExistingRecords,
     outbox: CollectionWrites,
     commit_time: i64,
-) -> Result<[CollectionWrites; 12], TransactionError> {
+) -> Result<[CollectionWrites; 13], TransactionError> {
     let mut users = CollectionWrites::for_records(USERS, commit_time);
     for (user_id, user) in &writes.users {
         users.add_document(
@@ -100,6 +102,10 @@ fn ordered_writes(
             existing.users.contains(user_id),
             &UserDocument::from(&**user),
         )?;
+    }
+    let mut address_books = CollectionWrites::for_collection(ADDRESS_BOOKS);
+    for (user_id, book) in &writes.address_books {
+        address_books.put_document(user_id.as_uuid(), &AddressBookDocument::from(&**book))?;
     }
     let mut sessions = CollectionWrites::for_records(SESSIONS, commit_time);
     for (session_id, session) in &writes.sessions {
@@ -136,6 +142,7 @@ fn ordered_writes(
     Ok([
         admin_guard_writes(writes),
         users,
+        address_books,
         sessions,
         carts,
         sku_release_writes(writes, existing),
@@ -147,71 +154,6 @@ fn ordered_writes(
         outbox,
         stock,
     ])
-}
-
-/// The documents of one collection: new ones, and replacements of existing ones.
-struct CollectionWrites {
-    collection: &'static str,
-    /// The logical time that each document gets. `None` for documents that have no
-    /// version.
-    commit_time: Option<i64>,
-    inserts: Vec<Statement>,
-    updates: Vec<Statement>,
-}
-
-impl CollectionWrites {
-    const fn for_collection(collection: &'static str) -> Self {
-        Self { collection, commit_time: None, inserts: Vec::new(), updates: Vec::new() }
-    }
-
-    fn for_records(collection: &'static str, commit_time: i64) -> Self {
-        Self { commit_time: Some(commit_time), ..Self::for_collection(collection) }
-    }
-
-    fn add_document(
-        &mut self,
-        record: Uuid,
-        exists: bool,
-        document: &impl Serialize,
-    ) -> Result<(), TransactionError> {
-        self.add_document_with_id(record, exists, id_to_binary(record), document)
-    }
-
-    /// Adds a document whose `_id` is not the id of the record that identifies its commits.
-    fn add_document_with_id(
-        &mut self,
-        record: Uuid,
-        exists: bool,
-        id: impl Into<RawBson>,
-        document: &impl Serialize,
-    ) -> Result<(), TransactionError> {
-        let mut document = to_raw_document(document)
-            .map_err(|error| TransactionError::invalid_document(record, error))?;
-        if let Some(commit_time) = self.commit_time {
-            document.append(cstr!("commit_time"), commit_time);
-        }
-        if exists {
-            self.updates.push(Statement {
-                record_id: record,
-                body: rawdoc! { "q": { "_id": id.into() }, "u": document },
-            });
-        } else {
-            self.inserts.push(Statement { record_id: record, body: document });
-        }
-        Ok(())
-    }
-
-    async fn execute(self, transaction: &mut Transaction<'_>) -> Result<(), TransactionError> {
-        transaction.insert(self.collection, &self.inserts).await?;
-        let updated = transaction.update(self.collection, &self.updates).await;
-        updated.map_err(|failure| match failure.class {
-            // Nobody else writes the partition, unless its head is not the one that is known.
-            ErrorClass::Conflict if self.collection == OUTBOX => {
-                TransactionError { class: ErrorClass::PartitionLost, ..failure }
-            }
-            _ => failure,
-        })
-    }
 }
 
 /// Removes each sku from a product that gives it up in this batch. The product's own document may
@@ -238,18 +180,14 @@ fn idempotency_key_writes(
     existing: &ExistingRecords,
 ) -> Result<CollectionWrites, TransactionError> {
     let mut keys = CollectionWrites::for_collection(IDEMPOTENCY_KEYS);
-    for (key, response, at) in &writes.stored_replies {
+    for stored in &writes.stored_replies {
+        let key = &stored.key;
         let record = key.owner.as_uuid();
         let id = to_raw_document(&IdempotencyKeyId::from_key(key))
             .map_err(|error| TransactionError::invalid_document(record, error))?;
         let exists = !existing.replaceable_keys.is_empty()
             && existing.replaceable_keys.contains(&(key.owner, key.key.clone()));
-        keys.add_document_with_id(
-            record,
-            exists,
-            id,
-            &IdempotencyKeyDocument::new(key, response, *at),
-        )?;
+        keys.add_document_with_id(record, exists, id, &IdempotencyKeyDocument::new(stored))?;
     }
     for (id, received_at) in &writes.refused_keys {
         let (owner, key) = id;

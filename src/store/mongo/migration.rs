@@ -6,7 +6,7 @@
 
 use mongodb::{
     Database,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     error::Result,
 };
 
@@ -30,7 +30,7 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if !(2..=6).contains(&found) {
+    if !(2..=9).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
@@ -57,17 +57,60 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 5).await?;
         tracing::info!(from = 5, to = 6, orders, "upgraded the database schema");
     }
-    // Version 7 has scopes and blocks in accounts, which nodes of version 6 would remove, and would
-    // not heed. Accounts without them are as they were.
-    raise_schema_version(database, 6).await?;
-    tracing::info!(from = 6, to = 7, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(7))
+    if found <= 6 {
+        // Version 7 has scopes and blocks in accounts, which nodes of version 6 would remove, and
+        // would not heed. Accounts without them are as they were.
+        raise_schema_version(database, 6).await?;
+        tracing::info!(from = 6, to = 7, "upgraded the database schema");
+    }
+    // Nodes of version 9 write events that tell who somebody is, and give an erased account's
+    // orders back what was erased.
+    let events = remove_names_from_events(database).await?;
+    set_schema_version(database, doc! { "$gte": 7, "$lte": 9 }, 10).await?;
+    tracing::info!(to = 10, events, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(10))
 }
 
 async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {
+    set_schema_version(database, found, found + 1).await
+}
+
+async fn set_schema_version(database: &Database, found: impl Into<Bson>, next: i64) -> Result<()> {
     let meta = database.collection::<Document>(META);
-    let raised = doc! { "$set": { "schema": found + 1 } };
-    meta.update_one(doc! { "_id": SHOP, "schema": found }, raised).await.map(drop)
+    let raised = doc! { "$set": { "schema": next } };
+    meta.update_one(doc! { "_id": SHOP, "schema": found.into() }, raised).await.map(drop)
+}
+
+/// Since version 10, no event tells who somebody is. Returns how many did.
+async fn remove_names_from_events(database: &Database) -> Result<u64> {
+    const KIND: &str = "auth.user.registered";
+    let outbox = database.collection::<Document>(OUTBOX);
+    let mut batches = outbox.find(doc! { "events.type": KIND }).await?;
+    let mut changed = 0;
+    while batches.advance().await? {
+        let mut batch = batches.deserialize_current()?;
+        let Ok(events) = batch.get_array_mut("events") else { continue };
+        let events = events.iter_mut().filter_map(Bson::as_document_mut);
+        for event in events.filter(|event| event.get_str("type") == Ok(KIND)) {
+            let body = event.get_str("body").ok().and_then(without_names);
+            if let Some(body) = body {
+                event.insert("body", body);
+                changed += 1;
+            }
+        }
+        if let Some(id) = batch.get("_id").cloned() {
+            outbox.replace_one(doc! { "_id": id }, batch).await?;
+        }
+    }
+    Ok(changed)
+}
+
+/// The body of an event without the e-mail address and the name in its data.
+fn without_names(body: &str) -> Option<String> {
+    let mut event: serde_json::Value = serde_json::from_str(body).ok()?;
+    let data = event.get_mut("data")?.as_object_mut()?;
+    data.retain(|member, _| member != "email" && member != "name");
+    Some(event.to_string())
 }
 
 /// Version 4 has partitions in the outbox. The events of version 3 become partition 0: an encoded

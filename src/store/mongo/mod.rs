@@ -9,9 +9,11 @@
 
 mod audit;
 mod batch;
+mod collection_writes;
 mod connect;
 mod delete;
 mod documents;
+mod erasure;
 mod flush;
 mod integrity;
 mod load;

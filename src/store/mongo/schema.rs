@@ -23,6 +23,8 @@ pub(super) const STOCK: &str = "stock";
 pub(super) const MOVEMENTS: &str = "movements";
 pub(super) const ORDERS: &str = "orders";
 pub(super) const USERS: &str = "users";
+/// The addresses of accounts, one document for each account that has had one.
+pub(super) const ADDRESS_BOOKS: &str = "address_books";
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const LOGIN_FAILURES: &str = "login_failures";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
@@ -52,9 +54,9 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 to 6; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 9; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 7;
+pub(super) const SCHEMA_VERSION: i64 = 10;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
@@ -77,7 +79,7 @@ pub(super) async fn create_collections_and_indexes(
     keep_unpublished: bool,
 ) -> Result<()> {
     // A transaction that creates a collection blocks every other transaction on it.
-    for collection in [STOCK, OUTBOX, COUNTERS, NODES, META] {
+    for collection in [ADDRESS_BOOKS, STOCK, OUTBOX, COUNTERS, NODES, META] {
         create_collection_if_missing(database, collection).await?;
     }
     for (collection, indexes) in index_definitions() {
@@ -204,7 +206,14 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                 index("expiry", doc! { "expires_at": 1 }),
             ],
         ),
-        (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),
+        (
+            IDEMPOTENCY_KEYS,
+            vec![
+                expiry_index(IDEMPOTENCY_KEY_RETENTION),
+                refusal_expiry_index(),
+                sparse_index("about", doc! { "about": 1 }),
+            ],
+        ),
         (LOGIN_FAILURES, vec![expiry_index(FAILURE_RETENTION)]),
         (INBOX, vec![expiry_index(INBOX_RETENTION)]),
     ]

@@ -182,10 +182,11 @@ pub(super) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
         shipping_address: address
             .transpose()
             .map_err(|error| conversion_error(8)(error.into()))?
-            .map(ShippingAddress::from_stored),
+            .and_then(ShippingAddress::from_stored),
         placed_at: timestamp_column(row, 9)?,
         expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
         updated_at: timestamp_column(row, 11)?,
+        anonymized: row.get(12)?,
     })
 }
 

@@ -37,6 +37,8 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<DateTime>,
     updated_at: DateTime,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    anonymized: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +89,7 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             placed_at: timestamp_to_bson(order.placed_at),
             expires_at: order.expires_at.map(timestamp_to_bson),
             updated_at: timestamp_to_bson(order.updated_at),
+            anonymized: order.anonymized,
         }
     }
 }
@@ -126,10 +129,11 @@ impl TryFrom<OrderDocument<'_>> for Order {
             },
             shipping_address: document
                 .shipping_address
-                .map(|fields| ShippingAddress::from_stored(fields.into_owned())),
+                .and_then(|fields| ShippingAddress::from_stored(fields.into_owned())),
             placed_at: timestamp_from_bson(document.placed_at),
             expires_at: document.expires_at.map(timestamp_from_bson),
             updated_at: timestamp_from_bson(document.updated_at),
+            anonymized: document.anonymized,
         })
     }
 }

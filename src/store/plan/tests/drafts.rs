@@ -24,13 +24,43 @@ use crate::{
 /// A write that is built from what the model store holds at that time.
 #[derive(Debug, Clone)]
 pub(super) enum DraftWrite {
-    Cart { owner: u8, ahead: u64 },
-    Product { id: u8, ahead: u64, sku: Option<&'static str>, deleted: bool },
-    Order { id: u8, ahead: u64, status: OrderStatus },
-    Stock { id: u8, change: StockChange },
-    User { id: u8, ahead: u64, email: u8 },
-    Session { id: u8, ahead: u64, revoked: bool },
+    Cart {
+        owner: u8,
+        ahead: u64,
+    },
+    Product {
+        id: u8,
+        ahead: u64,
+        sku: Option<&'static str>,
+        deleted: bool,
+    },
+    Order {
+        id: u8,
+        ahead: u64,
+        status: OrderStatus,
+    },
+    Stock {
+        id: u8,
+        change: StockChange,
+    },
+    User {
+        id: u8,
+        ahead: u64,
+        email: u8,
+    },
+    Session {
+        id: u8,
+        ahead: u64,
+        revoked: bool,
+    },
+    /// Of the last user, who has neither orders nor idempotency keys.
+    Erasure {
+        ahead: u64,
+    },
 }
+
+/// The user whose account is erased.
+const ERASED_USER: u8 = 2;
 
 #[derive(Debug, Clone)]
 pub(super) struct DraftCommit {
@@ -71,6 +101,7 @@ pub(super) fn draft_writes() -> impl Strategy<Value = DraftWrite> {
             .prop_map(|(id, ahead, email)| DraftWrite::User { id, ahead, email }),
         1 => (0..2_u8, ahead(), any::<bool>())
             .prop_map(|(id, ahead, revoked)| DraftWrite::Session { id, ahead, revoked }),
+        1 => ahead().prop_map(|ahead| DraftWrite::Erasure { ahead }),
     ]
 }
 
@@ -140,6 +171,12 @@ impl DraftWrite {
                 );
                 Write::Session(Arc::new(session_at_version(number, revoked, version)))
             }
+            Self::Erasure { ahead } => {
+                let held = store.users.get(&numbered_id(ERASED_USER)).map(|user| user.version);
+                let email = Email::from_stored("0@example.com".to_owned());
+                let version = next(held, ahead).saturating_sub(1);
+                Write::EraseAccount(Arc::new(user_at_version(ERASED_USER, email, version)))
+            }
         }
     }
 
@@ -154,6 +191,7 @@ impl DraftWrite {
             Self::User { id, email, .. } => vec![(3, id), (4, email)],
             Self::Session { id, .. } => vec![(5, id)],
             Self::Order { id, .. } => vec![(6, id)],
+            Self::Erasure { .. } => vec![(3, ERASED_USER)],
         }
     }
 }

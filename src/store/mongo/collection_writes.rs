@@ -1,0 +1,96 @@
+//! The writes to one collection.
+
+use mongodb::bson::{RawBson, cstr, rawdoc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    documents::{id_to_binary, to_raw_document},
+    schema::OUTBOX,
+    transaction::{Statement, Transaction},
+    transaction_error::{ErrorClass, TransactionError},
+};
+
+/// The documents of one collection: new ones, and replacements of existing ones.
+pub(super) struct CollectionWrites {
+    collection: &'static str,
+    /// The logical time that each document gets. `None` for documents that have no
+    /// version.
+    commit_time: Option<i64>,
+    pub(super) inserts: Vec<Statement>,
+    pub(super) updates: Vec<Statement>,
+}
+
+impl CollectionWrites {
+    pub(super) const fn for_collection(collection: &'static str) -> Self {
+        Self { collection, commit_time: None, inserts: Vec::new(), updates: Vec::new() }
+    }
+
+    pub(super) fn for_records(collection: &'static str, commit_time: i64) -> Self {
+        Self { commit_time: Some(commit_time), ..Self::for_collection(collection) }
+    }
+
+    pub(super) fn add_document(
+        &mut self,
+        record: Uuid,
+        exists: bool,
+        document: &impl Serialize,
+    ) -> Result<(), TransactionError> {
+        self.add_document_with_id(record, exists, id_to_binary(record), document)
+    }
+
+    /// Adds a document whose `_id` is not the id of the record that identifies its commits.
+    pub(super) fn add_document_with_id(
+        &mut self,
+        record: Uuid,
+        exists: bool,
+        id: impl Into<RawBson>,
+        document: &impl Serialize,
+    ) -> Result<(), TransactionError> {
+        let mut document = to_raw_document(document)
+            .map_err(|error| TransactionError::invalid_document(record, error))?;
+        if let Some(commit_time) = self.commit_time {
+            document.append(cstr!("commit_time"), commit_time);
+        }
+        if exists {
+            self.updates.push(Statement {
+                record_id: record,
+                body: rawdoc! { "q": { "_id": id.into() }, "u": document },
+            });
+        } else {
+            self.inserts.push(Statement { record_id: record, body: document });
+        }
+        Ok(())
+    }
+
+    /// Adds a document, whether or not it exists.
+    pub(super) fn put_document(
+        &mut self,
+        record: Uuid,
+        document: &impl Serialize,
+    ) -> Result<(), TransactionError> {
+        let document = to_raw_document(document)
+            .map_err(|error| TransactionError::invalid_document(record, error))?;
+        let id = id_to_binary(record);
+        self.updates.push(Statement {
+            record_id: record,
+            body: rawdoc! { "q": { "_id": id }, "u": document, "upsert": true },
+        });
+        Ok(())
+    }
+
+    pub(super) async fn execute(
+        self,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<(), TransactionError> {
+        transaction.insert(self.collection, &self.inserts).await?;
+        let updated = transaction.update(self.collection, &self.updates).await;
+        updated.map_err(|failure| match failure.class {
+            // Nobody else writes the partition, unless its head is not the one that is known.
+            ErrorClass::Conflict if self.collection == OUTBOX => {
+                TransactionError { class: ErrorClass::PartitionLost, ..failure }
+            }
+            _ => failure,
+        })
+    }
+}
