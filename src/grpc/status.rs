@@ -32,6 +32,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ValidationFailed
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
+        | ErrorCode::AddressLimit
         | ErrorCode::TotalLimit => Code::InvalidArgument,
         ErrorCode::Unauthenticated
         | ErrorCode::TokenExpired
@@ -43,11 +44,13 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ProductNotFound
         | ErrorCode::UserNotFound
         | ErrorCode::SessionNotFound
+        | ErrorCode::AddressNotFound
         | ErrorCode::LineNotFound => Code::NotFound,
         ErrorCode::MethodNotAllowed => Code::Unimplemented,
         ErrorCode::RequestTimeout => Code::DeadlineExceeded,
         ErrorCode::EmailTaken
         | ErrorCode::LastAdmin
+        | ErrorCode::OrdersOpen
         | ErrorCode::SkuTaken
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged

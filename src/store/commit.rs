@@ -70,7 +70,8 @@ pub enum Condition {
     /// An admin other than this one remains that is not blocked. Commits with this condition write
     /// a record that they share, so that no two nodes remove the last two admins at once.
     OtherAdminRemains(UserId),
-    /// The user has no order that is paid and not shipped. The commit must erase the account.
+    /// The user has no order that is paid and not shipped. The commit must write the user's unpaid
+    /// orders, and either erase the account or write it.
     NoOpenOrders(UserId),
 }
 

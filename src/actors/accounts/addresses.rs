@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::service::{AccountService, with_next_version};
+use super::{
+    change_password::session_ended,
+    service::{AccountService, with_next_version},
+};
 use crate::{
     actors::retry_on_conflict::Decision,
     domain::{
@@ -30,7 +33,7 @@ impl AccountService {
         self.decide_and_commit(&context.ticket, async || {
             // The account first: its version guards the addresses that are read after it.
             let user = self.deps.store.find_user(user_id).await?;
-            let user = user.ok_or_else(Error::user_not_found)?;
+            let user = user.ok_or_else(session_ended)?;
             let book = self.deps.store.find_address_book(user_id).await?;
             let (changed, reply) = match &change {
                 AddressChange::Add(address) => {

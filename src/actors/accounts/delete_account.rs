@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    change_password::MAX_ENDED_SESSIONS,
+    change_password::{MAX_ENDED_SESSIONS, session_ended},
     change_rights::{add_revocations, wait_for_other_nodes},
     service::{AccountService, invalid_credentials, with_next_version},
 };
@@ -28,7 +28,7 @@ impl AccountService {
     /// shop owes something to somebody, and has to know whom to send it to.
     pub(super) async fn delete_account(&self, message: DeleteAccount) -> Result<(), Error> {
         let DeleteAccount { user_id, current_password, address, ticket, trace } = message;
-        let user = self.deps.store.find_user(user_id).await?.ok_or_else(Error::user_not_found)?;
+        let user = self.deps.store.find_user(user_id).await?.ok_or_else(session_ended)?;
         let origin = self.login_limiter.find_origin(Some(&user.email), Some(&user), address);
         let attempt = self.login_limiter.admit_login(&origin, ticket.deadline()).await?;
         let hash_origin = origin.hash_origin;

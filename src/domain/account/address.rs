@@ -51,12 +51,13 @@ pub struct PostalAddress {
 }
 
 impl PostalAddress {
-    /// Returns the address if every part of it is valid.
+    /// Returns the address if every part of it is valid. `path` comes before the names of parts in
+    /// errors, as in `shipping_address.`.
     ///
     /// # Errors
     /// A part is empty, above [`MAX_ADDRESS_TEXT`] characters or has control characters, or the
     /// country is unknown.
-    pub fn validate(self) -> Result<Self, ValidationErrors> {
+    pub fn validate(self, path: &str) -> Result<Self, ValidationErrors> {
         let mut errors = ValidationErrors::new();
         let parts = [
             ("name", Some(&self.name)),
@@ -69,12 +70,13 @@ impl PostalAddress {
         ];
         for (field, text) in parts {
             if let Some(text) = text {
-                errors.check_text(field, text, 1, MAX_ADDRESS_TEXT);
+                errors.check_text(&format!("{path}{field}"), text, 1, MAX_ADDRESS_TEXT);
             }
         }
         if !is_country_code(&self.country) {
-            let message = "country must be two capital letters of ISO 3166-1, like FR";
-            errors.add("country", "unknown", message);
+            let message =
+                format!("{path}country must be two capital letters of ISO 3166-1, like FR");
+            errors.add(format!("{path}country"), "unknown", message);
         }
         errors.into_result(self)
     }
@@ -178,12 +180,12 @@ mod tests {
 
     #[test]
     fn address_has_bounded_parts_and_a_country() {
-        assert_eq!(address().validate(), Ok(address()));
+        assert_eq!(address().validate(""), Ok(address()));
         let longest = Some("é".repeat(MAX_ADDRESS_TEXT));
         let full = PostalAddress { line2: longest, phone: Some("+33 1".into()), ..address() };
-        assert!(full.validate().is_ok());
+        assert!(full.validate("").is_ok());
         let fields = |address: PostalAddress| {
-            let errors = address.validate().unwrap_err().into_vec();
+            let errors = address.validate("").unwrap_err().into_vec();
             errors.into_iter().map(|error| error.field).collect::<Vec<_>>()
         };
         for country in ["fr", "XX", "F", "", "FR ", "FRA", "FR DE"] {
@@ -197,6 +199,9 @@ mod tests {
             ..address()
         };
         assert_eq!(fields(empty), ["name", "line1", "line2", "region"]);
+        let nested = PostalAddress { city: String::new(), ..address() };
+        let nested = nested.validate("shipping_address.").unwrap_err().into_vec();
+        assert_eq!(nested[0].field, "shipping_address.city");
         assert_eq!(COUNTRIES.split(' ').count(), 249);
     }
 

@@ -9,7 +9,7 @@ mod transition;
 use std::time::Duration;
 
 pub use self::{
-    address::{KEPT_ADDRESS_FIELDS, MAX_ADDRESS_FIELDS, ShippingAddress},
+    address::{KEPT_ADDRESS_FIELDS, ShippingAddress},
     checkout::{CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, PurchaseExcess},
     transition::{OrderCommand, OrderError, OrderTransition},
 };

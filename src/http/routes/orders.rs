@@ -1,6 +1,6 @@
 //! The routes for checkout and orders.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::{
     error::{Error, ErrorCode},
     events::{
         order::{OrderData, order_json},
-        schema::{self, Address, names_of},
+        schema::{self, names_of},
     },
     http::{
         request::{
@@ -29,6 +29,7 @@ use crate::{
             scopes::OrdersScope,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
+        routes::accounts::addresses::AddressRequest,
         state::AppState,
     },
     input::json,
@@ -52,8 +53,7 @@ pub(crate) struct CheckoutRequest {
     /// The total that the buyer saw. A higher total is rejected.
     #[schema(value_type = Option<f64>, example = 59.97)]
     expected_total: Option<Box<RawValue>>,
-    #[schema(value_type = Option<Address>)]
-    shipping_address: Option<BTreeMap<String, String>>,
+    shipping_address: Option<AddressRequest>,
     #[schema(value_type = Option<schema::PaymentMethod>)]
     payment_method: Option<String>,
 }
@@ -99,7 +99,8 @@ impl CheckoutRequest {
             .map(|text| json::parse_amount("expected_total", &text, currency, &mut errors));
         let shipping_address = self
             .shipping_address
-            .and_then(|fields| errors.record_result(ShippingAddress::parse(fields)));
+            .and_then(|address| errors.record_result(address.parse("shipping_address.")))
+            .map(ShippingAddress::from);
         let payment_method = match self.payment_method.as_deref().map(str::parse) {
             None => PaymentMethod::default(),
             Some(Ok(method)) => method,

@@ -208,7 +208,8 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Write::Product(product) => product.id.as_uuid() == record,
         Write::Order(order) => order.id.as_uuid() == record,
         Write::Stock(stock) => stock.product_id.as_uuid() == record,
-        Write::User(user) => user.id.as_uuid() == record,
+        Write::User(user) | Write::EraseAccount(user) => user.id.as_uuid() == record,
+        Write::AddressBook(book) => book.user_id.as_uuid() == record,
         Write::Session(session) => session.id.as_uuid() == record,
     });
     let has_key = commit
@@ -220,7 +221,8 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Condition::PendingOrdersBelow(user, _)
         | Condition::PendingUnitsWithin { user_id: user, .. }
         | Condition::PurchaseWithin(user, _)
-        | Condition::OtherAdminRemains(user) => user.as_uuid() == record,
+        | Condition::OtherAdminRemains(user)
+        | Condition::NoOpenOrders(user) => user.as_uuid() == record,
     });
     let has_event = commit.events.iter().any(|event| event.subject() == record);
     written || has_condition || has_key || has_event

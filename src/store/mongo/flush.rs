@@ -220,10 +220,9 @@ fn inbox_writes(writes: &WriteSet) -> CollectionWrites {
         record_id: Uuid::nil(),
         body: rawdoc! { "_id": &**id, "at": timestamp_to_bson(*at) },
     };
-    CollectionWrites {
-        inserts: writes.inbox.iter().map(statement).collect(),
-        ..CollectionWrites::for_collection(INBOX)
-    }
+    let mut inbox = CollectionWrites::for_collection(INBOX);
+    inbox.inserts.extend(writes.inbox.iter().map(statement));
+    inbox
 }
 
 fn movement_writes(writes: &WriteSet) -> Result<CollectionWrites, TransactionError> {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
         inventory::StockLevel,
         order::OrderStatus,
     },
@@ -243,8 +243,9 @@ async fn load_orders(
             let status = status
                 .parse::<OrderStatus>()
                 .map_err(|_| DocumentError(format!("{status:?} is not a valid order status")))?;
-            loaded.orders.insert(id_from_bson(id), (version, status));
-            loaded.anonymized_orders.extend(anonymized.then(|| id_from_bson(id)));
+            let id: OrderId = id_from_bson(id);
+            loaded.orders.insert(id, (version, status));
+            loaded.anonymized_orders.extend(anonymized.then_some(id));
             *latest = commit_time(document).max(*latest);
             Ok(())
         };

@@ -91,7 +91,7 @@ async fn remove_names_from_events(database: &Database) -> Result<u64> {
         let mut batch = batches.deserialize_current()?;
         let Ok(events) = batch.get_array_mut("events") else { continue };
         let events = events.iter_mut().filter_map(Bson::as_document_mut);
-        for event in events.filter(|event| event.get_str("type") == Ok(KIND)) {
+        for event in events.filter(|event| event.get_str("type").is_ok_and(|kind| kind == KIND)) {
             let body = event.get_str("body").ok().and_then(without_names);
             if let Some(body) = body {
                 event.insert("body", body);

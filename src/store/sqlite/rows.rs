@@ -12,7 +12,7 @@ use rusqlite::{
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::{Uuid, fmt::Hyphenated};
 
-pub(super) use self::accounts::{session_from_row, user_from_row};
+pub(super) use self::accounts::{address_book_from_row, session_from_row, user_from_row};
 use super::outbox::PARTITION;
 use crate::{
     domain::{

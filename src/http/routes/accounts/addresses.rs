@@ -10,8 +10,8 @@ use crate::{
     domain::{
         account::{PostalAddress, SavedAddress},
         ids::AddressId,
+        validation::ValidationErrors,
     },
-    error::Error,
     http::{
         request::{
             body::{JsonRequest, RequestBody},
@@ -63,11 +63,15 @@ impl JsonRequest for ReplaceAddressRequest {
 }
 
 impl AddressRequest {
-    fn parse(self) -> Result<PostalAddress, Error> {
+    /// The address. `path` comes before the names of its members in errors.
+    ///
+    /// # Errors
+    /// A member is not valid.
+    pub(crate) fn parse(self, path: &str) -> Result<PostalAddress, ValidationErrors> {
         let Self { name, line1, line2, city, region, postal_code, country, phone } = self;
         let address =
             PostalAddress { name, line1, line2, city, region, postal_code, country, phone };
-        Ok(address.validate()?)
+        address.validate(path)
     }
 }
 
@@ -163,7 +167,7 @@ tag = "Auth", security(("bearer" = [])), request_body = AddressRequest, response
         description = "`validation_failed`; `address_limit`: an account has at most 50 addresses"),
 ))]
 pub(super) async fn add(mut change: ChangeRequest<Account, AddressRequest>) -> RouteResult {
-    let address = take_body(&mut change.body).parse()?;
+    let address = take_body(&mut change.body).parse("")?;
     change_address(&change, AddressChange::Add(address), StatusCode::CREATED).await
 }
 
@@ -183,7 +187,7 @@ tag = "Auth", security(("bearer" = [])), request_body = AddressRequest, params(
 pub(super) async fn replace(
     mut change: ChangeRequest<Account, ReplaceAddressRequest, AddressId>,
 ) -> RouteResult {
-    let address = take_body(&mut change.body.0).parse()?;
+    let address = take_body(&mut change.body.0).parse("")?;
     let replacement = AddressChange::Replace(change.target, address);
     change_address(&change, replacement, StatusCode::OK).await
 }
