@@ -80,6 +80,9 @@ pub enum ErrorCode {
     /// There is no such API key, or it was deleted.
     #[strum(message = "API key not found")]
     ApiKeyNotFound,
+    /// The account has no address with this id.
+    #[strum(message = "Address not found")]
+    AddressNotFound,
     /// The cart has no line with this product.
     #[strum(message = "Cart line not found")]
     LineNotFound,
@@ -95,6 +98,9 @@ pub enum ErrorCode {
     /// The shop would have no admin left that is not blocked.
     #[strum(message = "Last admin")]
     LastAdmin,
+    /// The account has an order that is paid and not shipped.
+    #[strum(message = "Open orders")]
+    OrdersOpen,
     /// Another product has this SKU.
     #[strum(message = "SKU already in use")]
     SkuTaken,
@@ -143,6 +149,9 @@ pub enum ErrorCode {
     /// The cart would have more lines than allowed.
     #[strum(message = "Cart line limit exceeded")]
     LineLimit,
+    /// The account would have more addresses than allowed.
+    #[strum(message = "Address limit exceeded")]
+    AddressLimit,
     /// The total of a cart or an order would exceed 2^53-1 minor units.
     #[strum(message = "Total limit exceeded")]
     TotalLimit,
@@ -316,6 +325,22 @@ impl Error {
     #[must_use]
     pub fn api_key_not_found() -> Self {
         Self::new(ErrorCode::ApiKeyNotFound, "This API key does not exist or was deleted.")
+    }
+
+    /// The caller's account has no such address.
+    #[must_use]
+    pub fn address_not_found() -> Self {
+        Self::new(ErrorCode::AddressNotFound, "You have no address with this id.")
+    }
+
+    /// The account has an order that is paid and not shipped.
+    #[must_use]
+    pub fn orders_open() -> Self {
+        Self::new(
+            ErrorCode::OrdersOpen,
+            "An order of yours is paid and not shipped. Wait for it, or ask the shop to cancel it, \
+             then delete your account.",
+        )
     }
 
     /// The order does not exist, or the caller may not see it.

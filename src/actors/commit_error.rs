@@ -56,6 +56,7 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
                  one that is not used any more."
             ),
         ),
+        CommitError::OrdersOpen => Error::orders_open(),
         CommitError::IdempotencyKeyReused => Error::new(
             ErrorCode::IdempotencyKeyReused,
             "This Idempotency-Key was used for another request. Use a new key for each request.",
@@ -87,6 +88,7 @@ mod tests {
             (CommitError::EmailTaken, ErrorCode::EmailTaken),
             (CommitError::LastAdmin, ErrorCode::LastAdmin),
             (CommitError::TooManyApiKeys, ErrorCode::ApiKeyLimit),
+            (CommitError::OrdersOpen, ErrorCode::OrdersOpen),
             (CommitError::StockVersionMismatch(3), ErrorCode::VersionMismatch),
             (CommitError::StockOverflow, ErrorCode::ValidationFailed),
             (CommitError::TooManyPendingOrders, ErrorCode::TooManyPendingOrders),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::commit_error::map_commit_error;
 use crate::{
     cache::follower::Follower,
-    domain::clock::Clock,
+    domain::{clock::Clock, ids::UserId},
     error::Error,
     messages::command_context::{CommandContext, Reply, StoredReply},
     store::{
@@ -164,7 +164,18 @@ pub(crate) fn idempotency_record(
     context: &CommandContext,
     body: StoredReplyBody,
 ) -> Option<IdempotencyRecord> {
-    context.idempotency_key.clone().map(|key| IdempotencyRecord { key, body })
+    context.idempotency_key.clone().map(|key| IdempotencyRecord { key, body, about: None })
+}
+
+/// The same for a response that tells of an account, which is usually not the caller's.
+pub(crate) fn idempotency_record_about(
+    user: UserId,
+    context: &CommandContext,
+    body: StoredReplyBody,
+) -> Option<IdempotencyRecord> {
+    let record = idempotency_record(context, body)?;
+    let about = (record.key.owner != user).then_some(user);
+    Some(IdempotencyRecord { about, ..record })
 }
 
 /// Refreshes the caches once before a decision that no commit checks.

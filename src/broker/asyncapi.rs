@@ -18,7 +18,9 @@ use crate::{
     domain::inventory::MAX_ON_HAND,
     events::{
         CloudEvent, EventType,
-        auth::{ApiKeyData, RightsChangedData, SessionRevokedData, UserRegisteredData},
+        auth::{
+            ApiKeyData, RightsChangedData, SessionRevokedData, UserDeletedData, UserRegisteredData,
+        },
         cart::{
             CartCheckedOutData, CartClosedData, CartData, CartItemAddedData, CartItemRemovedData,
             CartItemUpdatedData, CartMergedData,
@@ -77,6 +79,9 @@ const fn summary(kind: EventType) -> &'static str {
         }
         EventType::ApiKeyCreated => "An API key was created. The subject is the key.",
         EventType::ApiKeyDeleted => "An API key was deleted. It is refused from then on.",
+        EventType::UserDeleted => {
+            "An account was deleted, and with it what told whose it was. Delete what you keep of it."
+        }
         EventType::SessionRevoked => "A session ended. Its tokens are no longer valid.",
     }
 }
@@ -104,6 +109,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         EventType::UserRegistered => envelope_schema::<UserRegisteredData>,
         EventType::RightsChanged => envelope_schema::<RightsChangedData>,
         EventType::ApiKeyCreated | EventType::ApiKeyDeleted => envelope_schema::<ApiKeyData>,
+        EventType::UserDeleted => envelope_schema::<UserDeletedData>,
         EventType::SessionRevoked => envelope_schema::<SessionRevokedData<'_>>,
     };
     schema(kind, generator)

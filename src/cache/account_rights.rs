@@ -71,8 +71,12 @@ impl AccountRights {
     /// # Errors
     /// The store is unavailable.
     pub async fn refresh(&self, store: &dyn Store, user: UserId) -> Result<(), StoreUnavailable> {
-        if let Some(user) = store.find_user(user).await? {
-            self.add(&[user.versioned_rights()]);
+        match store.find_user(user).await? {
+            Some(user) => self.add(&[user.versioned_rights()]),
+            // The account was deleted.
+            None => {
+                self.known.entry(user).and_modify(|known| known.rights = Rights::CUSTOMER);
+            }
         }
         Ok(())
     }

@@ -91,6 +91,10 @@ id! {
     MailId
 }
 id! {
+    /// An address that a customer keeps.
+    AddressId
+}
+id! {
     /// An event. It stays the same if the event is published again.
     EventId
 }

@@ -55,6 +55,9 @@ impl From<CartError> for Error {
                 ErrorCode::GuestCartMerged,
                 "This guest cart was merged into an account. Use the account's token.",
             ),
+            CartError::OwnerDeleted => {
+                Self::new(ErrorCode::Unauthenticated, "The account was deleted.")
+            }
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::domain::{
     ids::{ApiKeyId, SessionId, UserId},
 };
 
-/// A newly registered account.
+/// A newly registered account. No event tells whose it is, so that none has to be called back when
+/// the account is deleted.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "UserRegistered")]
 pub struct UserRegisteredData {
@@ -21,6 +22,15 @@ pub struct UserRegisteredData {
     user_id: UserId,
     #[schemars(with = "schema::AccountRole")]
     role: &'static str,
+}
+
+/// A deleted account. Whoever keeps something about it should delete that, too.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UserDeleted")]
+pub struct UserDeletedData {
+    /// The account, which no longer says whose it was.
+    #[schemars(with = "Uuid")]
+    pub user_id: UserId,
 }
 
 /// The rights of an account after a change. The tokens that it has go on with these rights.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    auth::{ApiKeyData, RightsChangedData, SessionRevokedData, UserRegisteredData},
+    auth::{
+        ApiKeyData, RightsChangedData, SessionRevokedData, UserDeletedData, UserRegisteredData,
+    },
     cart,
     catalog::{ProductData, ProductDeletedData},
     cloud_event::CloudEvent,
@@ -61,6 +63,13 @@ pub enum DomainEvent {
     RightsChanged(Arc<User>),
     /// `auth.api_key.created` or `.deleted`, depending on the key's state.
     ApiKey(Arc<ApiKey>),
+    /// `auth.user.deleted`: the account was deleted.
+    UserDeleted {
+        /// The account.
+        user_id: UserId,
+        /// The account's event count after this event, which is its last.
+        sequence: u64,
+    },
     /// `auth.session.revoked`: a session ended before it expired.
     SessionRevoked {
         /// The account that the session belongs to.
@@ -183,6 +192,8 @@ event_types! {
     ApiKeyCreated = "auth.api_key.created", Auth;
     /// An API key was deleted.
     ApiKeyDeleted = "auth.api_key.deleted", Auth;
+    /// An account was deleted.
+    UserDeleted = "auth.user.deleted", Auth;
     /// A session was revoked.
     SessionRevoked = "auth.session.revoked", Auth;
 }
@@ -218,6 +229,9 @@ impl EventEnvelope {
             DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
             DomainEvent::RightsChanged(user) => self.render(RightsChangedData::from(&**user)),
             DomainEvent::ApiKey(key) => self.render(ApiKeyData::from(&**key)),
+            DomainEvent::UserDeleted { user_id, .. } => {
+                self.render(UserDeletedData { user_id: *user_id })
+            }
             DomainEvent::SessionRevoked { user_id, session_id, reason, .. } => {
                 self.render(SessionRevokedData {
                     user_id: *user_id,
@@ -268,6 +282,7 @@ impl DomainEvent {
             Self::RightsChanged(_) => EventType::RightsChanged,
             Self::ApiKey(key) if key.deleted_at.is_some() => EventType::ApiKeyDeleted,
             Self::ApiKey(_) => EventType::ApiKeyCreated,
+            Self::UserDeleted { .. } => EventType::UserDeleted,
             Self::SessionRevoked { .. } => EventType::SessionRevoked,
         }
     }
@@ -284,7 +299,9 @@ impl DomainEvent {
             Self::Order(order) => order.id.as_uuid(),
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.id.as_uuid(),
             Self::ApiKey(key) => key.id.as_uuid(),
-            Self::SessionRevoked { user_id, .. } => user_id.as_uuid(),
+            Self::UserDeleted { user_id, .. } | Self::SessionRevoked { user_id, .. } => {
+                user_id.as_uuid()
+            }
         }
     }
 
@@ -300,7 +317,7 @@ impl DomainEvent {
             Self::Order(order) => order.version,
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
             Self::ApiKey(key) => key.version,
-            Self::SessionRevoked { sequence, .. } => *sequence,
+            Self::UserDeleted { sequence, .. } | Self::SessionRevoked { sequence, .. } => *sequence,
         }
     }
 
@@ -317,6 +334,7 @@ impl DomainEvent {
             Self::UserRegistered(_)
             | Self::RightsChanged(_)
             | Self::ApiKey(_)
+            | Self::UserDeleted { .. }
             | Self::SessionRevoked { .. } => Audience::BrokerOnly,
         }
     }

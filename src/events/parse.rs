@@ -37,8 +37,8 @@ pub enum CacheChange {
         /// The order's version after the change.
         version: u64,
     },
-    /// `auth.user.registered` of an account that is no customer, and `auth.rights.changed`. The
-    /// store has the rights.
+    /// `auth.user.registered` of an account that is no customer, `auth.rights.changed` and
+    /// `auth.user.deleted`. The store has the rights.
     Rights {
         /// The account.
         user_id: UserId,
@@ -159,7 +159,7 @@ pub fn parse(event: &OutboxEvent) -> Result<CacheChange, ParseEventError> {
                 false => CacheChange::Rights { user_id },
             }
         }
-        ("auth", "rights.changed") => {
+        ("auth", "rights.changed" | "user.deleted") => {
             let (subject, _, AnyData {}) = parse_body(event)?;
             CacheChange::Rights { user_id: subject.into() }
         }
@@ -238,6 +238,7 @@ mod tests {
                 CacheChange::Rights { user_id: user.id }
             }
             DomainEvent::ApiKey(key) => CacheChange::ApiKey { id: key.id },
+            DomainEvent::UserDeleted { user_id, .. } => CacheChange::Rights { user_id: *user_id },
             DomainEvent::SessionRevoked { session_id, .. } => {
                 CacheChange::SessionRevoked { session_id: *session_id }
             }
@@ -303,6 +304,7 @@ mod tests {
             expires_at: None,
             updated_at: NOW,
             actor: None,
+            anonymized: false,
         };
         OrderStatus::ALL.iter().map(|status| DomainEvent::Order(Arc::new(order(*status)))).collect()
     }
@@ -332,12 +334,13 @@ mod tests {
         };
         let admin = User { role: Role::Admin, ..user.clone() };
         let changed = DomainEvent::RightsChanged(Arc::new(user.clone()));
+        let deleted = DomainEvent::UserDeleted { user_id: user.id, sequence: 3 };
         let registered = [user, admin].map(|user| DomainEvent::UserRegistered(Arc::new(user)));
         let scopes = ScopeSet::parse(&["stock"]).unwrap();
         let request = ApiKeyRequest { name: "warehouse".into(), scopes, expires_at: None };
         let key = ApiKey::new("souk_secret", request, UserId::new(), NOW);
         let keys = [key.to_deleted(NOW), key].map(|key| DomainEvent::ApiKey(Arc::new(key)));
-        registered.into_iter().chain([changed, revoked]).chain(keys).collect()
+        registered.into_iter().chain([changed, revoked, deleted]).chain(keys).collect()
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub fn string_enum_schema(names: &[&'static str], comment: &str) -> RefOr<Schema
         .into()
 }
 
-/// An address with fields that the shop chooses.
+/// The address of an order.
 #[derive(Debug)]
 pub struct Address;
 
@@ -89,13 +89,15 @@ impl PartialSchema for Address {
         let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(200));
         ObjectBuilder::new()
             .description(Some(
-                "An address with fields that the shop chooses. A field name has 1 to 40 letters, \
-                 digits, `_` and `-`.",
+                "The members of the address that the buyer gave. Only `country` and `region` are \
+                 left when the buyer has deleted the account. Orders of earlier versions may have \
+                 other members.",
             ))
-            .min_properties(Some(1))
-            .max_properties(Some(20))
             .additional_properties(Some(text))
-            .examples([json!({"name": "Ada", "street": "12 Mint Lane", "city": "Springfield"})])
+            .examples([json!({
+                "name": "Ada Lovelace", "line1": "12 Mint Street", "city": "Paris",
+                "postal_code": "75001", "country": "FR",
+            })])
             .into()
     }
 }
@@ -110,7 +112,7 @@ impl JsonSchema for Address {
     fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
         json_schema!({
             "type": "object",
-            "description": "An address with fields that the shop chooses.",
+            "description": "The address of an order.",
             "additionalProperties": {"type": "string"},
         })
     }

@@ -33,6 +33,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::ApiKeyLimit
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
+        | ErrorCode::AddressLimit
         | ErrorCode::TotalLimit => Code::InvalidArgument,
         ErrorCode::Unauthenticated
         | ErrorCode::TokenExpired
@@ -46,11 +47,13 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::UserNotFound
         | ErrorCode::SessionNotFound
         | ErrorCode::ApiKeyNotFound
+        | ErrorCode::AddressNotFound
         | ErrorCode::LineNotFound => Code::NotFound,
         ErrorCode::MethodNotAllowed => Code::Unimplemented,
         ErrorCode::RequestTimeout => Code::DeadlineExceeded,
         ErrorCode::EmailTaken
         | ErrorCode::LastAdmin
+        | ErrorCode::OrdersOpen
         | ErrorCode::SkuTaken
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged

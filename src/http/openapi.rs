@@ -45,6 +45,8 @@ use crate::{error::ErrorCode, metrics::requests::method_label};
         accounts::mail_tokens::reset, accounts::mail_tokens::request_verification,
         accounts::mail_tokens::verify, accounts::devices::list,
         accounts::devices::end_others, accounts::devices::end, accounts::tokens::jwks,
+        accounts::addresses::list, accounts::addresses::add, accounts::addresses::replace,
+        accounts::addresses::delete, accounts::export::export, accounts::deletion::delete,
         products::search::list, products::search::suggest, products::show, products::create,
         products::replace,
         products::patch, products::delete, import::import,

@@ -8,8 +8,11 @@ use secrecy::SecretString;
 use super::command_context::{CommandContext, Reply, Ticket, TraceParent};
 use crate::{
     domain::{
-        account::{ApiKey, ApiKeyRequest, Email, Password, RightsChange, Role, User},
-        ids::{ApiKeyId, SessionId, UserId},
+        account::{
+            ApiKey, ApiKeyRequest, Email, Password, PostalAddress, RightsChange, Role,
+            SavedAddress, User,
+        },
+        ids::{AddressId, ApiKeyId, SessionId, UserId},
     },
     error::Error,
 };
@@ -242,6 +245,46 @@ pub struct DeleteApiKey {
     pub id: ApiKeyId,
     /// The idempotency key, deadline, and trace.
     pub context: CommandContext,
+}
+
+/// Deletes an account, and what tells whose it was. The reply comes when every node that is up goes
+/// by it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct DeleteAccount {
+    /// The account.
+    pub user_id: UserId,
+    /// The account's password.
+    pub current_password: Password,
+    /// The client's address, for the login limiter.
+    pub address: IpAddr,
+    /// The deadline, and whether the caller still waits.
+    pub ticket: Ticket,
+    /// The caller's trace, carried into events.
+    pub trace: Option<TraceParent>,
+}
+
+/// Changes the addresses of an account. Replies with the address after the change.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Option<SavedAddress>, Error>")]
+pub struct ChangeAddress {
+    /// The account.
+    pub user_id: UserId,
+    /// What changes.
+    pub change: AddressChange,
+    /// The precondition, deadline, and trace.
+    pub context: CommandContext,
+}
+
+/// A change of the addresses of an account.
+#[derive(Debug, Clone)]
+pub enum AddressChange {
+    /// Adds an address.
+    Add(PostalAddress),
+    /// Replaces an address.
+    Replace(AddressId, PostalAddress),
+    /// Removes an address.
+    Remove(AddressId),
 }
 
 /// Reads an account.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
-        account::{ApiKey, Session, User, VersionedRights},
+        account::{AddressBook, ApiKey, Session, User, VersionedRights},
         action::ActionOrigin,
         cart::{Cart, Shortage},
         catalog::product::Product,
@@ -79,6 +79,9 @@ pub enum Condition {
     /// condition write the same record as those with
     /// [`OtherAdminRemains`](Self::OtherAdminRemains).
     ApiKeysBelow(UserId, u32),
+    /// The user has no order that is paid and not shipped. The commit must write the user's unpaid
+    /// orders, and either erase the account or write it.
+    NoOpenOrders(UserId),
 }
 
 /// A write and its implied condition.
@@ -103,6 +106,19 @@ pub enum Write {
     /// Writes a mail that waits to be sent if its version follows the stored one. One that has ended
     /// is removed.
     Mail(Arc<Mail>),
+    /// Writes the addresses of an account. The commit must write the account, whose version guards
+    /// them.
+    AddressBook(Arc<AddressBook>),
+    /// Deletes an account if the stored version is this one, and what tells who it belonged to:
+    ///
+    /// - the account, its addresses and the replies that are stored for it;
+    /// - where its sessions were opened;
+    /// - in its orders, all of the addresses but
+    ///   [`KEPT_ADDRESS_FIELDS`](crate::domain::order::KEPT_ADDRESS_FIELDS);
+    /// - the same in replies that are stored for others [about](IdempotencyRecord::about) it.
+    ///
+    /// The commit must write the account's cart, so that no order is placed meanwhile.
+    EraseAccount(Arc<User>),
 }
 
 /// A guarded change of stock, with the details of its movement.
@@ -129,6 +145,8 @@ pub struct IdempotencyRecord {
     pub key: IdempotencyKey,
     /// The response's body.
     pub body: StoredReplyBody,
+    /// The account that the response tells of, if it is not the key's owner.
+    pub about: Option<UserId>,
 }
 
 /// The body of a response to store.
@@ -177,6 +195,7 @@ impl CommitError {
                 | Self::SkuTaken
                 | Self::LastAdmin
                 | Self::TooManyApiKeys
+                | Self::OrdersOpen
         )
     }
 }
@@ -199,6 +218,7 @@ pub(crate) const fn outcome_name(outcome: &CommitOutcome) -> &'static str {
         Err(CommitError::SkuTaken) => "sku_taken",
         Err(CommitError::LastAdmin) => "last_admin",
         Err(CommitError::TooManyApiKeys) => "too_many_api_keys",
+        Err(CommitError::OrdersOpen) => "orders_open",
         Err(CommitError::Replayed(_)) => "replayed",
         Err(CommitError::IdempotencyKeyReused) => "idempotency_key_reused",
         Err(CommitError::SupersededByRefusal) => "superseded_by_refusal",
@@ -246,6 +266,8 @@ pub enum CommitError {
     LastAdmin,
     /// The admin has made as many API keys as one may.
     TooManyApiKeys,
+    /// The user has an order that is paid and not shipped.
+    OrdersOpen,
     /// The same request was applied before under the same key; this is its response.
     Replayed(StoredReply),
     /// The idempotency key was used for another request.

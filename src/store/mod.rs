@@ -5,6 +5,7 @@
 //! engine ([`sqlite`], [`mongo`]) loads the records that a batch names, has it planned, and makes
 //! the planned writes durable.
 
+mod anonymize;
 pub mod cleanup;
 pub mod commit;
 mod limits;
@@ -16,6 +17,7 @@ mod reply_codec;
 pub mod sqlite;
 pub mod staff_store;
 mod store_error;
+mod stored_address;
 mod write_health;
 pub mod writer;
 
@@ -35,7 +37,7 @@ pub use self::{
 use crate::{
     domain::{
         account::{
-            Email, Session, User, UserFilter, VersionedRights,
+            AddressBook, Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
@@ -205,6 +207,16 @@ pub trait Store: StaffStore {
         after: Option<(Timestamp, OrderId)>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable>;
+
+    /// Up to `limit` of a user's orders that are unpaid, or paid and not shipped, the oldest first.
+    async fn list_unfinished_orders(
+        &self,
+        user: UserId,
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreUnavailable>;
+
+    /// The addresses of an account; none if it has never had one.
+    async fn find_address_book(&self, user: UserId) -> Result<AddressBook, StoreUnavailable>;
 
     /// The account with this id.
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable>;

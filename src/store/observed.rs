@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         account::{
-            ApiKey, Email, Session, User, UserFilter, VersionedRights,
+            AddressBook, ApiKey, Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
         action::{Action, ActionFilter},
@@ -129,6 +129,8 @@ observe! {
         list_overdue_orders(
             now: Timestamp, after: Option<(Timestamp, OrderId)>, limit: u32
         ) -> Vec<Order>;
+        list_unfinished_orders(user: UserId, limit: u32) -> Vec<Order>;
+        find_address_book(user: UserId) -> AddressBook;
         find_user(id: UserId) -> Option<User>;
         find_user_by_email(email: &Email) -> Option<User>;
         list_users(filter: UserFilter, before: Option<UserId>, limit: u32) -> Vec<User>;

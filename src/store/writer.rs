@@ -197,8 +197,13 @@ fn lane_index(commit: &Commit, lanes: usize) -> usize {
         Write::Cart(cart) => Some(cart.owner.id.as_uuid()),
         Write::User(user) => Some(user.id.as_uuid()),
         Write::Session(session) => Some(session.user_id.as_uuid()),
+        Write::AddressBook(book) => Some(book.user_id.as_uuid()),
         Write::Mail(mail) => Some(mail.id.as_uuid()),
-        Write::Product(_) | Write::Order(_) | Write::Stock(_) | Write::ApiKey(_) => None,
+        Write::Product(_)
+        | Write::Order(_)
+        | Write::Stock(_)
+        | Write::EraseAccount(_)
+        | Write::ApiKey(_) => None,
     };
     let is_private =
         commit.conditions.is_empty() && commit.writes.iter().all(|write| owner(write).is_some());

@@ -79,7 +79,11 @@ async fn walk_through_the_routes(app: &TestApp) -> BTreeSet<String> {
     [&admin, &ada, &guest].into_iter().for_each(&mut note);
     app.add_to_cart(&guest, &tea, 2).await.ok();
     app.merge_cart(&ada, &guest).await.ok();
-    let address = json!({"shipping_address": {"street": "Hidden Lane 17", "city": "Æbelø"}});
+    let address = json!({
+        "name": "Ada", "line1": "Hidden Lane 17", "city": "Æbelø", "postal_code": "5400",
+        "country": "DK",
+    });
+    let address = json!({"shipping_address": address});
     let order = app.post("/api/checkout", &address).token(&ada).key("key").await.is(201).json();
     app.order_action(&admin, &order, "pay").await.ok();
     let wrong = json!({"email": "mallory@private.example", "password": "a wrong password"});
@@ -96,7 +100,7 @@ async fn walk_through_the_routes(app: &TestApp) -> BTreeSet<String> {
         "email": "mallory@private.example", "password": "another secret password",
         "current_password": "a wrong password", "new_password": "another secret password",
         "token": ada.token, "refresh_token": ada.refresh_token, "guest_token": guest.token,
-        "shipping_address": {"street": "Hidden Lane 17", "city": "Æbelø"},
+        "shipping_address": {"line1": "Hidden Lane 17", "city": "Æbelø"},
     });
     for (path, methods) in document["paths"].as_object().unwrap() {
         let path = path.replace("{id}", &tea);

@@ -53,6 +53,7 @@ mod openapi_document;
 mod operations;
 mod orders;
 mod parallel;
+mod privacy;
 mod private_responses;
 mod products;
 mod profile;

@@ -68,9 +68,22 @@ pub(crate) fn access_of(operation: &str) -> Option<Access> {
             Bearer
         }
         "create_event_ticket" => Authenticated,
-        "request_verification" | "log_out" | "get_account" | "update_account"
-        | "change_password" | "list_sessions" | "end_other_sessions" | "end_session"
-        | "merge_guest_cart" | "check_out" => Access::Account,
+        "request_verification"
+        | "log_out"
+        | "get_account"
+        | "update_account"
+        | "change_password"
+        | "list_sessions"
+        | "end_other_sessions"
+        | "end_session"
+        | "list_addresses"
+        | "add_address"
+        | "replace_address"
+        | "delete_address"
+        | "export_account"
+        | "delete_account"
+        | "merge_guest_cart"
+        | "check_out" => Access::Account,
         "list_orders" | "get_order" => AccountOrKey(&["orders:read"]),
         "cancel_order" => AccountOrKey(&["orders"]),
         "create_product" | "replace_product" | "patch_product" | "delete_product" => {

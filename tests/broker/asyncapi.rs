@@ -145,7 +145,7 @@ async fn trigger_every_event(app: &TestApp) {
     let order = app.buy(&buyer, &cup, 1).await;
     app.order_action(&buyer, &order, "cancel").await.ok();
     app.add_to_cart(&buyer, &cup, 1).await.ok();
-    let address = json!({"shipping_address": {"name": "Ada", "city": "Fès"}});
+    let address = json!({"shipping_address": crate::support::person::address()});
     app.post("/api/checkout", &address).token(&buyer).key("never-paid").await.is(201);
     let left = app.customer().await;
     app.add_to_cart(&left, &tea, 1).await.ok();
@@ -165,6 +165,9 @@ async fn trigger_every_event(app: &TestApp) {
     let key = app.post("/api/api-keys", &key).token(&admin).await.is(201).json();
     let key = format!("/api/api-keys/{}", key["id"].as_str().unwrap());
     app.delete(&key).token(&admin).await.is(204);
+    let leaver = app.customer().await;
+    let password = json!({"current_password": PASSWORD});
+    app.delete("/api/auth/me").json(&password).token(&leaver).await.is(204);
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
 }
 

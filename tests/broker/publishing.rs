@@ -5,7 +5,10 @@ use serde_json::json;
 use crate::{
     audit_queue::{AuditQueue, first_deliveries},
     broker::shared_uri,
-    support::{TestApp, assert_gap_free},
+    support::{
+        TestApp, assert_gap_free,
+        person::{Person, assert_unmarked},
+    },
 };
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -74,4 +77,22 @@ async fn pending_events_are_published_before_shutdown() {
         "nothing is repeated"
     );
     app.stop().await;
+}
+
+#[tokio::test]
+async fn published_events_tell_nobody_s_name() {
+    let Some(uri) = shared_uri() else { return };
+    let audit = AuditQueue::declare(&uri).await;
+    let app = TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    let admin = app.admin().await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
+    let person = Person::live(&app, &admin, &tea).await;
+    person.delete(&app).await;
+    let messages = audit.read_until(|message| message.event.kind == "auth.user.deleted").await;
+    assert_gap_free(first_deliveries(&messages));
+    for message in &messages {
+        assert_unmarked(&message.event.kind, message.event.body.to_string().as_bytes());
+    }
+    let deleted = messages.last().map(|message| &message.event.body).unwrap();
+    assert_eq!(deleted["data"], json!({"user_id": person.account.id}));
 }

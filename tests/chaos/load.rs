@@ -227,6 +227,7 @@ fn purchase(owner: CartOwner, version: u64, product: ProductId, attempt: u64) ->
         idempotency_record: Some(IdempotencyRecord {
             key,
             body: StoredReplyBody::Ready("done".into()),
+            about: None,
         }),
         ..Commit::new(SystemClock.now(), Instant::now() + DEADLINE)
     }

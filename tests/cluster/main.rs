@@ -32,6 +32,7 @@ mod logins;
 mod lost_node;
 mod mail;
 mod orders;
+mod privacy;
 mod propagation;
 mod recorder;
 mod refused_repeats;

@@ -189,6 +189,7 @@ pub(crate) fn order(user_id: UserId) -> Order {
         expires_at: Some(placed_at.saturating_add(Duration::from_secs(60))),
         updated_at: placed_at,
         actor: None,
+        anonymized: false,
     }
 }
 
@@ -286,7 +287,10 @@ pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey 
 /// The commit, with a response to remember for `key`.
 pub(crate) fn with_response(commit: Commit, key: &IdempotencyKey, body: &'static str) -> Commit {
     let body = StoredReplyBody::Ready(Bytes::from_static(body.as_bytes()));
-    Commit { idempotency_record: Some(IdempotencyRecord { key: key.clone(), body }), ..commit }
+    Commit {
+        idempotency_record: Some(IdempotencyRecord { key: key.clone(), body, about: None }),
+        ..commit
+    }
 }
 
 pub(crate) fn remembered_response(body: &'static str) -> StoredReply {

@@ -65,8 +65,11 @@ pub(crate) async fn responses_of_any_form_are_remembered(harness: &dyn Harness) 
         ("long", vec![b'x'; 300_000].into()),
     ] {
         let key = key(owner, text, 255);
-        let remember =
-            IdempotencyRecord { key: key.clone(), body: StoredReplyBody::Ready(body.clone()) };
+        let remember = IdempotencyRecord {
+            key: key.clone(),
+            body: StoredReplyBody::Ready(body.clone()),
+            about: None,
+        };
         apply_one(
             &*store,
             Commit { idempotency_record: Some(remember), ..cart_commit(&cart(customer(), 1)) },
@@ -150,7 +153,7 @@ pub(crate) async fn refusal_bars_earlier_attempts_on_other_nodes(harness: &dyn H
         with_response(commit([stock(id, StockChange::Adjust(-2))]), key, "sold")
     };
     let refusal = |key: IdempotencyKey| {
-        let record = IdempotencyRecord { key, body: StoredReplyBody::Refused };
+        let record = IdempotencyRecord { key, body: StoredReplyBody::Refused, about: None };
         Commit { idempotency_record: Some(record), ..commit([]) }
     };
     let short = apply_one(&*store, sale(&received("sale", 20))).await;
@@ -182,7 +185,7 @@ pub(crate) async fn stored_replies_are_counted_and_compressed(harness: &dyn Harn
     let line = format!(r#"{{"product_id":"{}","name":"A mug"}},"#, UserId::new());
     let cart = Bytes::from(line.repeat(200));
     let remember = |key: IdempotencyKey, body: Bytes| {
-        let record = IdempotencyRecord { key, body: StoredReplyBody::Ready(body) };
+        let record = IdempotencyRecord { key, body: StoredReplyBody::Ready(body), about: None };
         Commit { idempotency_record: Some(record), ..commit([]) }
     };
     apply_one(&*store, remember(key(owner, "large", 1), cart.clone())).await.unwrap();
@@ -202,8 +205,11 @@ pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harnes
     let id = stocked_product(&*store, 10).await;
     let key = key(UserId::new(), "key", 1);
     let adjust = |by| commit([stock(id, StockChange::Adjust(by))]);
-    let remember =
-        Some(IdempotencyRecord { key: key.clone(), body: StoredReplyBody::StockLevelOf(id) });
+    let remember = Some(IdempotencyRecord {
+        key: key.clone(),
+        body: StoredReplyBody::StockLevelOf(id),
+        about: None,
+    });
     let first = Commit { idempotency_record: remember, ..adjust(1) };
     let outcomes =
         apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;

@@ -19,6 +19,7 @@ mod audit;
 mod batch_cost;
 mod dead_nodes;
 mod ended_records;
+mod erasure;
 mod failed_steps;
 mod idempotency;
 mod inbox;
@@ -117,6 +118,13 @@ every_engine_keeps! {
         actions_are_written_with_what_they_changed
         what_changes_nothing_is_no_action
         actions_are_filtered_and_paged_newest_first
+    }
+    erasure {
+        address_books_round_trip
+        erased_account_is_gone_from_every_record
+        email_of_an_erased_account_is_free_in_the_same_batch
+        account_with_an_open_order_is_not_erased
+        erased_rights_are_told_to_caches
     }
     orders {
         orders_round_trip

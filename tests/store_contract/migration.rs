@@ -13,9 +13,9 @@ use souk::{
         clock::{SystemClock, Timestamp},
         ids::UserId,
     },
-    events::{OutboxCursor, OutboxEvent, OutboxPosition},
+    events::{DomainEvent, OutboxCursor, OutboxEvent, OutboxPosition},
     store::{
-        Commit, CommitError, Condition, Store,
+        Commit, CommitError, Condition, Store, Write,
         mongo::{ConnectError, MongoStore},
     },
 };
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use crate::{
     fixtures::{
         advance_over, apply, apply_one, cart, cart_commit, commit, customer, events_after, order,
-        order_commit, put_cart,
+        order_commit, put_cart, user,
     },
     harness::{Harness, Mongo},
 };
@@ -290,6 +290,40 @@ async fn unpaid_orders_of_schema_version_5_count_after_the_upgrade() {
     assert_eq!(outcome, Err(CommitError::TooManyPendingUnits { left: 0 }));
     let indexes = orders.list_index_names().await.unwrap();
     assert!(!indexes.contains(&"pending_of_user".to_owned()), "{indexes:?}");
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_schema_version_9_lose_who_somebody_is() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let ada = Arc::new(user("ada@x.example"));
+    let events = vec![
+        DomainEvent::UserRegistered(Arc::clone(&ada)),
+        DomainEvent::RightsChanged(Arc::new(ada.with_rights(ada.rights()))),
+    ];
+    let registration = Commit { events, ..commit([Write::User(ada)]) };
+    apply_one(&*store, registration).await.unwrap();
+    let wanted = events_after(&*store, &OutboxCursor::default()).await;
+    store.close().await;
+    let outbox = mongo.raw_database().collection::<Document>("outbox");
+    let mut batch = outbox.find_one(doc! { "events": { "$size": 2 } }).await.unwrap().unwrap();
+    let event = batch.get_array_mut("events").unwrap()[0].as_document_mut().unwrap();
+    let named = r#""data":{"email":"ada@x.example","name":"Ada","#;
+    let body = event.get_str("body").unwrap().replace(r#""data":{"#, named);
+    event.insert("body", body);
+    outbox.replace_one(doc! { "_id": batch.get("_id").unwrap() }, &batch).await.unwrap();
+    mongo.raw_database().collection::<Document>("nodes").delete_many(doc! {}).await.unwrap();
+    set_schema_version(&mongo, 9).await;
+    let store = mongo.open().await;
+    assert_eq!(schema_version(&mongo).await, 10);
+    let json =
+        |event: &OutboxEvent| serde_json::from_slice::<serde_json::Value>(&event.body).unwrap();
+    let found = events_after(&*store, &OutboxCursor::default()).await;
+    assert_eq!(
+        found.iter().map(json).collect::<Vec<_>>(),
+        wanted.iter().map(json).collect::<Vec<_>>()
+    );
     mongo.drop_database().await;
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     let full = Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
         payment: Payment { method: PaymentMethod::Manual, reference: Some(UNUSUAL_TEXT.into()) },
-        shipping_address: Some(ShippingAddress::from_stored(fields)),
+        shipping_address: ShippingAddress::from_stored(fields),
         ..order(UserId::new())
     };
     let full = Order { actor: Some(Actor::ApiKey(ApiKeyId::new())), ..full };

@@ -9,14 +9,14 @@ use super::{AccountDeps, service::AccountService};
 use crate::{
     actors::mailbox::accept_queued,
     cache::revoked_sessions::SWEEP_INTERVAL,
-    domain::account::User,
+    domain::account::{SavedAddress, User},
     error::Error,
     messages::{
         accounts::{
-            AuthenticatedSession, ChangePassword, ChangeRights, CreateApiKey, DeleteApiKey,
-            EndOtherSessions, EndSession, GetUser, Login, Logout, NewApiKey, RefreshSession,
-            RegisterUser, RequestPasswordReset, RequestVerification, ResetPassword, UpdateProfile,
-            VerifyEmail,
+            AuthenticatedSession, ChangeAddress, ChangePassword, ChangeRights, CreateApiKey,
+            DeleteAccount, DeleteApiKey, EndOtherSessions, EndSession, GetUser, Login, Logout,
+            NewApiKey, RefreshSession, RegisterUser, RequestPasswordReset, RequestVerification,
+            ResetPassword, UpdateProfile, VerifyEmail,
         },
         command_context::Reply,
     },
@@ -86,5 +86,7 @@ handle! {
     ChangeRights => change_rights -> Reply<User>;
     CreateApiKey => create_api_key -> Reply<NewApiKey>;
     DeleteApiKey => delete_api_key -> Reply<()>;
+    ChangeAddress => change_address -> Option<SavedAddress>;
+    DeleteAccount => delete_account -> ();
     GetUser => get_user -> User;
 }

@@ -89,6 +89,6 @@ impl AccountService {
     }
 }
 
-fn session_ended() -> Error {
+pub(super) fn session_ended() -> Error {
     Error::new(ErrorCode::Unauthenticated, "This session is over. Log in again.")
 }

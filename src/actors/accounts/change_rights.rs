@@ -9,7 +9,7 @@ use super::{
     service::{AccountService, add_revocation, with_next_version},
 };
 use crate::{
-    actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
+    actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record_about, is_conflict},
     cache::follower::MAX_STALENESS,
     domain::{
         account::{RevocationReason, Rights, User},
@@ -36,18 +36,18 @@ impl AccountService {
         let decide = async || {
             let user = self.find_user_to_change(user_id, &context).await?;
             let rights = change.apply(user.rights())?;
-            if rights == user.rights() {
-                let body = (self.deps.render_user)(&user);
-                return Ok(Decision::NoChange { reply: user, body });
+            let is_changed = rights != user.rights();
+            if !is_changed && context.idempotency_key.is_none() {
+                return Ok(Decision::NoChange { reply: user, body: Bytes::new() });
             }
-            let commit = Commit {
-                trace: context.trace.clone(),
-                ..Commit::new(self.deps.clock.now(), context.ticket.deadline())
+            let commit = self.build_commit(&context.ticket, context.trace.clone());
+            // A response that changed nothing is stored, too, and tells of the account.
+            let (user, mut commit) = match is_changed {
+                true => add_rights_change(&*self.deps.store, &user, rights, commit).await?,
+                false => (user, commit),
             };
-            let (user, mut commit) =
-                add_rights_change(&*self.deps.store, &user, rights, commit).await?;
             let body = StoredReplyBody::Ready((self.deps.render_user)(&user));
-            commit.idempotency_record = idempotency_record(&context, body);
+            commit.idempotency_record = idempotency_record_about(user_id, &context, body);
             Ok(Decision::Commit(Box::new(commit), move |_| user))
         };
         let retry = CommandRetry {

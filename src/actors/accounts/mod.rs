@@ -5,10 +5,12 @@
 //! block the others.
 
 mod actor;
+mod addresses;
 pub mod admin_bootstrap;
 mod api_keys;
 mod change_password;
 mod change_rights;
+mod delete_account;
 mod failure_counters;
 mod hash_queue;
 mod login;

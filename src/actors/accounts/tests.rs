@@ -34,8 +34,8 @@ use crate::{
     events::OutboxCursor,
     messages::{
         accounts::{
-            AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession,
-            RegisterUser,
+            AuthenticatedSession, ChangePassword, DeleteAccount, GetUser, Login, Logout,
+            RefreshSession, RegisterUser,
         },
         command_context::Ticket,
     },
@@ -232,6 +232,21 @@ impl AccountFixture {
             trace: None,
         };
         self.accounts.send(change).await.unwrap()
+    }
+
+    pub(super) async fn delete_account(
+        &self,
+        login: &AuthenticatedSession,
+        password: &str,
+    ) -> Result<(), Error> {
+        let deletion = DeleteAccount {
+            user_id: login.user.id,
+            current_password: Password::unvalidated(password.into()),
+            address: "10.0.0.1".parse().unwrap(),
+            ticket: new_ticket(),
+            trace: None,
+        };
+        self.accounts.send(deletion).await.unwrap()
     }
 
     /// The most sessions that one batch has revoked.

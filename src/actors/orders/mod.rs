@@ -10,4 +10,5 @@ mod service;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::service::add_transition;
 pub use self::{actor::OrderActor, service::OrderService};

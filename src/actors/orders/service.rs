@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
+    actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record_about, is_conflict},
     domain::{
         clock::Clock,
         ids::ProductId,
@@ -69,10 +69,10 @@ impl OrderService {
         command: OrderCommand,
         context: &CommandContext,
     ) -> Result<OrderTransition, Error> {
-        let version = order.version.to_string();
+        let etag = order.etag();
         match &context.if_match {
-            Some(if_match) if !if_match.matches_tag(&version) => {
-                Err(Error::version_mismatch(&format!("\"{version}\"")))
+            Some(if_match) if !if_match.matches_tag(&etag) => {
+                Err(Error::version_mismatch(&format!("\"{etag}\"")))
             }
             _ => Ok(order.decide(command, self.clock.now())?),
         }
@@ -86,22 +86,36 @@ pub(super) fn build_commit(
     reference: Option<String>,
     context: &CommandContext,
 ) -> Commit {
-    let order_id = Some(order.id);
-    let stock_writes = stock_changes.into_iter().map(|(product_id, change)| {
+    let mut commit = Commit {
+        idempotency_record: idempotency_record_about(
+            order.user_id,
+            context,
+            StoredReplyBody::Ready(order_json(order)),
+        ),
+        trace: context.trace.clone(),
+        ..Commit::new(order.updated_at, context.ticket.deadline())
+    };
+    add_transition(order, stock_changes, reference, &mut commit);
+    commit
+}
+
+/// Adds a transition to a commit. Its stock movements carry `reference`.
+pub(crate) fn add_transition(
+    order: &Arc<Order>,
+    stock_changes: Vec<(ProductId, StockChange)>,
+    reference: Option<String>,
+    commit: &mut Commit,
+) {
+    commit.writes.push(Write::Order(Arc::clone(order)));
+    commit.writes.extend(stock_changes.into_iter().map(|(product_id, change)| {
         Write::Stock(StockWrite {
             product_id,
             change,
             expected_version: None,
-            order_id,
+            order_id: Some(order.id),
             reference: reference.clone(),
             reason: None,
         })
-    });
-    Commit {
-        writes: std::iter::once(Write::Order(Arc::clone(order))).chain(stock_writes).collect(),
-        events: vec![DomainEvent::Order(Arc::clone(order))],
-        idempotency_record: idempotency_record(context, StoredReplyBody::Ready(order_json(order))),
-        trace: context.trace.clone(),
-        ..Commit::new(order.updated_at, context.ticket.deadline())
-    }
+    }));
+    commit.events.push(DomainEvent::Order(Arc::clone(order)));
 }

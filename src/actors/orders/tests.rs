@@ -108,6 +108,7 @@ impl OrderFixture {
             expires_at: Some(Timestamp::from_millis(expires_at)),
             updated_at: Timestamp::default(),
             actor: None,
+            anonymized: false,
         }
     }
 

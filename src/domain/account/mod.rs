@@ -1,5 +1,6 @@
-//! Accounts and sessions.
+//! Accounts, their addresses and sessions.
 
+mod address;
 mod api_key;
 mod email;
 pub mod known_networks;
@@ -13,6 +14,10 @@ mod user_filter;
 use std::net::{IpAddr, Ipv6Addr};
 
 pub use self::{
+    address::{
+        AddressBook, AddressLimitReached, MAX_ADDRESS_TEXT, MAX_ADDRESSES, PostalAddress,
+        SavedAddress, is_country_code,
+    },
     api_key::{
         API_KEY_PREFIX, API_KEY_RANDOM_CHARS, ApiKey, ApiKeyHash, ApiKeyRequest, MAX_API_KEYS,
         hash_api_key,

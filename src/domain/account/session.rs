@@ -39,6 +39,8 @@ pub enum RevocationReason {
     AccountBlocked,
     /// The operator made a new password.
     PasswordReset,
+    /// The account was deleted.
+    AccountDeleted,
 }
 
 impl RevocationReason {

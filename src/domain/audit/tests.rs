@@ -269,6 +269,7 @@ fn paid_order(product_id: ProductId) -> Order {
         expires_at: None,
         updated_at: now,
         actor: None,
+        anonymized: false,
     }
 }
 

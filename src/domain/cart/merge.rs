@@ -22,7 +22,8 @@ impl Cart {
     /// Decides what merging `guest` into this cart does to both. `None` if it changes nothing.
     ///
     /// # Errors
-    /// The guest's cart was merged into another account's cart, or the merged cart would have more
+    /// The guest's cart was merged into another account's cart, the account was deleted, or the
+    /// merged cart would have more
     /// than [`MERGED_LINES_FACTOR`] times `max_lines` lines, or exceed the limit for the total.
     /// Then both carts stay unchanged.
     pub fn merge(
@@ -32,6 +33,7 @@ impl Cart {
         limits: CartLimits,
         now: Timestamp,
     ) -> Result<CartMerge, CartError> {
+        self.ensure_open()?;
         match guest.merged_into {
             Some(user) if user == self.owner.id => {
                 return Ok(CartMerge { user: None, guest: None });

@@ -43,7 +43,8 @@ pub struct Cart {
     pub lines: Vec<CartLine>,
     /// When the owner last changed it.
     pub updated_at: Timestamp,
-    /// The account that a guest's cart was merged into.
+    /// The account that a guest's cart was merged into. The cart of a deleted account has its own
+    /// owner here.
     pub merged_into: Option<UserId>,
     /// Whether `cart.abandoned` was raised since the owner's last change.
     pub abandoned: bool,
@@ -189,6 +190,8 @@ pub enum CartError {
     TotalLimitExceeded,
     /// The guest's cart was already merged into an account's cart.
     GuestCartMerged,
+    /// The account was deleted.
+    OwnerDeleted,
 }
 
 /// A cart after a change, and the event of that change.
@@ -229,12 +232,21 @@ impl Cart {
     /// Checks that the cart can still be read and changed.
     ///
     /// # Errors
-    /// The guest's cart was merged into an account's cart.
-    pub const fn ensure_open(&self) -> Result<(), CartError> {
+    /// The guest's cart was merged into an account's cart, or the account was deleted.
+    pub fn ensure_open(&self) -> Result<(), CartError> {
         match self.merged_into {
             None => Ok(()),
+            Some(owner) if owner == self.owner.id => Err(CartError::OwnerDeleted),
             Some(_) => Err(CartError::GuestCartMerged),
         }
+    }
+
+    /// Empties the cart of an account that is deleted, and closes it forever: a request that was
+    /// received before, and still runs, must neither fill it nor place an order.
+    #[must_use]
+    pub fn close(&self, now: Timestamp) -> CartChange {
+        let closed = Self { merged_into: Some(self.owner.id), ..self.with_lines(Vec::new(), now) };
+        (closed, CartEvent::Cleared)
     }
 
     /// Decides what `command` does. `None` if it changes nothing.

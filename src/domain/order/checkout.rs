@@ -128,6 +128,7 @@ impl Cart {
             expires_at: Some(now.saturating_add(rules.payment_timeout)),
             updated_at: now,
             actor: None,
+            anonymized: false,
         };
         let total = order.total();
         if !total.is_within_limit() {

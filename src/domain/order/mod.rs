@@ -9,7 +9,7 @@ mod transition;
 use std::time::Duration;
 
 pub use self::{
-    address::{MAX_ADDRESS_FIELDS, ShippingAddress},
+    address::{KEPT_ADDRESS_FIELDS, ShippingAddress},
     checkout::{CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, PurchaseExcess},
     transition::{OrderCommand, OrderError, OrderTransition},
 };
@@ -47,6 +47,9 @@ pub struct Order {
     pub updated_at: Timestamp,
     /// Who made the last change, if it needed rights that customers do not have.
     pub actor: Option<Actor>,
+    /// Whether the buyer's account was deleted, and with it all that says who and where the buyer
+    /// is. That is no change of the order: it has no version and no event.
+    pub anonymized: bool,
 }
 
 /// One product in an order, as it was when the order was placed.
@@ -166,6 +169,14 @@ pub struct OrderRules {
 }
 
 impl Order {
+    /// The tag of what clients read of the order. An anonymized order has another one, so that a
+    /// client does not keep what it read before.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        let version = self.version;
+        if self.anonymized { format!("{version}.anonymized") } else { version.to_string() }
+    }
+
     /// The sum of all line totals.
     #[must_use]
     pub fn total(&self) -> Money {

@@ -8,3 +8,4 @@ pub(super) mod headers;
 pub(super) mod query;
 pub(super) mod read_limiter;
 pub(super) mod scopes;
+pub(super) mod target;

@@ -71,11 +71,13 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::UserNotFound
         | ErrorCode::SessionNotFound
         | ErrorCode::ApiKeyNotFound
+        | ErrorCode::AddressNotFound
         | ErrorCode::LineNotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::EmailTaken
         | ErrorCode::LastAdmin
+        | ErrorCode::OrdersOpen
         | ErrorCode::SkuTaken
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged
@@ -91,6 +93,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::ApiKeyLimit
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
+        | ErrorCode::AddressLimit
         | ErrorCode::TotalLimit
         | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RateLimited | ErrorCode::TooManyPendingOrders | ErrorCode::TooManyFeeds => {

@@ -18,7 +18,8 @@ use crate::{
     http::{
         request::{
             body::JsonRequest,
-            extract::{Account, Anyone, Bearer, CartLineTarget, ChangeRequest, ReadRequest},
+            extract::{Account, Anyone, Bearer, ChangeRequest, ReadRequest},
+            target::CartLineTarget,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails, views::CartResponse},
         state::AppState,

@@ -1,6 +1,6 @@
 //! The routes for checkout and orders.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use crate::{
     error::{Error, ErrorCode},
     events::{
         order::{OrderData, order_json},
-        schema::{self, Address, names_of},
+        schema::{self, names_of},
     },
     http::{
         request::{
@@ -32,6 +32,7 @@ use crate::{
             scopes::{OrdersReadScope, OrdersScope},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
+        routes::accounts::addresses::AddressRequest,
         state::AppState,
     },
     input::json,
@@ -55,8 +56,7 @@ pub(crate) struct CheckoutRequest {
     /// The total that the buyer saw. A higher total is rejected.
     #[schema(value_type = Option<f64>, example = 59.97)]
     expected_total: Option<Box<RawValue>>,
-    #[schema(value_type = Option<Address>)]
-    shipping_address: Option<BTreeMap<String, String>>,
+    shipping_address: Option<AddressRequest>,
     #[schema(value_type = Option<schema::PaymentMethod>)]
     payment_method: Option<String>,
 }
@@ -102,7 +102,8 @@ impl CheckoutRequest {
             .map(|text| json::parse_amount("expected_total", &text, currency, &mut errors));
         let shipping_address = self
             .shipping_address
-            .and_then(|fields| errors.record_result(ShippingAddress::parse(fields)));
+            .and_then(|address| errors.record_result(address.parse("shipping_address.")))
+            .map(ShippingAddress::from);
         let payment_method = match self.payment_method.as_deref().map(str::parse) {
             None => PaymentMethod::default(),
             Some(Ok(method)) => method,
@@ -365,7 +366,7 @@ fn for_reader(order: Order, caller: &Caller) -> Order {
 }
 
 fn order_response(order: &Order) -> ApiResponse {
-    ApiResponse::ok(order_json(order)).with_etag(order.version)
+    ApiResponse::ok(order_json(order)).with_etag(order.etag())
 }
 
 /// Returns the caller if it is its own order, which it may cancel while it is unpaid, and `None` if

@@ -208,7 +208,8 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Write::Product(product) => product.id.as_uuid() == record,
         Write::Order(order) => order.id.as_uuid() == record,
         Write::Stock(stock) => stock.product_id.as_uuid() == record,
-        Write::User(user) => user.id.as_uuid() == record,
+        Write::User(user) | Write::EraseAccount(user) => user.id.as_uuid() == record,
+        Write::AddressBook(book) => book.user_id.as_uuid() == record,
         Write::Session(session) => session.id.as_uuid() == record,
         Write::ApiKey(key) => key.id.as_uuid() == record,
         Write::Mail(mail) => mail.id.as_uuid() == record,
@@ -223,7 +224,8 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         | Condition::PendingUnitsWithin { user_id: user, .. }
         | Condition::PurchaseWithin(user, _)
         | Condition::OtherAdminRemains(user)
-        | Condition::ApiKeysBelow(user, _) => user.as_uuid() == record,
+        | Condition::ApiKeysBelow(user, _)
+        | Condition::NoOpenOrders(user) => user.as_uuid() == record,
     });
     let has_event = commit.events.iter().any(|event| event.subject() == record);
     written || has_condition || has_key || has_event

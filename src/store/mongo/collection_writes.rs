@@ -74,6 +74,22 @@ impl CollectionWrites {
         });
     }
 
+    /// Adds a document, whether or not it exists.
+    pub(super) fn put_document(
+        &mut self,
+        record: Uuid,
+        document: &impl Serialize,
+    ) -> Result<(), TransactionError> {
+        let document = to_raw_document(document)
+            .map_err(|error| TransactionError::invalid_document(record, error))?;
+        let id = id_to_binary(record);
+        self.updates.push(Statement {
+            record_id: record,
+            body: rawdoc! { "q": { "_id": id }, "u": document, "upsert": true },
+        });
+        Ok(())
+    }
+
     pub(super) async fn execute(
         self,
         transaction: &mut Transaction<'_>,

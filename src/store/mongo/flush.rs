@@ -10,15 +10,16 @@ use uuid::Uuid;
 use super::{
     collection_writes::CollectionWrites,
     documents::{
-        CartDocument, ChangesDocument, DocumentError, EventBatchDocument, IdempotencyKeyDocument,
-        IdempotencyKeyId, MAX_EVENTS_PER_DOCUMENT, MailDocument, MovementDocument, OrderDocument,
-        ProductDocument, RefusedKeyDocument, SessionDocument, StockDocument, UserDocument,
-        id_to_binary, timestamp_to_bson, to_raw_document,
+        AddressBookDocument, CartDocument, ChangesDocument, DocumentError, EventBatchDocument,
+        IdempotencyKeyDocument, IdempotencyKeyId, MAX_EVENTS_PER_DOCUMENT, MailDocument,
+        MovementDocument, OrderDocument, ProductDocument, RefusedKeyDocument, SessionDocument,
+        StockDocument, UserDocument, id_to_binary, timestamp_to_bson, to_raw_document,
     },
+    erasure,
     partition::ClaimedPartition,
     schema::{
-        ADMIN_GUARD, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MAILS, MOVEMENTS, ORDERS, OUTBOX,
-        PRODUCTS, SESSIONS, STOCK, USERS,
+        ADDRESS_BOOKS, ADMIN_GUARD, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MAILS, MOVEMENTS,
+        ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::{Statement, Transaction},
     transaction_error::TransactionError,
@@ -85,10 +86,11 @@ pub(super) async fn flush(
     commit_time: i64,
 ) -> Result<(), TransactionError> {
     let outbox = outbox_writes(writes, outbox_events, partition, commit_time)?;
+    erasure::delete_accounts(transaction, writes).await?;
     for documents in ordered_writes(writes, existing, outbox, commit_time)? {
         documents.execute(transaction).await?;
     }
-    Ok(())
+    erasure::erase_traces(transaction, writes).await
 }
 
 /// The writes in their order. Stock is last, because other nodes most likely write it at the same
@@ -98,7 +100,7 @@ fn ordered_writes(
     existing: &ExistingRecords,
     outbox: CollectionWrites,
     commit_time: i64,
-) -> Result<[CollectionWrites; 15], TransactionError> {
+) -> Result<[CollectionWrites; 16], TransactionError> {
     let mut users = CollectionWrites::for_records(USERS, commit_time);
     for (user_id, user) in &writes.users {
         users.add_document(
@@ -106,6 +108,10 @@ fn ordered_writes(
             existing.users.contains(user_id),
             &UserDocument::from(&**user),
         )?;
+    }
+    let mut address_books = CollectionWrites::for_collection(ADDRESS_BOOKS);
+    for (user_id, book) in &writes.address_books {
+        address_books.put_document(user_id.as_uuid(), &AddressBookDocument::from(&**book))?;
     }
     let mut sessions = CollectionWrites::for_records(SESSIONS, commit_time);
     for (session_id, session) in &writes.sessions {
@@ -142,6 +148,7 @@ fn ordered_writes(
     Ok([
         admin_guard_writes(writes),
         users,
+        address_books,
         sessions,
         staff::api_key_writes(writes, existing, commit_time)?,
         mail_writes(writes, existing, commit_time)?,
@@ -182,18 +189,14 @@ fn idempotency_key_writes(
     existing: &ExistingRecords,
 ) -> Result<CollectionWrites, TransactionError> {
     let mut keys = CollectionWrites::for_collection(IDEMPOTENCY_KEYS);
-    for (key, response, at) in &writes.stored_replies {
+    for stored in &writes.stored_replies {
+        let key = &stored.key;
         let record = key.owner.as_uuid();
         let id = to_raw_document(&IdempotencyKeyId::from_key(key))
             .map_err(|error| TransactionError::invalid_document(record, error))?;
         let exists = !existing.replaceable_keys.is_empty()
             && existing.replaceable_keys.contains(&(key.owner, key.key.clone()));
-        keys.add_document_with_id(
-            record,
-            exists,
-            id,
-            &IdempotencyKeyDocument::new(key, response, *at),
-        )?;
+        keys.add_document_with_id(record, exists, id, &IdempotencyKeyDocument::new(stored))?;
     }
     for (id, received_at) in &writes.refused_keys {
         let (owner, key) = id;
@@ -226,10 +229,9 @@ fn inbox_writes(writes: &WriteSet) -> CollectionWrites {
         record_id: Uuid::nil(),
         body: rawdoc! { "_id": &**id, "at": timestamp_to_bson(*at) },
     };
-    CollectionWrites {
-        inserts: writes.inbox.iter().map(statement).collect(),
-        ..CollectionWrites::for_collection(INBOX)
-    }
+    let mut inbox = CollectionWrites::for_collection(INBOX);
+    inbox.inserts.extend(writes.inbox.iter().map(statement));
+    inbox
 }
 
 /// The mails that wait. One that was added and has ended in the same batch is not written at all.

@@ -16,6 +16,7 @@ use super::{
         DocumentError, IdempotencyKeyDocument, RefusedKeyDocument, StockDocument, id_from_bson,
         id_to_bson,
     },
+    erasure,
     schema::{
         CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, MAILS, ORDERS, PAID_OF_USER, PAID_STATUSES,
         PENDING_OF_USER, PRODUCTS, SESSIONS, STOCK, USERS,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{MailId, ProductId, SessionId, UserId},
+        ids::{MailId, OrderId, ProductId, SessionId, UserId},
         inventory::StockLevel,
         order::OrderStatus,
     },
@@ -88,6 +89,7 @@ pub(super) async fn load(
     .await?;
     load_orders(transaction, read_set, &mut loaded, &mut latest).await?;
     load_purchases(transaction, read_set, &mut loaded).await?;
+    erasure::load_open_order_users(transaction, &read_set.open_order_users, &mut loaded).await?;
     load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
     staff::load_active_admins(transaction, read_set, &mut loaded).await?;
     staff::load_api_keys(transaction, read_set, &mut loaded, &mut latest).await?;
@@ -215,16 +217,20 @@ async fn load_orders(
         id: BsonUuid,
         version: u64,
         status: &'a str,
+        #[serde(default)]
+        anonymized: bool,
     }
     let ids: Vec<BsonUuid> =
         read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
     if !ids.is_empty() {
         let record = |document: &RawDocument| {
-            let OrderHeader { id, version, status } = deserialize_document(document)?;
+            let OrderHeader { id, version, status, anonymized } = deserialize_document(document)?;
             let status = status
                 .parse::<OrderStatus>()
                 .map_err(|_| DocumentError(format!("{status:?} is not a valid order status")))?;
-            loaded.orders.insert(id_from_bson(id), (version, status));
+            let id: OrderId = id_from_bson(id);
+            loaded.orders.insert(id, (version, status));
+            loaded.anonymized_orders.extend(anonymized.then_some(id));
             *latest = commit_time(document).max(*latest);
             Ok(())
         };
@@ -232,7 +238,7 @@ async fn load_orders(
             .for_each_document(
                 ORDERS,
                 doc! { "_id": { "$in": ids } },
-                doc! { "version": 1, "status": 1, COMMIT_TIME: 1 },
+                doc! { "version": 1, "status": 1, "anonymized": 1, COMMIT_TIME: 1 },
                 record,
             )
             .await?;

@@ -6,7 +6,7 @@
 
 use mongodb::{
     Database,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     error::Result,
 };
 
@@ -64,10 +64,11 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         tracing::info!(from = 6, to = 7, "upgraded the database schema");
     }
     // Version 8 has actors in orders, verified addresses and the tokens of mails in accounts, which
-    // nodes of version 7 would remove, and actions, which they would not write. Records without
-    // them are as they were.
+    // nodes of version 7 would remove, and actions, which they would not write. They also write
+    // events that tell who somebody is, and give an erased account's orders back what was erased.
+    let events = remove_names_from_events(database).await?;
     raise_schema_version(database, 7).await?;
-    tracing::info!(from = 7, to = 8, "upgraded the database schema");
+    tracing::info!(from = 7, to = 8, events, "upgraded the database schema");
     Ok(MigrationOutcome::Version(8))
 }
 
@@ -75,6 +76,38 @@ async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {
     let meta = database.collection::<Document>(META);
     let raised = doc! { "$set": { "schema": found + 1 } };
     meta.update_one(doc! { "_id": SHOP, "schema": found }, raised).await.map(drop)
+}
+
+/// Since version 8, no event tells who somebody is. Returns how many did.
+async fn remove_names_from_events(database: &Database) -> Result<u64> {
+    const KIND: &str = "auth.user.registered";
+    let outbox = database.collection::<Document>(OUTBOX);
+    let mut batches = outbox.find(doc! { "events.type": KIND }).await?;
+    let mut changed = 0;
+    while batches.advance().await? {
+        let mut batch = batches.deserialize_current()?;
+        let Ok(events) = batch.get_array_mut("events") else { continue };
+        let events = events.iter_mut().filter_map(Bson::as_document_mut);
+        for event in events.filter(|event| event.get_str("type").is_ok_and(|kind| kind == KIND)) {
+            let body = event.get_str("body").ok().and_then(without_names);
+            if let Some(body) = body {
+                event.insert("body", body);
+                changed += 1;
+            }
+        }
+        if let Some(id) = batch.get("_id").cloned() {
+            outbox.replace_one(doc! { "_id": id }, batch).await?;
+        }
+    }
+    Ok(changed)
+}
+
+/// The body of an event without the e-mail address and the name in its data.
+fn without_names(body: &str) -> Option<String> {
+    let mut event: serde_json::Value = serde_json::from_str(body).ok()?;
+    let data = event.get_mut("data")?.as_object_mut()?;
+    data.retain(|member, _| member != "email" && member != "name");
+    Some(event.to_string())
 }
 
 /// Version 4 has partitions in the outbox. The events of version 3 become partition 0: an encoded

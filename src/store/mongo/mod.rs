@@ -13,6 +13,7 @@ mod collection_writes;
 mod connect;
 mod delete;
 mod documents;
+mod erasure;
 mod flush;
 mod integrity;
 mod load;

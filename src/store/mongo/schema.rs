@@ -23,6 +23,8 @@ pub(super) const STOCK: &str = "stock";
 pub(super) const MOVEMENTS: &str = "movements";
 pub(super) const ORDERS: &str = "orders";
 pub(super) const USERS: &str = "users";
+/// The addresses of accounts, one document for each account that has had one.
+pub(super) const ADDRESS_BOOKS: &str = "address_books";
 pub(super) const SESSIONS: &str = "sessions";
 /// API keys, deleted ones included.
 pub(super) const API_KEYS: &str = "api_keys";
@@ -83,7 +85,7 @@ pub(super) async fn create_collections_and_indexes(
     keep_unpublished: bool,
 ) -> Result<()> {
     // A transaction that creates a collection blocks every other transaction on it.
-    for collection in [STOCK, OUTBOX, COUNTERS, NODES, META] {
+    for collection in [ADDRESS_BOOKS, STOCK, OUTBOX, COUNTERS, NODES, META] {
         create_collection_if_missing(database, collection).await?;
     }
     for (collection, indexes) in index_definitions() {
@@ -220,7 +222,14 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             ],
         ),
         (MAILS, vec![index("due", doc! { "due_at": 1, "_id": 1 })]),
-        (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),
+        (
+            IDEMPOTENCY_KEYS,
+            vec![
+                expiry_index(IDEMPOTENCY_KEY_RETENTION),
+                refusal_expiry_index(),
+                sparse_index("about", doc! { "about": 1 }),
+            ],
+        ),
         (LOGIN_FAILURES, vec![expiry_index(FAILURE_RETENTION)]),
         (INBOX, vec![expiry_index(INBOX_RETENTION)]),
     ]

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         account::{
-            Email, Session, User, UserFilter, VersionedRights,
+            AddressBook, Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
@@ -148,6 +148,18 @@ impl Store for MongoStore {
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
         self.run_read(move |database| read::list_overdue_orders(database, now, after, limit)).await
+    }
+
+    async fn list_unfinished_orders(
+        &self,
+        user: UserId,
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreUnavailable> {
+        self.run_read(move |database| read::list_unfinished_orders(database, user, limit)).await
+    }
+
+    async fn find_address_book(&self, user: UserId) -> Result<AddressBook, StoreUnavailable> {
+        self.run_read(move |database| read::find_address_book(database, user)).await
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable> {

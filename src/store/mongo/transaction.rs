@@ -149,6 +149,35 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Runs `updates`, each of which may find any number of documents.
+    pub(super) async fn update_many(
+        &mut self,
+        collection: &str,
+        updates: RawArrayBuf,
+    ) -> Result<(), TransactionError> {
+        let command = rawdoc! { "update": collection, "updates": updates, "ordered": true };
+        self.run_unchecked(command).await
+    }
+
+    /// Deletes every document that matches `filter`.
+    pub(super) async fn delete_many(
+        &mut self,
+        collection: &str,
+        filter: RawDocumentBuf,
+    ) -> Result<(), TransactionError> {
+        let deletes = [rawdoc! { "q": filter, "limit": 0 }].iter().collect::<RawArrayBuf>();
+        self.run_unchecked(rawdoc! { "delete": collection, "deletes": deletes }).await
+    }
+
+    /// Runs a command that may find any number of documents.
+    async fn run_unchecked(&mut self, command: RawDocumentBuf) -> Result<(), TransactionError> {
+        let reply = self.run_command(command).await?;
+        match reply.contains_key("writeErrors") {
+            true => check_write_reply(&reply, &[]),
+            false => Ok(()),
+        }
+    }
+
     /// Commits, confirmed by a majority.
     ///
     /// While the outcome is unknown, the commit is sent again until `deadline`. That is safe: the

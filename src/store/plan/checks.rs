@@ -7,7 +7,7 @@ use crate::{
         catalog::product::Product,
         ids::{ProductId, UserId},
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
-        order::{LimitedLine, PurchaseExcess},
+        order::{LimitedLine, Order, PurchaseExcess},
     },
     store::commit::{Commit, CommitError, Condition, StockWrite, StoredReplyBody, Write},
 };
@@ -62,13 +62,28 @@ impl Planner<'_> {
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::ApiKey(key) => (self.state.api_keys.get(&key.id), key.version),
                 Write::Mail(mail) => (self.state.mails.get(&mail.id), mail.version),
-                Write::Stock(_) => continue,
+                Write::EraseAccount(user) => {
+                    (self.state.users.get(&user.id), user.version.saturating_add(1))
+                }
+                Write::Stock(_) | Write::AddressBook(_) => continue,
             };
             if stored.copied().unwrap_or(0).checked_add(1) != Some(new) {
                 return Err(CommitError::Conflict);
             }
+            if matches!(write, Write::Order(order) if self.is_deanonymized_by(order)) {
+                return Err(CommitError::Conflict);
+            }
         }
         self.check_uniqueness(commit)
+    }
+
+    /// Whether an order was decided on before its buyer's account was erased, so that it has what
+    /// was erased.
+    fn is_deanonymized_by(&self, order: &Order) -> bool {
+        let is_erased_in_batch = self.writes.erased_accounts.contains_key(&order.user_id)
+            && self.state.orders.contains_key(&order.id);
+        let is_anonymized = is_erased_in_batch || self.state.anonymized_orders.contains(&order.id);
+        is_anonymized && !order.anonymized
     }
 
     pub(super) fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {
@@ -111,7 +126,11 @@ impl Planner<'_> {
                 {
                     return Err(CommitError::TooManyApiKeys);
                 }
+                Condition::NoOpenOrders(user) if self.state.open_order_users.contains(&user) => {
+                    return Err(CommitError::OrdersOpen);
+                }
                 Condition::ProductUnchanged(..)
+                | Condition::NoOpenOrders(_)
                 | Condition::OtherAdminRemains(_)
                 | Condition::ApiKeysBelow(..)
                 | Condition::PendingOrdersBelow(..)

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use self::actions::StockAction;
 pub use self::{
     read_set::{LoadedState, OwnedIdempotencyKey, PendingOrders, ReadSet},
-    write_set::WriteSet,
+    write_set::{ReplyToStore, WriteSet},
 };
 use super::commit::{
     Commit, CommitError, CommitOutcome, CommitReceipt, Condition, IdempotencyRecord,
@@ -39,7 +39,7 @@ use super::commit::{
 };
 use crate::{
     domain::{
-        account::ApiKey,
+        account::{ApiKey, User},
         ids::{ProductId, UserId},
         inventory::{StockLevel, StockMovement},
         order::{Order, OrderStatus},
@@ -114,7 +114,7 @@ impl<'a> Planner<'a> {
         // them.
         self.check_inbox(commit)?;
         self.check_idempotency_key(commit)?;
-        if let Some(IdempotencyRecord { key, body: StoredReplyBody::Refused }) =
+        if let Some(IdempotencyRecord { key, body: StoredReplyBody::Refused, .. }) =
             &commit.idempotency_record
         {
             self.record_refusal(key);
@@ -204,7 +204,12 @@ impl<'a> Planner<'a> {
             self.first_uses.insert(id, record);
             // `finalize_responses` fills in the body.
             let response = StoredReply { body: Bytes::new() };
-            self.writes.stored_replies.push((record.key.clone(), response, commit.decided_at));
+            self.writes.stored_replies.push(ReplyToStore {
+                key: record.key.clone(),
+                reply: response,
+                at: commit.decided_at,
+                about: record.about,
+            });
         }
         Ok(named)
     }
@@ -225,6 +230,9 @@ impl<'a> Planner<'a> {
             }
             Write::Order(order) => {
                 self.update_order_counts(order);
+                if order.status == OrderStatus::Paid {
+                    self.state.open_order_users.insert(order.user_id);
+                }
                 self.state.orders.insert(order.id, (order.version, order.status));
                 self.writes.orders.insert(order.id, Arc::clone(order));
             }
@@ -251,6 +259,10 @@ impl<'a> Planner<'a> {
                 }
                 self.writes.mails.insert(mail.id, Arc::clone(mail));
             }
+            Write::AddressBook(book) => {
+                self.writes.address_books.insert(book.user_id, Arc::clone(book));
+            }
+            Write::EraseAccount(user) => self.record_erasure(user),
             Write::Stock(_) => {}
         }
     }
@@ -263,6 +275,15 @@ impl<'a> Planner<'a> {
             Some(_) => made.saturating_sub(1),
         };
         self.writes.api_keys.insert(key.id, Arc::clone(key));
+    }
+
+    fn record_erasure(&mut self, user: &Arc<User>) {
+        self.state.users.remove(&user.id);
+        self.state.active_admins.remove(&user.id);
+        self.state.email_owners.retain(|_, owner| *owner != user.id);
+        self.writes.users.remove(&user.id);
+        self.writes.address_books.remove(&user.id);
+        self.writes.erased_accounts.insert(user.id, Arc::clone(user));
     }
 
     /// Updates the counts of the buyer's unpaid orders and purchases. Counts that were not loaded
@@ -318,7 +339,7 @@ impl<'a> Planner<'a> {
     /// Fills in the bodies of the stored replies, now that the stock levels are final.
     fn finalize_responses(&mut self) {
         let mut stored_replies = std::mem::take(&mut self.writes.stored_replies);
-        for (key, response, _) in &mut stored_replies {
+        for ReplyToStore { key, reply: response, .. } in &mut stored_replies {
             let id = (key.owner, key.key.clone());
             let Some(record) = self.first_uses.get(&id) else { continue };
             response.body = match &record.body {

@@ -46,6 +46,8 @@ pub struct ReadSet {
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
     /// Ids of messages, which may have been applied before.
     pub inbox: BTreeSet<Box<str>>,
+    /// Users, for whether they have an order that is paid and not shipped.
+    pub open_order_users: BTreeSet<UserId>,
     /// Whether the ids of all admins that are not blocked are needed.
     pub active_admins: bool,
     /// API keys, for their version.
@@ -75,6 +77,9 @@ impl ReadSet {
                     Condition::OtherAdminRemains(_) => read_set.active_admins = true,
                     Condition::ApiKeysBelow(user_id, _) => {
                         read_set.api_key_makers.insert(user_id);
+                    }
+                    Condition::NoOpenOrders(user_id) => {
+                        read_set.open_order_users.insert(user_id);
                     }
                     Condition::PurchaseWithin(user_id, line) => {
                         read_set.pending_order_users.insert(user_id);
@@ -118,6 +123,11 @@ impl ReadSet {
             Write::Mail(mail) => {
                 self.mails.insert(mail.id);
             }
+            Write::EraseAccount(user) => {
+                self.users.insert(user.id);
+            }
+            // The account's version guards it.
+            Write::AddressBook(_) => {}
         }
     }
 }
@@ -140,6 +150,10 @@ pub struct LoadedState {
     pub products: HashMap<ProductId, u64>,
     /// Versions and statuses of orders.
     pub orders: HashMap<OrderId, (u64, OrderStatus)>,
+    /// Those of `orders` that are anonymized.
+    pub anonymized_orders: HashSet<OrderId>,
+    /// Those users of the read set who have an order that is paid and not shipped.
+    pub open_order_users: HashSet<UserId>,
     /// Unpaid orders, by user.
     pub pending_orders: HashMap<UserId, PendingOrders>,
     /// The units of a product in a user's orders that are neither cancelled nor expired. Every pair

@@ -3,6 +3,7 @@
 
 mod conditions;
 mod drafts;
+mod erasure;
 mod model_store;
 mod stale_nodes;
 

@@ -8,7 +8,7 @@ use std::{
 use super::OwnedIdempotencyKey;
 use crate::{
     domain::{
-        account::{ApiKey, Role, Session, User},
+        account::{AddressBook, ApiKey, Rights, Role, Session, User, VersionedRights},
         action::Action,
         cart::Cart,
         catalog::product::Product,
@@ -22,6 +22,19 @@ use crate::{
     messages::command_context::{IdempotencyKey, StoredReply},
     store::commit::CommittedChanges,
 };
+
+/// A response to store.
+#[derive(Debug)]
+pub struct ReplyToStore {
+    /// The key to store it under.
+    pub key: IdempotencyKey,
+    /// The response.
+    pub reply: StoredReply,
+    /// The time that the key expires from.
+    pub at: Timestamp,
+    /// The account that the response tells of, if it is not the key's owner.
+    pub about: Option<UserId>,
+}
 
 /// The records to write, each once, in its final state.
 #[derive(Debug, Default)]
@@ -38,6 +51,11 @@ pub struct WriteSet {
     pub movements: Vec<StockMovement>,
     /// Accounts, by id.
     pub users: BTreeMap<UserId, Arc<User>>,
+    /// The addresses of accounts. Their documents may not exist yet.
+    pub address_books: BTreeMap<UserId, Arc<AddressBook>>,
+    /// Accounts to erase, in their last state. What there is of them has to be erased after
+    /// everything else is written, and their e-mail addresses are free before.
+    pub erased_accounts: BTreeMap<UserId, Arc<User>>,
     /// Sessions, by id.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// API keys, by id.
@@ -46,8 +64,8 @@ pub struct WriteSet {
     pub actions: Vec<Action>,
     /// Mails that wait, by id. Those that have ended are to be removed.
     pub mails: BTreeMap<MailId, Arc<Mail>>,
-    /// Responses to store, with the time that their keys expire from.
-    pub stored_replies: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
+    /// Responses to store.
+    pub stored_replies: Vec<ReplyToStore>,
     /// When the latest refused request with the key was received. An engine that only one node can
     /// use need not write it: on one node, a repeat waits for the first attempt.
     pub refused_keys: BTreeMap<OwnedIdempotencyKey, Timestamp>,
@@ -68,6 +86,8 @@ impl WriteSet {
             && self.products.is_empty()
             && self.orders.is_empty()
             && self.users.is_empty()
+            && self.address_books.is_empty()
+            && self.erased_accounts.is_empty()
             && self.sessions.is_empty()
             && self.api_keys.is_empty()
             && self.mails.is_empty()
@@ -92,7 +112,7 @@ impl WriteSet {
     }
 
     /// The accounts whose rights changed, and new ones that are no customers, in their final state.
-    pub fn users_with_changed_rights(&self) -> impl Iterator<Item = &Arc<User>> {
+    fn users_with_changed_rights(&self) -> impl Iterator<Item = &Arc<User>> {
         let changed: BTreeSet<UserId> = self
             .events
             .iter()
@@ -105,12 +125,25 @@ impl WriteSet {
         changed.into_iter().filter_map(|id| self.users.get(&id))
     }
 
+    /// The rights of the accounts whose rights changed, and of those that had more rights than a
+    /// customer and are erased.
+    pub fn changed_rights(&self) -> impl Iterator<Item = VersionedRights> {
+        let changed = self.users_with_changed_rights().map(|user| user.versioned_rights());
+        let erased = self.erased_accounts.values().filter(|user| user.role != Role::Customer);
+        let erased = erased.map(|user| VersionedRights {
+            user_id: user.id,
+            version: user.version + 1,
+            rights: Rights::CUSTOMER,
+        });
+        changed.chain(erased)
+    }
+
     /// The changes for this node's caches, which apply once the writes are durable.
     #[must_use]
     pub fn into_changes(self, events: Vec<OutboxEvent>) -> CommittedChanges {
         let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
         CommittedChanges {
-            rights: self.users_with_changed_rights().map(|user| user.versioned_rights()).collect(),
+            rights: self.changed_rights().collect(),
             carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
             products: self.products.into_values().collect(),
             stock: self.stock.into_values().collect(),

@@ -5,6 +5,7 @@ mod staff;
 use rusqlite::{Connection, params};
 
 use super::{
+    erasure,
     login_failures::known_networks_to_bytes,
     mails::{mail_tokens_to_bytes, write_mails},
     rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json},
@@ -12,7 +13,11 @@ use super::{
 use crate::{
     events::OutboxEvent,
     messages::command_context::StoredReply,
-    store::{plan::WriteSet, reply_codec},
+    store::{
+        plan::{ReplyToStore, WriteSet},
+        reply_codec,
+        stored_address::StoredAddress,
+    },
 };
 
 /// Writes the records in `writes`. `outbox_events` are its events, with their positions.
@@ -26,14 +31,17 @@ pub(super) fn flush(
     write_orders(connection, writes)?;
     write_stock_levels(connection, writes)?;
     write_movements(connection, writes)?;
+    erasure::delete_accounts(connection, writes)?;
     write_users(connection, writes)?;
+    write_address_books(connection, writes)?;
     write_sessions(connection, writes)?;
     staff::write_api_keys(connection, writes)?;
     staff::write_actions(connection, writes)?;
     write_mails(connection, writes)?;
     write_idempotency_keys(connection, writes)?;
     write_inbox(connection, writes)?;
-    write_outbox(connection, writes, outbox_events)
+    write_outbox(connection, writes, outbox_events)?;
+    erasure::erase_traces(connection, writes)
 }
 
 fn write_carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
@@ -115,15 +123,16 @@ fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
 fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
-         payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, actor_id) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+         payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, actor_id, \
+         anonymized) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
          payment_reference = excluded.payment_reference, \
          shipping_address = excluded.shipping_address, placed_at = excluded.placed_at, \
          expires_at = excluded.expires_at, updated_at = excluded.updated_at, \
-         actor = excluded.actor, actor_id = excluded.actor_id",
+         actor = excluded.actor, actor_id = excluded.actor_id, anonymized = excluded.anonymized",
     )?;
     for order in writes.orders.values() {
         let (actor, actor_id) = rows::actor_columns(order.actor);
@@ -142,6 +151,7 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             order.updated_at.as_millis(),
             actor,
             actor_id,
+            order.anonymized,
         ])?;
     }
     Ok(())
@@ -226,6 +236,17 @@ fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
     Ok(())
 }
 
+fn write_address_books(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT OR REPLACE INTO address_books (user_id, addresses) VALUES (?1, ?2)",
+    )?;
+    for book in writes.address_books.values() {
+        let addresses = StoredAddress::list_of(book);
+        put.execute(params![UuidText::new(book.user_id.as_uuid()), to_json(&addresses)?])?;
+    }
+    Ok(())
+}
+
 fn write_sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO sessions (id, user_id, refresh_hash, created_at, expires_at, revoked_at, \
@@ -255,18 +276,19 @@ fn write_sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Resul
 /// A key that is in the table already is expired: it was not loaded, so the planner did not see it.
 fn write_idempotency_keys(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
-        "INSERT OR REPLACE INTO idempotency_keys (owner_id, key, fingerprint, status, body, at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO idempotency_keys (owner_id, key, fingerprint, status, body, at, \
+         about_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    for (key, response, at) in &writes.stored_replies {
+    for ReplyToStore { key, reply, at, about } in &writes.stored_replies {
         let owner = UuidText::new(key.owner.as_uuid());
         put.execute(params![
             owner,
             key.key,
             key.fingerprint,
             StoredReply::LEGACY_STATUS,
-            reply_codec::encode(&response.body),
-            at.as_millis()
+            reply_codec::encode(&reply.body),
+            at.as_millis(),
+            about.map(|user| UuidText::new(user.as_uuid())),
         ])?;
     }
     Ok(())

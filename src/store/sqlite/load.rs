@@ -162,15 +162,22 @@ fn load_orders(
     loaded: &mut LoadedState,
 ) -> rusqlite::Result<()> {
     for id in &read_set.orders {
-        let mut select =
-            connection.prepare_cached("SELECT version, status FROM orders WHERE id = ?1")?;
-        let read = |row: &Row<'_>| Ok((row.get(0)?, rows::order_status_column(row, 1)?));
-        loaded.orders.extend(
-            select
-                .query_row([UuidText::new(id.as_uuid())], read)
-                .optional()?
-                .map(|order| (*id, order)),
-        );
+        let sql = "SELECT version, status, anonymized FROM orders WHERE id = ?1";
+        let mut select = connection.prepare_cached(sql)?;
+        let read = |row: &Row<'_>| {
+            Ok(((row.get(0)?, rows::order_status_column(row, 1)?), row.get::<_, bool>(2)?))
+        };
+        let found = select.query_row([UuidText::new(id.as_uuid())], read).optional()?;
+        if let Some((order, anonymized)) = found {
+            loaded.orders.insert(*id, order);
+            loaded.anonymized_orders.extend(anonymized.then_some(*id));
+        }
+    }
+    for user in &read_set.open_order_users {
+        let sql = "SELECT 1 FROM orders WHERE user_id = ?1 AND status = 'paid'";
+        if connection.prepare_cached(sql)?.exists([UuidText::new(user.as_uuid())])? {
+            loaded.open_order_users.insert(*user);
+        }
     }
     load_purchases(connection, read_set, loaded)
 }

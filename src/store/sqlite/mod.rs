@@ -6,6 +6,8 @@
 
 mod audit;
 mod delete;
+mod engine;
+mod erasure;
 mod flush;
 mod integrity;
 mod load;
@@ -26,97 +28,37 @@ mod write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::Span;
 
+pub use self::{engine::SqliteStore, open_error::OpenError, options::SqliteOptions};
 use self::{
     integrity::{IntegrityCheck, find_damage},
     outbox::{PARTITION, cursor_at},
-    read::{MAX_QUEUED_READS, ReadJob, ReadWorker},
-    threads::WorkerPool,
-    write::{QueuedBatch, SqliteWriter, WriteJob},
+    write::{QueuedBatch, WriteJob},
 };
-pub use self::{open_error::OpenError, options::SqliteOptions};
 use super::{
     AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable, StoredReplyUsage,
-    limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
-    write_health::WriteHealth,
+    limits::IDEMPOTENCY_KEY_TTL,
 };
 use crate::{
     domain::{
         account::{
-            Email, Session, User, UserFilter, VersionedRights,
+            AddressBook, Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
-        clock::{Clock, Timestamp},
+        clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        money::Currency,
         order::Order,
     },
     events::OutboxCursor,
     messages::command_context::{IdempotencyKey, StoredReply},
 };
-
-/// Threads that answer reads.
-const READER_THREADS: usize = 2;
-
-/// The embedded store.
-///
-/// Dropping it does the same as [`Store::close`], while blocking the thread.
-pub struct SqliteStore {
-    // The readers stop first, since a reader can keep the writer's last checkpoint from completing.
-    readers: WorkerPool<ReadJob>,
-    writer: WorkerPool<WriteJob>,
-    write_health: Arc<WriteHealth>,
-    currency: Currency,
-    clock: Arc<dyn Clock>,
-}
-
-impl SqliteStore {
-    /// Opens the store. Blocks while it reads files.
-    ///
-    /// # Errors
-    /// The folder cannot be used, or holds something else; see [`OpenError`].
-    pub fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let SqliteOptions { dir, currency, low_stock, keep_unpublished, check_at_start } = options;
-        let mut opened = open::open_database(&dir, currency, READER_THREADS, check_at_start)?;
-        let readers = std::mem::take(&mut opened.readers).into_iter().map(ReadWorker).collect();
-        let writer = SqliteWriter::new(opened, low_stock, keep_unpublished)
-            .map_err(OpenError::database_unusable(&dir))?;
-        let write_health = writer.health();
-        Ok(Self {
-            readers: WorkerPool::start("souk-read", readers, MAX_QUEUED_READS)
-                .map_err(OpenError::folder_unusable(&dir))?,
-            writer: WorkerPool::start("souk-write", vec![writer], MAX_QUEUED_BATCHES)
-                .map_err(OpenError::folder_unusable(&dir))?,
-            write_health,
-            currency,
-            clock,
-        })
-    }
-
-    async fn run_read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreUnavailable> {
-        read::run_read(&self.readers, query).await
-    }
-
-    async fn run_write<T>(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<T, StoreUnavailable>>) -> WriteJob,
-    ) -> Result<T, StoreUnavailable> {
-        let (reply, result) = oneshot::channel();
-        self.writer.enqueue_job(job(reply)).await.map_err(|_| StoreUnavailable)?;
-        result.await.unwrap_or(Err(StoreUnavailable))
-    }
-}
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -215,6 +157,18 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Order>, StoreUnavailable> {
         self.run_read(move |connection| read::list_overdue_orders(connection, now, after, limit))
             .await
+    }
+
+    async fn list_unfinished_orders(
+        &self,
+        user: UserId,
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_unfinished_orders(connection, user, limit)).await
+    }
+
+    async fn find_address_book(&self, user: UserId) -> Result<AddressBook, StoreUnavailable> {
+        self.run_read(move |connection| read::find_address_book(connection, user)).await
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable> {

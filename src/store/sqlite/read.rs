@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 pub(super) use self::{
     accounts::{
-        active_admins, find_user, find_user_by_email, has_admin, list_special_rights, list_users,
+        active_admins, find_address_book, find_user, find_user_by_email, has_admin,
+        list_special_rights, list_users,
     },
     products::{find_product, find_products_by_id, find_products_by_sku, list_products},
     sessions::{
@@ -80,7 +81,7 @@ macro_rules! orders {
         concat!(
             "SELECT id, user_id, status, version, currency, lines, payment_method, \
              payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, \
-             actor_id FROM orders ",
+             actor_id, anonymized FROM orders ",
             $rest
         )
     };
@@ -173,6 +174,17 @@ pub(super) fn list_orders(
             rows::order_from_row,
         ),
     }
+}
+
+pub(super) fn list_unfinished_orders(
+    connection: &Connection,
+    user: UserId,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
+    let sql = orders!(
+        "WHERE user_id = ?1 AND status IN ('pending_payment', 'paid') ORDER BY id LIMIT ?2"
+    );
+    find_many(connection, sql, &[&UuidText::new(user.as_uuid()), &limit], rows::order_from_row)
 }
 
 /// Orders with ids after `after` and up to `up_to`, inclusive, ordered by id.

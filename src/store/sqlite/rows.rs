@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::{Uuid, fmt::Hyphenated};
 
 pub(super) use self::{
-    accounts::{session_from_row, user_from_row},
+    accounts::{address_book_from_row, session_from_row, user_from_row},
     staff::{action_from_row, actor_columns, api_key_from_row},
 };
 use super::outbox::PARTITION;
@@ -186,11 +186,12 @@ pub(super) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
         shipping_address: address
             .transpose()
             .map_err(|error| conversion_error(8)(error.into()))?
-            .map(ShippingAddress::from_stored),
+            .and_then(ShippingAddress::from_stored),
         placed_at: timestamp_column(row, 9)?,
         expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
         updated_at: timestamp_column(row, 11)?,
         actor: staff::actor_from_row(row, 12)?,
+        anonymized: row.get(14)?,
     })
 }
 

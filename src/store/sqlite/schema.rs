@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_session_clients.sql"),
     include_str!("migrations/0010_mail.sql"),
     include_str!("migrations/0011_keys_and_actions.sql"),
+    include_str!("migrations/0012_privacy.sql"),
 ];
 
 /// The id of this application in the database's header: "Souk" in ASCII.
@@ -129,6 +130,27 @@ mod tests {
             select.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap();
         let unchanged = |role: &str| (role.to_owned(), String::new(), false, None);
         assert_eq!(users, ["customer", "admin"].map(unchanged));
+    }
+
+    #[test]
+    fn events_of_schema_version_9_lose_who_somebody_is() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for (before, migration) in MIGRATIONS.iter().enumerate().take(9) {
+            apply_migration(&mut connection, migration, before + 1).unwrap();
+        }
+        let insert = "INSERT INTO outbox (position, id, type, subject, audience, body) \
+                      VALUES (?1, ?1, ?2, '', 'nobody', ?3)";
+        let data = r#"{"data":{"user_id":"7","email":"ada@example.com","name":"Ada","role":"x"}}"#;
+        for (position, kind) in [(1, "auth.user.registered"), (2, "catalog.product.created")] {
+            connection.execute(insert, rusqlite::params![position, kind, data]).unwrap();
+        }
+        prepare_schema(&mut connection, "EUR".parse().unwrap(), Path::new("data")).unwrap();
+        let body = |position: i64| {
+            let select = "SELECT body FROM outbox WHERE position = ?1";
+            connection.query_row(select, [position], |row| row.get::<_, String>(0)).unwrap()
+        };
+        assert_eq!(body(1), r#"{"data":{"user_id":"7","role":"x"}}"#);
+        assert_eq!(body(2), data);
     }
 
     #[test]

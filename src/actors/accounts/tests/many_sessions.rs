@@ -1,4 +1,4 @@
-//! A password change of an account with very many sessions.
+//! A password change and a deletion of an account with very many sessions.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -93,4 +93,18 @@ async fn crash_in_a_password_change_leaves_no_session_of_the_old_password() {
     shop.change_password(&login, PASSWORD, "battery staple").await.unwrap();
     assert_eq!(shop.active_sessions(login.user.id).await, [login.session_id]);
     shop.event_types(login.user.id).await;
+}
+
+#[actix::test]
+async fn deletion_ends_601_sessions_in_small_commits() {
+    let shop = AccountFixture::open(FixtureSettings::default());
+    let login = shop.register("ada@example.com").await.unwrap();
+    let others = add_sessions(&shop, login.user.id, 600).await;
+    shop.delete_account(&login, PASSWORD).await.unwrap();
+    assert!(others.iter().all(|session| shop.deps.revoked.contains(*session)));
+    assert!(shop.largest_revocation() <= 256, "{} at once", shop.largest_revocation());
+    let events = shop.event_types(login.user.id).await;
+    assert_eq!(events.iter().filter(|kind| *kind == "account_deleted").count(), 601);
+    assert_eq!(events.last().map(String::as_str), Some("auth.user.deleted"));
+    assert_eq!(shop.deps.store.find_user(login.user.id).await, Ok(None));
 }

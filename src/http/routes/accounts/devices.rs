@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The most active sessions of an account that are listed. `auth.max_sessions` is far lower.
-const MAX_LISTED_SESSIONS: u32 = 10_000;
+pub(super) const MAX_LISTED_SESSIONS: u32 = 10_000;
 
 /// A session of the caller's account.
 #[derive(Serialize, ToSchema)]
@@ -52,15 +52,18 @@ pub(crate) struct AccountSessionPage<'a> {
     next_cursor: Option<String>,
 }
 
-fn to_response(session: &Session, current: SessionId) -> AccountSessionResponse<'_> {
-    AccountSessionResponse {
-        id: session.id.as_uuid(),
-        current: session.id == current,
-        created_at: session.created_at.to_string(),
-        last_used_at: session.last_used_at().to_string(),
-        expires_at: session.expires_at.to_string(),
-        address: session.address.map(|address| address.to_string()),
-        user_agent: session.user_agent.as_deref(),
+impl<'a> AccountSessionResponse<'a> {
+    /// A session as the caller with the session `current` sees it.
+    pub(super) fn new(session: &'a Session, current: SessionId) -> Self {
+        Self {
+            id: session.id.as_uuid(),
+            current: session.id == current,
+            created_at: session.created_at.to_string(),
+            last_used_at: session.last_used_at().to_string(),
+            expires_at: session.expires_at.to_string(),
+            address: session.address.map(|address| address.to_string()),
+            user_agent: session.user_agent.as_deref(),
+        }
     }
 }
 
@@ -89,7 +92,10 @@ pub(super) async fn list(read: ReadRequest<Account>) -> RouteResult {
     let has_more = sessions.len() > limit as usize;
     sessions.truncate(limit as usize);
     let next = sessions.last().filter(|_| has_more).map(|session| session.id);
-    let items = sessions.iter().map(|session| to_response(session, caller.session_id)).collect();
+    let items = sessions
+        .iter()
+        .map(|session| AccountSessionResponse::new(session, caller.session_id))
+        .collect();
     let page = AccountSessionPage { items, next_cursor: encode_cursor(next) };
     Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }

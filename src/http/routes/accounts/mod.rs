@@ -1,6 +1,9 @@
 //! The routes for accounts: registration, the caller's account and its password.
 
+pub(crate) mod addresses;
+pub(crate) mod deletion;
 pub(crate) mod devices;
+pub(crate) mod export;
 pub(crate) mod mail_tokens;
 pub(crate) mod sessions;
 pub(crate) mod tokens;
@@ -39,7 +42,14 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/auth/refresh").post(sessions::refresh))
         .service(web::resource("/api/auth/logout").post(sessions::logout))
         .service(web::resource("/api/auth/validate").post(tokens::validate))
-        .service(web::resource("/api/auth/me").get(me).patch(update))
+        .service(web::resource("/api/auth/me").get(me).patch(update).delete(deletion::delete))
+        .service(web::resource("/api/auth/me/export").get(export::export))
+        .service(web::resource("/api/auth/me/addresses").get(addresses::list).post(addresses::add))
+        .service(
+            web::resource("/api/auth/me/addresses/{id}")
+                .put(addresses::replace)
+                .delete(addresses::delete),
+        )
         .service(web::resource("/api/auth/sessions").get(devices::list).delete(devices::end_others))
         .service(web::resource("/api/auth/sessions/{id}").delete(devices::end))
         .service(web::resource("/api/auth/password").post(change_password))

@@ -7,11 +7,14 @@ use super::{
     DocumentError, bytes_to_binary, hash_from_binary, id_from_bson, id_to_bson,
     timestamp_from_bson, timestamp_to_bson,
 };
-use crate::domain::account::{
-    Email, Role, ScopeSet, Session, User,
-    known_networks::KnownNetwork,
-    login_failures::LoginKey,
-    mail_token::{MailToken, TokenPurpose},
+use crate::{
+    domain::account::{
+        AddressBook, Email, Role, ScopeSet, Session, User,
+        known_networks::KnownNetwork,
+        login_failures::LoginKey,
+        mail_token::{MailToken, TokenPurpose},
+    },
+    store::stored_address::StoredAddress,
 };
 
 /// An account as stored in `users`.
@@ -163,6 +166,30 @@ impl TryFrom<UserDocument> for User {
                 .map(TryInto::try_into)
                 .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// The addresses of an account as stored in `address_books`.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store::mongo) struct AddressBookDocument<'a> {
+    #[serde(rename = "_id")]
+    user_id: BsonUuid,
+    addresses: Vec<StoredAddress<'a>>,
+}
+
+impl<'a> From<&'a AddressBook> for AddressBookDocument<'a> {
+    fn from(book: &'a AddressBook) -> Self {
+        let user_id = id_to_bson(book.user_id.as_uuid());
+        Self { user_id, addresses: StoredAddress::list_of(book) }
+    }
+}
+
+impl TryFrom<AddressBookDocument<'_>> for AddressBook {
+    type Error = DocumentError;
+
+    fn try_from(document: AddressBookDocument<'_>) -> Result<Self, DocumentError> {
+        StoredAddress::into_book(id_from_bson(document.user_id), document.addresses)
+            .map_err(|error| DocumentError(format!("an address has an invalid id: {error}")))
     }
 }
 

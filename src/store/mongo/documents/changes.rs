@@ -49,8 +49,8 @@ impl From<&WriteSet> for ChangesDocument {
             stock: writes.stock.values().map(|level| StockDocument::from(*level)).collect(),
             revoked_sessions: revoked.map(|session| id_to_bson(session.id.as_uuid())).collect(),
             rights: writes
-                .users_with_changed_rights()
-                .map(|user| id_to_bson(user.id.as_uuid()))
+                .changed_rights()
+                .map(|rights| id_to_bson(rights.user_id.as_uuid()))
                 .collect(),
             api_keys: writes.api_keys.keys().map(|id| id_to_bson(id.as_uuid())).collect(),
         }

@@ -13,7 +13,11 @@ use super::{
 use crate::{
     domain::{clock::Timestamp, ids::UserId},
     messages::command_context::{IdempotencyKey, StoredReply},
-    store::{plan::OwnedIdempotencyKey, reply_codec},
+    store::{
+        anonymize::anonymize_reply,
+        plan::{OwnedIdempotencyKey, ReplyToStore},
+        reply_codec,
+    },
 };
 
 /// The `_id` of an idempotency key. Two owners may use the same key text.
@@ -59,6 +63,23 @@ impl<'a> RefusedKeyDocument<'a> {
     }
 }
 
+fn body_to_bson(body: &[u8]) -> Bson {
+    let stored = reply_codec::encode(body);
+    match std::str::from_utf8(&stored) {
+        Ok(text) => Bson::String(text.to_owned()),
+        Err(_) => Bson::Binary(bytes_to_binary(&stored)),
+    }
+}
+
+fn body_from_bson(body: Bson) -> Result<Bytes, DocumentError> {
+    match body {
+        Bson::String(text) => Ok(Bytes::from(text)),
+        Bson::Binary(binary) => reply_codec::decode(binary.bytes)
+            .map_err(|error| DocumentError(format!("a stored response is damaged: {error}"))),
+        _ => Err(DocumentError("a stored response has no body".to_owned())),
+    }
+}
+
 /// A key with its stored response. A body that is valid UTF-8, such as JSON, is stored as a
 /// string unless it is compressed.
 #[derive(Serialize, Deserialize)]
@@ -69,26 +90,28 @@ pub(in crate::store::mongo) struct IdempotencyKeyDocument<'a> {
     status: u16,
     body: Bson,
     at: DateTime,
+    /// The account that the response tells of, if it is not the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    about: Option<BsonUuid>,
 }
 
 impl<'a> IdempotencyKeyDocument<'a> {
-    pub(in crate::store::mongo) fn new(
-        key: &'a IdempotencyKey,
-        response: &StoredReply,
-        at: Timestamp,
-    ) -> Self {
-        let stored = reply_codec::encode(&response.body);
-        let body = match std::str::from_utf8(&stored) {
-            Ok(text) => Bson::String(text.to_owned()),
-            Err(_) => Bson::Binary(bytes_to_binary(&stored)),
-        };
+    pub(in crate::store::mongo) fn new(stored: &'a ReplyToStore) -> Self {
+        let ReplyToStore { key, reply, at, about } = stored;
         Self {
             id: IdempotencyKeyId::from_key(key),
             fingerprint: bytes_to_binary(&key.fingerprint),
             status: StoredReply::LEGACY_STATUS,
-            body,
-            at: timestamp_to_bson(at),
+            body: body_to_bson(&reply.body),
+            at: timestamp_to_bson(*at),
+            about: about.map(|user| id_to_bson(user.as_uuid())),
         }
+    }
+
+    /// The same with what is left of the response when the account that it is about is erased.
+    pub(in crate::store::mongo) fn into_anonymized(self) -> Self {
+        let body = body_from_bson(self.body.clone()).unwrap_or_default();
+        Self { body: body_to_bson(&anonymize_reply(&body)), ..self }
     }
 
     /// Whether the response was stored at `time` or before.
@@ -100,12 +123,7 @@ impl<'a> IdempotencyKeyDocument<'a> {
     pub(in crate::store::mongo) fn into_response(
         self,
     ) -> Result<([u8; 32], StoredReply), DocumentError> {
-        let body = match self.body {
-            Bson::String(text) => Bytes::from(text),
-            Bson::Binary(binary) => reply_codec::decode(binary.bytes)
-                .map_err(|error| DocumentError(format!("a stored response is damaged: {error}")))?,
-            _ => return Err(DocumentError("a stored response has no body".to_owned())),
-        };
+        let body = body_from_bson(self.body)?;
         Ok((hash_from_binary(&self.fingerprint)?, StoredReply::from_store(self.status, body)))
     }
 }

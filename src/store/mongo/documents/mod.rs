@@ -18,7 +18,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub(super) use self::{
-    accounts::{SessionDocument, UserDocument},
+    accounts::{AddressBookDocument, SessionDocument, UserDocument},
     carts::{CartDocument, truncate_to_hour},
     catalog::{MovementDocument, ProductDocument, StockDocument},
     changes::ChangesDocument,

@@ -40,6 +40,8 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     updated_at: DateTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<ActorDocument>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    anonymized: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,6 +93,7 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             expires_at: order.expires_at.map(timestamp_to_bson),
             updated_at: timestamp_to_bson(order.updated_at),
             actor: order.actor.map(Into::into),
+            anonymized: order.anonymized,
         }
     }
 }
@@ -130,11 +133,12 @@ impl TryFrom<OrderDocument<'_>> for Order {
             },
             shipping_address: document
                 .shipping_address
-                .map(|fields| ShippingAddress::from_stored(fields.into_owned())),
+                .and_then(|fields| ShippingAddress::from_stored(fields.into_owned())),
             placed_at: timestamp_from_bson(document.placed_at),
             expires_at: document.expires_at.map(timestamp_from_bson),
             updated_at: timestamp_from_bson(document.updated_at),
             actor: document.actor.map(TryInto::try_into).transpose()?,
+            anonymized: document.anonymized,
         })
     }
 }

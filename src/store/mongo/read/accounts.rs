@@ -9,16 +9,16 @@ use serde::Deserialize;
 use super::{
     super::{
         documents::{
-            DocumentError, SessionDocument, UserDocument, id_from_bson, id_to_bson,
-            timestamp_to_bson,
+            AddressBookDocument, DocumentError, SessionDocument, UserDocument, id_from_bson,
+            id_to_bson, timestamp_to_bson,
         },
         load::deserialize_document,
-        schema::{SESSIONS, USERS},
+        schema::{ADDRESS_BOOKS, SESSIONS, USERS},
     },
     ListQuery, ReadResult, find_many, find_one,
 };
 use crate::domain::{
-    account::{Email, Session, User, UserFilter, VersionedRights},
+    account::{AddressBook, Email, Session, User, UserFilter, VersionedRights},
     clock::Timestamp,
     ids::{SessionId, UserId},
 };
@@ -44,6 +44,17 @@ pub(in crate::store::mongo) async fn find_user_by_email(
     email: Email,
 ) -> ReadResult<Option<User>> {
     find_one(&database, USERS, doc! { "email": email.as_str() }, user_from_document).await
+}
+
+pub(in crate::store::mongo) async fn find_address_book(
+    database: Database,
+    user: UserId,
+) -> ReadResult<AddressBook> {
+    let filter = doc! { "_id": id_to_bson(user.as_uuid()) };
+    let found = find_one(&database, ADDRESS_BOOKS, filter, |document| {
+        deserialize_document::<AddressBookDocument<'_>>(document)?.try_into()
+    });
+    Ok(found.await?.unwrap_or(AddressBook::empty(user)))
 }
 
 /// The words of the filter are compared document by document.

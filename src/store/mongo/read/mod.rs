@@ -17,8 +17,8 @@ use mongodb::{
 
 pub(super) use self::{
     accounts::{
-        find_session, find_user, find_user_by_email, greatest_password_hash, has_admin,
-        list_active_sessions, list_sessions_revoked_since, list_special_rights,
+        find_address_book, find_session, find_user, find_user_by_email, greatest_password_hash,
+        has_admin, list_active_sessions, list_sessions_revoked_since, list_special_rights,
         list_stale_sessions, list_users,
     },
     carts::{find_cart, list_idle_carts},
@@ -27,7 +27,9 @@ pub(super) use self::{
     },
     idempotency::{find_stored_reply, is_in_inbox, stored_reply_usage},
     mails::list_due_mails,
-    orders::{find_order, list_orders, list_overdue_orders, order_from_document},
+    orders::{
+        find_order, list_orders, list_overdue_orders, list_unfinished_orders, order_from_document,
+    },
     outbox::{
         linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,
         outbox_heads, probe_write, published_cursor, read_partitions, read_published_cursor,

@@ -51,6 +51,20 @@ pub(in crate::store::mongo) async fn list_orders(
     find_many(&database, ORDERS, query, order_from_document).await
 }
 
+pub(in crate::store::mongo) async fn list_unfinished_orders(
+    database: Database,
+    user: UserId,
+    limit: u32,
+) -> ReadResult<Vec<Order>> {
+    let unfinished = [OrderStatus::PendingPayment, OrderStatus::Paid].map(OrderStatus::as_str);
+    let filter = doc! {
+        "user_id": id_to_bson(user.as_uuid()), "status": { "$in": unfinished.to_vec() },
+    };
+    let sort = Some(doc! { "_id": 1 });
+    let query = ListQuery { filter, sort, limit: Some(limit), ..ListQuery::default() };
+    find_many(&database, ORDERS, query, order_from_document).await
+}
+
 /// Skips an order that cannot be read, so that it does not keep the others from expiring.
 pub(in crate::store::mongo) async fn list_overdue_orders(
     database: Database,

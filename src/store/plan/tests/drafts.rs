@@ -24,14 +24,48 @@ use crate::{
 /// A write that is built from what the model store holds at that time.
 #[derive(Debug, Clone)]
 pub(super) enum DraftWrite {
-    Cart { owner: u8, ahead: u64 },
-    Product { id: u8, ahead: u64, sku: Option<&'static str>, deleted: bool },
-    Order { id: u8, ahead: u64, status: OrderStatus },
-    Stock { id: u8, change: StockChange },
-    User { id: u8, ahead: u64, email: u8 },
-    Session { id: u8, ahead: u64, revoked: bool },
-    Mail { id: u8, ahead: u64, ended: bool },
+    Cart {
+        owner: u8,
+        ahead: u64,
+    },
+    Product {
+        id: u8,
+        ahead: u64,
+        sku: Option<&'static str>,
+        deleted: bool,
+    },
+    Order {
+        id: u8,
+        ahead: u64,
+        status: OrderStatus,
+    },
+    Stock {
+        id: u8,
+        change: StockChange,
+    },
+    User {
+        id: u8,
+        ahead: u64,
+        email: u8,
+    },
+    Session {
+        id: u8,
+        ahead: u64,
+        revoked: bool,
+    },
+    Mail {
+        id: u8,
+        ahead: u64,
+        ended: bool,
+    },
+    /// Of the last user, who has neither orders nor idempotency keys.
+    Erasure {
+        ahead: u64,
+    },
 }
+
+/// The user whose account is erased.
+const ERASED_USER: u8 = 2;
 
 #[derive(Debug, Clone)]
 pub(super) struct DraftCommit {
@@ -74,6 +108,7 @@ pub(super) fn draft_writes() -> impl Strategy<Value = DraftWrite> {
             .prop_map(|(id, ahead, revoked)| DraftWrite::Session { id, ahead, revoked }),
         1 => (0..2_u8, ahead(), any::<bool>())
             .prop_map(|(id, ahead, ended)| DraftWrite::Mail { id, ahead, ended }),
+        1 => ahead().prop_map(|ahead| DraftWrite::Erasure { ahead }),
     ]
 }
 
@@ -147,6 +182,12 @@ impl DraftWrite {
                 let held = store.mails.get(&numbered_id(number)).map(|mail| mail.version);
                 Write::Mail(Arc::new(mail_at_version(number, ended, next(held, ahead))))
             }
+            Self::Erasure { ahead } => {
+                let held = store.users.get(&numbered_id(ERASED_USER)).map(|user| user.version);
+                let email = Email::from_stored("0@example.com".to_owned());
+                let version = next(held, ahead).saturating_sub(1);
+                Write::EraseAccount(Arc::new(user_at_version(ERASED_USER, email, version)))
+            }
         }
     }
 
@@ -162,6 +203,7 @@ impl DraftWrite {
             Self::Session { id, .. } => vec![(5, id)],
             Self::Order { id, .. } => vec![(6, id)],
             Self::Mail { id, .. } => vec![(7, id)],
+            Self::Erasure { .. } => vec![(3, ERASED_USER)],
         }
     }
 }

@@ -25,7 +25,10 @@ use crate::{
     messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredReplyBody, Write},
-        plan::{LoadedState, OwnedIdempotencyKey, PendingOrders, Plan, ReadSet, plan_batch},
+        plan::{
+            LoadedState, OwnedIdempotencyKey, PendingOrders, Plan, ReadSet, ReplyToStore,
+            plan_batch,
+        },
     },
 };
 
@@ -74,6 +77,18 @@ impl ModelStore {
             orders: load_each(&read_set.orders, |id| {
                 self.orders.get(id).map(|order| (order.version, order.status))
             }),
+            anonymized_orders: read_set
+                .orders
+                .iter()
+                .filter(|id| self.orders.get(id).is_some_and(|order| order.anonymized))
+                .copied()
+                .collect(),
+            open_order_users: read_set
+                .open_order_users
+                .iter()
+                .filter(|user| self.has_open_order(**user))
+                .copied()
+                .collect(),
             pending_orders: pending_orders.collect(),
             purchased_units: purchased_units.collect(),
             sku_owners: load_each(&read_set.skus, |sku| self.sku_owner(sku)),
@@ -99,6 +114,12 @@ impl ModelStore {
     fn active_admins(&self) -> impl Iterator<Item = UserId> {
         let admins = self.users.values().filter(|user| user.rights().is_active_admin());
         admins.map(|user| user.id)
+    }
+
+    pub(super) fn has_open_order(&self, user: UserId) -> bool {
+        let is_open =
+            |order: &Arc<Order>| order.user_id == user && order.status == OrderStatus::Paid;
+        self.orders.values().any(is_open)
     }
 
     fn sku_owner(&self, sku: &str) -> Option<ProductId> {
@@ -144,12 +165,13 @@ impl ModelStore {
         self.orders.extend(writes.orders);
         self.stock.extend(writes.stock);
         self.movements.extend(writes.movements);
+        self.users.retain(|id, _| !writes.erased_accounts.contains_key(id));
         self.users.extend(writes.users);
         self.sessions.extend(writes.sessions);
         self.mails.extend(writes.mails);
         self.mails.retain(|_, mail| !mail.ended);
-        let by_key = |(key, response, _): (IdempotencyKey, _, _)| {
-            ((key.owner, key.key), (key.fingerprint, response))
+        let by_key = |ReplyToStore { key, reply, .. }: ReplyToStore| {
+            ((key.owner, key.key), (key.fingerprint, reply))
         };
         self.refused_keys.extend(writes.refused_keys);
         self.keys.extend(writes.stored_replies.into_iter().map(by_key));
@@ -157,7 +179,17 @@ impl ModelStore {
             assert!(self.inbox.insert(id), "an id is written once");
         }
         self.events.extend(writes.events);
+        self.erase(&writes.erased_accounts);
         outcomes
+    }
+
+    fn erase(&mut self, accounts: &BTreeMap<UserId, Arc<User>>) {
+        self.keys.retain(|(owner, _), _| !accounts.contains_key(owner));
+        for order in self.orders.values_mut() {
+            if accounts.contains_key(&order.user_id) {
+                *order = Arc::new(Order { anonymized: true, ..(**order).clone() });
+            }
+        }
     }
 
     /// The stock levels, without their versions.
@@ -246,6 +278,7 @@ pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, versi
         expires_at: None,
         updated_at: Timestamp::default(),
         actor: None,
+        anonymized: false,
     }
 }
 
@@ -306,7 +339,15 @@ pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
         Write::Product(product) => Some(DomainEvent::Product(Arc::clone(product))),
         Write::Order(order) => Some(DomainEvent::Order(Arc::clone(order))),
         Write::User(user) => Some(DomainEvent::UserRegistered(Arc::clone(user))),
-        Write::Stock(_) | Write::Session(_) | Write::ApiKey(_) | Write::Mail(_) => None,
+        Write::EraseAccount(user) => {
+            let sequence = user.event_sequence + 1;
+            Some(DomainEvent::UserDeleted { user_id: user.id, sequence })
+        }
+        Write::Stock(_)
+        | Write::Session(_)
+        | Write::AddressBook(_)
+        | Write::ApiKey(_)
+        | Write::Mail(_) => None,
     };
     let events = writes.iter().filter_map(event).collect();
     Commit {
@@ -327,7 +368,7 @@ pub(super) fn idempotency_record(
         fingerprint: [fingerprint; 32],
         received_at: Timestamp::default(),
     };
-    IdempotencyRecord { key, body }
+    IdempotencyRecord { key, body, about: None }
 }
 
 /// A store with the first `products` products, and four units of each.

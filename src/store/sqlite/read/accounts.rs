@@ -7,7 +7,7 @@ use super::{
     find_many, find_one,
 };
 use crate::domain::{
-    account::{Email, User, UserFilter, VersionedRights},
+    account::{AddressBook, Email, User, UserFilter, VersionedRights},
     ids::UserId,
 };
 
@@ -65,6 +65,17 @@ pub(in crate::store::sqlite) fn list_users(
     let matching =
         users.filter(|user| user.as_ref().map_or(true, |user| filter.matches_words(user)));
     matching.take(limit as usize).collect()
+}
+
+pub(in crate::store::sqlite) fn find_address_book(
+    connection: &Connection,
+    user: UserId,
+) -> rusqlite::Result<AddressBook> {
+    let sql = "SELECT addresses FROM address_books WHERE user_id = ?1";
+    let found = find_one(connection, sql, &[&UuidText::new(user.as_uuid())], |row| {
+        rows::address_book_from_row(row, user)
+    })?;
+    Ok(found.unwrap_or(AddressBook::empty(user)))
 }
 
 pub(in crate::store::sqlite) fn list_special_rights(

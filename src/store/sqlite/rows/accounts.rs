@@ -6,9 +6,13 @@ use super::{
     super::{login_failures::known_networks_from_bytes, mails::mail_tokens_from_bytes},
     conversion_error, id_column, text_column, timestamp_column,
 };
-use crate::domain::{
-    account::{Email, Role, ScopeSet, Session, User},
-    clock::Timestamp,
+use crate::{
+    domain::{
+        account::{AddressBook, Email, Role, ScopeSet, Session, User},
+        clock::Timestamp,
+        ids::UserId,
+    },
+    store::stored_address::StoredAddress,
 };
 
 /// An account, from all columns of `users` in table order.
@@ -31,6 +35,16 @@ pub(in crate::store::sqlite) fn user_from_row(row: &Row<'_>) -> rusqlite::Result
         email_verified: row.get(12)?,
         mail_tokens: mail_tokens_from_bytes(row.get_ref(13)?.as_blob()?),
     })
+}
+
+/// The addresses of `user`, from the column `addresses`.
+pub(in crate::store::sqlite) fn address_book_from_row(
+    row: &Row<'_>,
+    user: UserId,
+) -> rusqlite::Result<AddressBook> {
+    let addresses: Vec<StoredAddress<'_>> = serde_json::from_str(text_column(row, 0)?)
+        .map_err(|error| conversion_error(0)(error.into()))?;
+    StoredAddress::into_book(user, addresses).map_err(|error| conversion_error(0)(error.into()))
 }
 
 /// A session, from all columns of `sessions` in table order.

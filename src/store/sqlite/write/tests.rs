@@ -144,7 +144,7 @@ fn write_ahead_log_stays_bounded() {
             fingerprint: [0; 32],
             received_at: Timestamp::default(),
         };
-        let record = Some(IdempotencyRecord { key, body: body.clone() });
+        let record = Some(IdempotencyRecord { key, body: body.clone(), about: None });
         let (reply, applied) = oneshot::channel();
         writer.run_job(WriteJob::Apply(QueuedBatch {
             span: tracing::Span::none(),

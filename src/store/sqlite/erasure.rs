@@ -1,0 +1,68 @@
+//! Erases accounts, inside the writer's transaction.
+
+use rusqlite::{Connection, params};
+
+use super::rows::UuidText;
+use crate::{
+    domain::{ids::UserId, order::KEPT_ADDRESS_FIELDS},
+    store::{anonymize::anonymize_reply, plan::WriteSet, reply_codec},
+};
+
+/// Deletes the erased accounts, so that others can have their e-mail addresses in the same batch.
+pub(super) fn delete_accounts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    for user in writes.erased_accounts.keys() {
+        let mut delete = connection.prepare_cached("DELETE FROM users WHERE id = ?1")?;
+        delete.execute([UuidText::new(user.as_uuid())])?;
+    }
+    Ok(())
+}
+
+/// Erases what else tells who an account belonged to. It comes last, so that it finds what the same
+/// batch has written.
+pub(super) fn erase_traces(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    for user in writes.erased_accounts.keys() {
+        let id = UuidText::new(user.as_uuid());
+        for sql in [
+            "DELETE FROM address_books WHERE user_id = ?1",
+            "DELETE FROM idempotency_keys WHERE owner_id = ?1",
+            "UPDATE sessions SET address = NULL, user_agent = NULL WHERE user_id = ?1",
+        ] {
+            connection.prepare_cached(sql)?.execute([&id])?;
+        }
+        anonymize_orders(connection, &id)?;
+        anonymize_replies_about(connection, *user)?;
+    }
+    Ok(())
+}
+
+fn anonymize_orders(connection: &Connection, user: &UuidText) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE orders SET anonymized = 1, shipping_address = CASE \
+           WHEN shipping_address IS NOT NULL THEN (SELECT json_group_object(key, value) \
+             FROM json_each(shipping_address) WHERE key IN (?2, ?3)) END \
+         WHERE user_id = ?1 AND anonymized = 0",
+    )?;
+    let [country, region] = KEPT_ADDRESS_FIELDS;
+    update.execute(params![user, country, region]).map(drop)
+}
+
+/// The replies that staff got when it changed the account or its orders. They stay, so that a
+/// repeat still changes nothing.
+fn anonymize_replies_about(connection: &Connection, user: UserId) -> rusqlite::Result<()> {
+    let mut select = connection
+        .prepare_cached("SELECT owner_id, key, body FROM idempotency_keys WHERE about_id = ?1")?;
+    let mut update = connection
+        .prepare_cached("UPDATE idempotency_keys SET body = ?3 WHERE owner_id = ?1 AND key = ?2")?;
+    let mut rows = select.query([UuidText::new(user.as_uuid())])?;
+    let mut anonymized: Vec<(String, String, Vec<u8>)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        // A reply that cannot be read would not be replayed either.
+        let body = reply_codec::decode(row.get(2)?).unwrap_or_default();
+        let body = reply_codec::encode(&anonymize_reply(&body)).into_owned();
+        anonymized.push((row.get(0)?, row.get(1)?, body));
+    }
+    for (owner, key, body) in anonymized {
+        update.execute(params![owner, key, body])?;
+    }
+    Ok(())
+}
