@@ -6,7 +6,9 @@ use bytes::Bytes;
 use souk::{
     domain::{
         account::{AddressBook, PostalAddress, Rights, Role, Session, User, UserFilter},
+        clock::Timestamp,
         ids::{AddressId, UserId},
+        mail::{Mail, MailKind},
         order::{Order, OrderStatus, ShippingAddress},
     },
     events::{DomainEvent, parse::CacheChange},
@@ -132,6 +134,11 @@ pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harne
         reply_about(ada.id, &staff, long_reply()),
     ];
     batch.extend(orders.iter().map(|order| commit([put_order(order)])));
+    let mail = |user: &User, user_id| {
+        Mail::new(MailKind::PasswordReset, user.email.clone(), user_id, Timestamp::default())
+    };
+    let mails = [mail(&ada, Some(ada.id)), mail(&ada, None), mail(&bob, None)];
+    batch.extend(mails.iter().map(|mail| commit([Write::Mail(Arc::new(mail.clone()))])));
     assert!(apply(&*store, batch).await.outcomes.iter().all(Result::is_ok));
     apply_one(&*store, erasure(&ada)).await.unwrap();
     store.close().await;
@@ -151,6 +158,8 @@ pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harne
         assert_eq!(store.find_order(order.id).await, Ok(Some(wanted)));
     }
     assert_eq!(store.find_order(orders[3].id).await, Ok(Some(orders[3].clone())));
+    let [_, _, of_bob] = mails;
+    assert_eq!(store.list_due_mails(Timestamp::default(), 10).await, Ok(vec![of_bob]));
     assert_eq!(store.find_stored_reply(&own).await, Ok(None));
     assert_eq!(store.stored_reply_usage(ada.id).await, Ok(StoredReplyUsage::default()));
     let (_, reply) = store.find_stored_reply(&others).await.unwrap().unwrap();

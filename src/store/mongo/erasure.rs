@@ -13,7 +13,7 @@ use super::{
         to_raw_document,
     },
     load::deserialize_document,
-    schema::{ADDRESS_BOOKS, IDEMPOTENCY_KEYS, ORDERS, SESSIONS, USERS},
+    schema::{ADDRESS_BOOKS, IDEMPOTENCY_KEYS, MAILS, ORDERS, SESSIONS, USERS},
     transaction::Transaction,
     transaction_error::TransactionError,
 };
@@ -66,9 +66,13 @@ pub(super) async fn erase_traces(
     transaction: &mut Transaction<'_>,
     writes: &WriteSet,
 ) -> Result<(), TransactionError> {
-    for user in writes.erased_accounts.keys() {
+    for (user, account) in &writes.erased_accounts {
         let id = || id_to_binary(user.as_uuid());
         transaction.delete_many(ADDRESS_BOOKS, rawdoc! { "_id": id() }).await?;
+        // A request for a new password names only the address.
+        let [own, requested] =
+            [rawdoc! { "user_id": id() }, rawdoc! { "recipient": account.email.as_str() }];
+        transaction.delete_many(MAILS, rawdoc! { "$or": [own, requested] }).await?;
         // The range of ids that begin with the owner, since a document is compared field by field.
         let range = doc! {
             "$gt": { "owner": id_to_bson(user.as_uuid()) },

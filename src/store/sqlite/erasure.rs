@@ -20,8 +20,12 @@ pub(super) fn delete_accounts(connection: &Connection, writes: &WriteSet) -> rus
 /// Erases what else tells who an account belonged to. It comes last, so that it finds what the same
 /// batch has written.
 pub(super) fn erase_traces(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
-    for user in writes.erased_accounts.keys() {
+    for (user, account) in &writes.erased_accounts {
         let id = UuidText::new(user.as_uuid());
+        // A request for a new password names only the address.
+        let mut mails =
+            connection.prepare_cached("DELETE FROM mails WHERE user_id = ?1 OR recipient = ?2")?;
+        mails.execute(params![id, account.email.as_str()])?;
         for sql in [
             "DELETE FROM address_books WHERE user_id = ?1",
             "DELETE FROM idempotency_keys WHERE owner_id = ?1",
