@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The server under test is the `souk` binary of the same build. `mongo`, `checkouts`, `expiry`,
-//! `overload`, `relay` and `scale` need the connection string of a replica set in
-//! SOUK_TEST_MONGO_URI, and `compare` uses one if it is set; `relay` also needs that of a RabbitMQ
-//! broker in SOUK_TEST_AMQP_URI.
+//! `relay` and `scale` need the connection string of a replica set in SOUK_TEST_MONGO_URI, and
+//! `compare` and `overload` use one if it is set; `relay` also needs that of a RabbitMQ broker in
+//! SOUK_TEST_AMQP_URI.
 
 mod adds;
 mod baseline_server;
@@ -18,6 +18,7 @@ mod delay_proxy;
 mod expiry;
 mod import;
 mod load_generator;
+mod low_priority;
 mod memory;
 mod mongo;
 mod overload;
