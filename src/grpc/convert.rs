@@ -321,15 +321,16 @@ mod tests {
         };
         let text = |text: &str| Some(Kind::StringValue(text.into()));
         let size = [text("S"), Some(Kind::IntegerValue(42)), Some(Kind::DoubleValue(42.0))];
-        let parsed = parse(&[("size", &size), ("new", &[Some(Kind::BoolValue(true))])]).unwrap();
+        let parsed =
+            parse(&[("size", &size[..]), ("new", &[Some(Kind::BoolValue(true))][..])]).unwrap();
         assert_eq!(parsed["size"], ["42", "S"].map(str::to_owned).into());
         assert_eq!(parsed["new"], ["true".to_owned()].into());
         let nan = [Some(Kind::DoubleValue(f64::NAN))];
         for (kinds, code) in [
             (&[][..], "invalid"),
-            (&[None], "invalid"),
-            (&nan, "invalid"),
-            (&vec![text("S"); 101], "too_many"),
+            (&[None][..], "invalid"),
+            (&nan[..], "invalid"),
+            (&vec![text("S"); 101][..], "too_many"),
         ] {
             let errors = parse(&[("size", kinds)]).unwrap_err();
             assert_eq!((errors[0].field.as_str(), errors[0].code), ("attributes", code));

@@ -40,14 +40,15 @@ async fn callers_of_grpc_stay_on_the_node_that_serves_them_over_http() {
         homes.push(find_home(&shop, user, &tea, 1..=2).await.to_string());
     }
     let tokens: Vec<_> = users.iter().map(|user| user.token.as_str()).collect();
+    let (ops, tokens, homes) = (shop.ops.join(","), tokens.join(","), homes.join(","));
     let variables = [
         ("GRPC", shop.balancer.grpc.as_str()),
-        ("GRPCS", &shop.balancer.grpcs),
+        ("GRPCS", shop.balancer.grpcs.as_str()),
         ("CERTIFICATE", shop.balancer.certificate.to_str().unwrap()),
-        ("OPS", &shop.ops.join(",")),
-        ("USERS", &tokens.join(",")),
-        ("HOMES", &homes.join(",")),
-        ("PRODUCT", &tea),
+        ("OPS", ops.as_str()),
+        ("USERS", tokens.as_str()),
+        ("HOMES", homes.as_str()),
+        ("PRODUCT", tea.as_str()),
     ];
     client.run(&mut shop.nodes[0], "balanced.py", &variables).await;
     shop.shut_down().await;
@@ -95,7 +96,7 @@ async fn dying_node(port: u16) -> Arc<AtomicUsize> {
 async fn fail_calls(client: &GrpcClient, app: &mut TestApp, balancer: &Balancer, reason: &str) {
     let variables = [
         ("GRPC", balancer.grpc.as_str()),
-        ("GRPCS", &balancer.grpcs),
+        ("GRPCS", balancer.grpcs.as_str()),
         ("CERTIFICATE", balancer.certificate.to_str().unwrap()),
         ("REASON", reason),
     ];

@@ -145,8 +145,8 @@ async fn measure(
     let probes = Probes::start(target.ops);
     let (responses, memory) =
         tokio::join!(async { runtime.spawn(load).await? }, sample_memory(&target.shop));
-    let probes = probes.finish()?;
     runtime.shutdown_background();
+    let probes = probes.finish()?;
     let responses = responses?;
     responses.print(ROUND_TIME);
     let slowest = probes.last().copied().context("there were no probes")?;
