@@ -52,8 +52,11 @@ denied = assert_fails(
     "PERMISSION_DENIED", "forbidden", inventory.GetStock, stock, metadata=bearer(ADA)
 )
 assert denied.metadata["request_id"], denied
-bad = catalog_pb2.GetProductRequest(product_id="tea")
-assert assert_fails("INVALID_ARGUMENT", "validation_failed", secure_catalog.GetProduct, bad).fields
+invalid = inventory_pb2.AdjustStockRequest(product_id=PRODUCT, delta=1)
+found = assert_fails(
+    "INVALID_ARGUMENT", "validation_failed", inventory.AdjustStock, invalid, metadata=bearer(ADMIN)
+)
+assert found.fields == {"reason": "required"}, found
 missing = catalog_pb2.GetProductRequest(product_id=NOWHERE)
 assert_fails("NOT_FOUND", "product_not_found", catalog.GetProduct, missing)
 health = health_pb2_grpc.HealthStub(secure)
