@@ -141,7 +141,6 @@ pub(super) fn product_filter(
         max_price: price_bound("max_price", filter.max_price.as_ref(), currency, &mut errors),
         in_stock: filter.in_stock,
         attributes: attribute_filter(filter.attributes, &mut errors),
-        ..ProductFilter::default()
     };
     Ok(errors.into_result(parsed)?)
 }
