@@ -33,6 +33,15 @@ struct CompareOptions {
     /// Log level of both, as in `RUST_LOG`.
     #[arg(long, default_value = "error")]
     log: String,
+    /// A setting of the other alone, such as `TELEMETRY__REQUESTS=off`; this build's own binary as
+    /// the other then tells what the setting costs.
+    #[arg(long = "other-setting", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    other_settings: Vec<(String, String)>,
+}
+
+fn parse_setting(text: &str) -> anyhow::Result<(String, String)> {
+    let (name, value) = text.split_once('=').context("a setting is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The shop of the other build and that of this build.
@@ -56,20 +65,23 @@ pub async fn run(options: &[&str]) -> anyhow::Result<()> {
 impl Pair {
     fn start(
         programs: &[PathBuf; 2],
-        log: &str,
+        options: &CompareOptions,
         settings: [&[(&str, &str)]; 2],
     ) -> anyhow::Result<Self> {
-        let [other, this] = programs;
+        let ([other, this], log) = (programs, options.log.as_str());
         let [other_settings, this_settings] = settings;
+        let own =
+            options.other_settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let other_settings: Vec<_> = other_settings.iter().copied().chain(own).collect();
         Ok(Self([
-            ShopProcess::start_program(other, log, other_settings)?,
+            ShopProcess::start_program(other, log, &other_settings)?,
             ShopProcess::start_program(this, log, this_settings)?,
         ]))
     }
 }
 
 async fn compare_embedded(programs: &[PathBuf; 2], options: &CompareOptions) -> anyhow::Result<()> {
-    let pair = Pair::start(programs, &options.log, [&[], &[]])?;
+    let pair = Pair::start(programs, options, [&[], &[]])?;
     let [other, this] = &pair.0;
     let products = [vec![other.create_product().await?], vec![this.create_product().await?]];
     let tokens: Vec<String> =
@@ -132,7 +144,7 @@ async fn compare_checkouts_on_mongodb(
             [("STORE__KIND", "mongodb"), ("STORE__URI", uri), ("STORE__DATABASE", name.as_str())]
         });
         let [other, this] = &settings;
-        let pair = Pair::start(programs, &options.log, [other, this])?;
+        let pair = Pair::start(programs, options, [other, this])?;
         let mut products = [Vec::new(), Vec::new()];
         for (shop, products) in pair.0.iter().zip(&mut products) {
             for number in 0..product_count {

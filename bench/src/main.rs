@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The server under test is the `souk` binary of the same build. `mongo`, `checkouts`, `expiry`,
-//! `overload`, `relay` and `scale` need the connection string of a replica set in
-//! SOUK_TEST_MONGO_URI, and `compare` uses one if it is set; `relay` also needs that of a RabbitMQ
+//! `relay` and `scale` need the connection string of a replica set in SOUK_TEST_MONGO_URI, and
+//! `compare`, `node` and `overload` use one if it is set; `relay` also needs that of a RabbitMQ
 //! broker in SOUK_TEST_AMQP_URI.
 
 mod adds;
@@ -18,6 +18,7 @@ mod delay_proxy;
 mod expiry;
 mod import;
 mod load_generator;
+mod low_priority;
 mod memory;
 mod mongo;
 mod overload;
@@ -45,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         ["relay"] => runtime.block_on(relay::run()),
         ["scale", options @ ..] => runtime.block_on(scale::run(options)),
         ["siege", options @ ..] => runtime.block_on(siege::run(options)),
+        ["node", options @ ..] => runtime.block_on(siege::node::run(options)),
         ["import"] => import::run(500_000),
         ["import", lines] => import::run(lines.parse()?),
         ["search"] => runtime.block_on(search::run(500_000)),
@@ -56,8 +58,8 @@ fn main() -> anyhow::Result<()> {
         _ => anyhow::bail!(
             "usage: souk-bench \
              reads | adds | mongo | checkouts | expiry | overload | relay \
-             | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS] \
-             | import [LINES] | search [PRODUCTS]"
+             | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | node [OPTIONS] \
+             | memory [CARTS] | import [LINES] | search [PRODUCTS]"
         ),
     }
 }

@@ -149,7 +149,7 @@ pub fn run() -> ExitCode {
     }
     let telemetry = match Telemetry::start(&settings.telemetry) {
         Ok(telemetry) => telemetry,
-        Err(error) => return usage_error(&format!("telemetry.otlp_endpoint: {error:#}")),
+        Err(error) => return usage_error(&format!("{error:#}")),
     };
     for warning in settings.warnings() {
         tracing::warn!("{warning}");

@@ -1,12 +1,16 @@
 //! The messages of `proto/`, from and to the types of the domain.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::Number;
+
 use super::pb;
 use crate::{
     domain::{
         cart::{Cart, CartError, PricedCart, PricedLine},
         catalog::{
             product::AttributeValue,
-            search::{ProductFilter, TextRules},
+            search::{ProductFilter, TextRules, attribute_text},
         },
         clock::Timestamp,
         ids::ProductId,
@@ -21,6 +25,9 @@ use crate::{
 
 /// The most values of one condition of a filter, and the most ids of a batch.
 pub(super) const MAX_VALUES: usize = 100;
+
+/// The most attributes of a filter.
+const MAX_ATTRIBUTES: usize = 20;
 
 /// Billionths of a major unit in one of it.
 const NANOS_PER_UNIT: i32 = 1_000_000_000;
@@ -133,7 +140,7 @@ pub(super) fn product_filter(
         min_price: price_bound("min_price", filter.min_price.as_ref(), currency, &mut errors),
         max_price: price_bound("max_price", filter.max_price.as_ref(), currency, &mut errors),
         in_stock: filter.in_stock,
-        ..ProductFilter::default()
+        attributes: attribute_filter(filter.attributes, &mut errors),
     };
     Ok(errors.into_result(parsed)?)
 }
@@ -153,6 +160,43 @@ fn product_id(id: &str, errors: &mut ValidationErrors) -> Option<ProductId> {
         errors.add("ids", "invalid", "ids must be UUIDs");
     }
     parsed
+}
+
+/// For each attribute, its values as the catalog compares them.
+fn attribute_filter(
+    attributes: HashMap<String, pb::AttributeValues>,
+    errors: &mut ValidationErrors,
+) -> BTreeMap<String, BTreeSet<String>> {
+    if attributes.len() > MAX_ATTRIBUTES {
+        let (count, max) = (attributes.len(), MAX_ATTRIBUTES);
+        let message = format!("{count} attributes; at most {max} are allowed");
+        errors.add("attributes", "too_many", message);
+        return BTreeMap::new();
+    }
+    let total = attributes.values().map(|attribute| attribute.values.len()).sum();
+    check_length("attributes", total, errors);
+    let mut filter = BTreeMap::new();
+    for (name, pb::AttributeValues { values }) in attributes {
+        let texts: Option<BTreeSet<_>> = values.into_iter().map(attribute_value_text).collect();
+        // Without a value, the condition would mean nothing or everything.
+        match texts.filter(|texts| !texts.is_empty()) {
+            Some(texts) => drop(filter.insert(name, texts)),
+            None => errors.add("attributes", "invalid", format!("{name} has no value to compare")),
+        }
+    }
+    filter
+}
+
+/// `None` for a message without a value, and for what no product's value can be.
+fn attribute_value_text(value: pb::AttributeValue) -> Option<String> {
+    use pb::attribute_value::Kind;
+    let value = match value.kind? {
+        Kind::StringValue(text) => AttributeValue::Text(text),
+        Kind::BoolValue(flag) => AttributeValue::Bool(flag),
+        Kind::IntegerValue(whole) => AttributeValue::Number(whole.into()),
+        Kind::DoubleValue(number) => AttributeValue::Number(Number::from_f64(number)?),
+    };
+    Some(attribute_text(&value))
 }
 
 /// A price bound, in minor units.
@@ -257,5 +301,41 @@ mod tests {
         let errors = product_filter(bad).unwrap_err().field_errors;
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["tag", "q", "ids"]);
+    }
+
+    #[test]
+    fn attributes_are_compared_as_the_catalog_does() {
+        use pb::attribute_value::Kind;
+        let parse = |attributes: &[(&str, &[Option<Kind>])]| {
+            let mut errors = ValidationErrors::new();
+            let values = |kinds: &[Option<Kind>]| pb::AttributeValues {
+                values: kinds
+                    .iter()
+                    .map(|kind| pb::AttributeValue { kind: kind.clone() })
+                    .collect(),
+            };
+            let attributes = attributes.iter().map(|(name, kinds)| ((*name).into(), values(kinds)));
+            let parsed = attribute_filter(attributes.collect(), &mut errors);
+            errors.into_result(parsed).map_err(|error| Error::from(error).field_errors)
+        };
+        let text = |text: &str| Some(Kind::StringValue(text.into()));
+        let size = [text("S"), Some(Kind::IntegerValue(42)), Some(Kind::DoubleValue(42.0))];
+        let parsed =
+            parse(&[("size", &size[..]), ("new", &[Some(Kind::BoolValue(true))][..])]).unwrap();
+        assert_eq!(parsed["size"], ["42", "S"].map(str::to_owned).into());
+        assert_eq!(parsed["new"], ["true".to_owned()].into());
+        let nan = [Some(Kind::DoubleValue(f64::NAN))];
+        for (kinds, code) in [
+            (&[][..], "invalid"),
+            (&[None][..], "invalid"),
+            (&nan[..], "invalid"),
+            (&vec![text("S"); 101][..], "too_many"),
+        ] {
+            let errors = parse(&[("size", kinds)]).unwrap_err();
+            assert_eq!((errors[0].field.as_str(), errors[0].code), ("attributes", code));
+        }
+        let names: Vec<_> = (0..21).map(|number| number.to_string()).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_str(), &nan[..])).collect();
+        assert_eq!(parse(&many).unwrap_err()[0].code, "too_many");
     }
 }

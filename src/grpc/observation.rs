@@ -21,7 +21,7 @@ use crate::{
     domain::ids::UserId,
     messages::trace_parent::TraceParent,
     telemetry::{
-        logs::logs_request,
+        logs::{logs_request, milliseconds},
         trace::{root_span, trace_parent_of},
     },
 };
@@ -94,13 +94,14 @@ impl ObservedCall {
     fn log(&self, code: Code, user: Option<UserId>) {
         let trace = trace_parent_of(&self.span);
         let trace_id = trace.as_ref().or(self.context.trace.as_ref()).map(TraceParent::trace_id);
+        let duration_ms = milliseconds(self.began.elapsed());
         macro_rules! log_call {
             ($level:ident) => {
                 tracing::$level!(
                     target: "souk::requests",
                     method = self.method.name(),
                     code = code_name(code),
-                    duration_ms = self.began.elapsed().as_secs_f64() * 1000.0,
+                    duration_ms,
                     request_id = self.context.request_id.as_str(),
                     trace_id,
                     user_id = user.map(tracing::field::display),

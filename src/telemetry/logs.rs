@@ -1,15 +1,12 @@
-//! The log: one line for each event, on standard error.
-//!
-//! Lines wait in a bounded queue, and a thread of their own writes them, so whoever reads standard
-//! error slowly holds no request up. What the queue cannot hold is dropped and counted.
+//! The log: one line for each event, on standard error, by way of the [`LogQueue`].
 
 use std::{
-    io::{BufWriter, IsTerminal as _, stderr},
+    io::{self, IsTerminal as _, stderr},
     sync::OnceLock,
+    time::Duration,
 };
 
 use tracing::Subscriber;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt as _, filter_fn},
@@ -17,6 +14,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::{
+    json_lines::JsonLines,
+    log_queue::{LogGuard, LogQueue},
+};
 use crate::config::{LogFormat, RequestLog, TelemetrySettings};
 
 /// lapin logs several lines for each lost connection; `broker` logs one.
@@ -30,14 +31,8 @@ const DEFAULT_FILTER: &str = "lapin=off,info";
 const QUIET_TARGETS: [(&str, &str); 2] =
     [("actix_http", "actix_http::h1::dispatcher=off"), ("opentelemetry", "opentelemetry=off")];
 
-/// Lines that can wait to be written. More are dropped.
-const MAX_QUEUED_LINES: usize = 16_384;
-
-/// Lines are written together up to this size while more are waiting.
-const WRITE_BUFFER_BYTES: usize = 64 * 1024;
-
-/// Counts the lines that were dropped.
-static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
+/// The queue of this process, which counts the lines that it drops.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
 /// Which requests have a line.
 static LOGGED_REQUESTS: OnceLock<RequestLog> = OnceLock::new();
@@ -45,7 +40,7 @@ static LOGGED_REQUESTS: OnceLock<RequestLog> = OnceLock::new();
 /// How many lines of the log were dropped, since they came faster than they were written.
 #[must_use]
 pub fn dropped_log_lines() -> u64 {
-    DROPPED_LINES.get().map_or(0, |counter| counter.dropped_lines() as u64)
+    QUEUE.get().map_or(0, LogQueue::dropped)
 }
 
 /// Whether a request with this status has a line in the log.
@@ -57,30 +52,33 @@ pub(crate) fn logs_request(status: u16) -> bool {
     }
 }
 
+/// A duration in milliseconds as lines have it: to the microsecond.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
 /// The layer that logs. The guard writes what is left when it is dropped.
+///
+/// # Errors
+/// The thread that writes cannot be started.
 pub(super) fn log_layer<S>(
     settings: &TelemetrySettings,
-) -> (impl Layer<S> + Send + Sync + use<S>, WorkerGuard)
+) -> io::Result<(impl Layer<S> + Send + Sync + use<S>, LogGuard)>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let terminal = stderr().is_terminal();
-    let writer = BufWriter::with_capacity(WRITE_BUFFER_BYTES, stderr());
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(MAX_QUEUED_LINES)
-        .thread_name("souk-log")
-        .finish(writer);
-    let _ = DROPPED_LINES.set(writer.error_counter());
+    let (queue, guard) = LogQueue::start(stderr())?;
+    let _ = QUEUE.set(queue.clone());
     let _ = LOGGED_REQUESTS.set(settings.requests);
-    let layer = fmt::layer().with_writer(writer);
+    let layer = fmt::layer().with_writer(queue);
     let layer = match log_format(settings, terminal) {
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Json => layer.event_format(JsonLines).boxed(),
         LogFormat::Pretty => layer.with_ansi(terminal).boxed(),
     };
     // Spans are for traces. A line that needs the id of its request has it as a field.
     let events_only = filter_fn(|metadata| metadata.is_event());
-    (layer.with_filter(log_filter(settings).and(events_only)), guard)
+    Ok((layer.with_filter(log_filter(settings).and(events_only)), guard))
 }
 
 fn log_format(settings: &TelemetrySettings, terminal: bool) -> LogFormat {

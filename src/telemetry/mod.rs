@@ -4,22 +4,24 @@
 //! OTLP endpoint if there is one. The other layers name `tracing` alone; what only OpenTelemetry
 //! has is in `trace`.
 
+mod json_lines;
+mod log_queue;
 pub(crate) mod logs;
 mod otlp;
 pub(crate) mod trace;
 
-use tracing_appender::non_blocking::WorkerGuard;
+use anyhow::Context as _;
 use tracing_subscriber::{layer::SubscriberExt as _, registry, util::SubscriberInitExt as _};
 
+use self::{log_queue::LogGuard, logs::log_layer, otlp::TracePipeline, trace::trace_layer};
 pub use self::{logs::dropped_log_lines, otlp::span_counts};
-use self::{logs::log_layer, otlp::TracePipeline, trace::trace_layer};
 use crate::config::TelemetrySettings;
 
 /// Logs and traces of this process. Shut it down before the process ends.
 pub struct Telemetry {
     traces: Option<TracePipeline>,
     /// Writes what is left when it is dropped.
-    _log_guard: WorkerGuard,
+    _log_guard: LogGuard,
 }
 
 impl Telemetry {
@@ -27,10 +29,10 @@ impl Telemetry {
     /// has no effect on the process.
     ///
     /// # Errors
-    /// The endpoint cannot be used, whether it answers or not.
+    /// The endpoint cannot be used, whether it answers or not, or a thread cannot be started.
     pub fn start(settings: &TelemetrySettings) -> anyhow::Result<Self> {
-        let (log_layer, log_guard) = log_layer(settings);
-        let traces = TracePipeline::start(settings)?;
+        let (log_layer, log_guard) = log_layer(settings).context("failed to start the log")?;
+        let traces = TracePipeline::start(settings).context("telemetry.otlp_endpoint")?;
         let subscriber = registry().with(log_layer);
         // This fails only when telemetry is set up already, as in tests that start several nodes.
         let _ = match &traces {

@@ -312,6 +312,30 @@ async fn operators_have_a_port_of_their_own() {
     app.stop().await;
 }
 
+/// Whatever floods the shop, an orchestrator must not take the node for dead and restart it.
+#[tokio::test]
+async fn probes_are_answered_when_the_shop_takes_no_more_connections() {
+    let settings = [("ops.bind", "127.0.0.1:0"), ("limits.connections_per_address", "256")];
+    let mut app = TestApp::unstarted(&settings);
+    // Room for 512 connections.
+    app.limit_descriptors(1024, 1024);
+    app.restart().await;
+    let operations = app.operations_url().await;
+    let mut flood = Vec::new();
+    for host in 2..=12 {
+        let (connections, _) = open_feeds(&app, &format!("127.0.0.{host}"), 100).await;
+        flood.extend(connections);
+    }
+    assert_closed_unanswered(&app, "127.0.0.2").await;
+    for path in ["/livez", "/readyz", "/metrics"].repeat(5) {
+        let response = reqwest::get(format!("{operations}{path}")).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        let text = response.text().await.unwrap();
+        let refused = "souk_http_connections_refused_total{reason=";
+        assert!(path != "/metrics" || text.contains(refused), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn heads_that_the_server_cannot_take_get_a_problem_body() {
     let mut app = TestApp::start().await;

@@ -56,6 +56,45 @@ async fn queued_checkouts_are_served_in_order() {
     assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), expected);
 }
 
+/// A page of the port for operators.
+async fn operations_page(operations: &str, path: &str) -> String {
+    let response = reqwest::get(format!("{operations}{path}")).await.unwrap();
+    assert_eq!(response.status(), 200, "{path}");
+    response.text().await.unwrap()
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_changes_wait_for_the_store() {
+    let settings = [("ops.bind", "127.0.0.1:0"), ("http.request_timeout", "60s")];
+    let mut app = TestApp::with_settings(&settings).await;
+    let operations = app.operations_url().await;
+    let admin = app.admin().await;
+    let tea = app.new_product(&admin, &json!(4.5), 1000).await;
+    let buyers = app.customers(50).await;
+    let write_lock = WriteLock::acquire(&app);
+    let waiting: Vec<_> = buyers
+        .iter()
+        .map(|buyer| tokio::spawn(app.add_to_cart(buyer, &tea, 1).into_future()))
+        .collect();
+    let waits = async {
+        // The first ones wait in their transaction, the others in the queue.
+        let is_waiting = |page: String| {
+            let mut lines = page.lines();
+            lines.any(|line| line.strip_prefix("souk_writer_waiting ").is_some_and(|n| n != "0"))
+        };
+        while !is_waiting(operations_page(&operations, "/metrics").await) {}
+    };
+    timeout(TIMEOUT, waits).await.expect("no change waits");
+    for _ in 0..10 {
+        assert_eq!(operations_page(&operations, "/livez").await, r#"{"status":"alive"}"#);
+    }
+    assert!(waiting.iter().all(|change| !change.is_finished()), "a change did not wait");
+    drop(write_lock);
+    for change in waiting {
+        change.await.unwrap().ok();
+    }
+}
+
 #[tokio::test]
 async fn request_that_waits_too_long_gets_503_without_effect() {
     let mut app = TestApp::with_settings(&[("http.request_timeout", "1s")]).await;

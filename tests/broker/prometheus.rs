@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    support::{Account, TestApp, temp_dir, unique_email},
+    support::{
+        Account, TestApp,
+        grpc::{GRPC, GrpcClient},
+        temp_dir, unique_email,
+    },
     traces::traced_cluster,
 };
 
@@ -168,20 +172,21 @@ async fn every_shipped_query_returns_data() {
     if !has_prometheus() {
         return;
     }
-    let Some((cluster, _collector, _)) = traced_cluster(&[]).await else { return };
+    let Some(grpc) = GrpcClient::find("the queries about gRPC") else { return };
+    let Some((mut cluster, _collector, _)) = traced_cluster(&[GRPC]).await else { return };
     let admin = cluster.nodes[0].admin().await;
     let tea = cluster.nodes[0].new_product(&admin, &json!(4.5), 100_000).await;
     let prometheus = Prometheus::start(&cluster.nodes).await;
     let mut queries = dashboard_queries();
-    // Nothing calls gRPC here.
-    queries.retain(|query| !query.contains("souk_grpc_"));
     queries.extend(alert_queries(&prometheus).await);
     assert!(queries.len() > 60, "{queries:#?}");
+    assert!(queries.iter().filter(|query| query.contains("souk_grpc_")).count() >= 6);
     let all_have_data = async {
         while !queries.is_empty() {
-            for node in &cluster.nodes {
+            for node in &mut cluster.nodes {
                 node.get(&format!("/api/products/{tea}")).header("cache-control", "no-cache").await;
                 use_everything(node, &admin, &tea).await;
+                grpc.run(node, "measured.py", &[]).await;
             }
             let mut empty = Vec::new();
             for query in std::mem::take(&mut queries) {

@@ -18,16 +18,17 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The interval between polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The ports of a node: of `http.bind` and of `ops.bind`.
+/// The ports of a node: of `http.bind`, `ops.bind` and `grpc.bind`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NodePorts {
     pub(crate) http: u16,
     pub(crate) ops: u16,
+    pub(crate) grpc: u16,
 }
 
 impl NodePorts {
     pub(crate) fn choose() -> Self {
-        Self { http: free_port(), ops: free_port() }
+        Self { http: free_port(), ops: free_port(), grpc: free_port() }
     }
 }
 
@@ -35,6 +36,11 @@ impl NodePorts {
 pub(crate) struct Balancer {
     pub(crate) http: String,
     pub(crate) https: String,
+    /// Host and port for gRPC, without TLS and with it.
+    pub(crate) grpc: String,
+    pub(crate) grpcs: String,
+    /// The certificate, with its key, for TLS.
+    pub(crate) certificate: PathBuf,
     admin: String,
     process: Child,
     dir: TempDir,
@@ -49,21 +55,27 @@ impl Balancer {
         }
         let dir = temp_dir();
         let certificate = create_certificate(dir.path());
-        let [http, https, admin] = [free_port(), free_port(), free_port()];
+        let [http, https, admin, grpc, grpcs] = [(); 5].map(|()| free_port());
         let address = |port: u16| format!("127.0.0.1:{port}");
         let mut command = Command::new("haproxy");
         command.args(["-db", "-f"]).arg(configuration());
         command.env("SOUK_HTTP_BIND", address(http)).env("SOUK_HTTPS_BIND", address(https));
-        command.env("SOUK_ADMIN_BIND", address(admin)).env("SOUK_CERTIFICATE", certificate);
+        command.env("SOUK_ADMIN_BIND", address(admin)).env("SOUK_CERTIFICATE", &certificate);
+        command.env("SOUK_GRPC_BIND", address(grpc)).env("SOUK_GRPCS_BIND", address(grpcs));
+        command.env("SOUK_SOCKETS", format!("abns@souk-{http}-"));
         for (number, node) in (1..).zip(nodes) {
             command.env(format!("SOUK_NODE_{number}"), address(node.http));
             command.env(format!("SOUK_NODE_{number}_OPS"), node.ops.to_string());
+            command.env(format!("SOUK_NODE_{number}_GRPC"), address(node.grpc));
         }
         let log = File::create(dir.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stderr(log.try_clone().unwrap()).stdout(log);
         let balancer = Self {
             http: format!("http://{}", address(http)),
             https: format!("https://{}", address(https)),
+            grpc: address(grpc),
+            grpcs: address(grpcs),
+            certificate,
             admin: format!("http://{}", address(admin)),
             process: command.spawn().unwrap(),
             dir,

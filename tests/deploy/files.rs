@@ -51,6 +51,35 @@ fn every_setting_of_the_shipped_files_is_known() {
 }
 
 #[test]
+fn new_environment_file_has_every_secret() {
+    let made = || {
+        let output = Command::new(root().join("deploy/compose/create-env")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let pairs = text.lines().filter(|line| !line.starts_with('#'));
+        let pairs = pairs.filter_map(|line| line.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>()
+    };
+    let (first, second) = (made(), made());
+    assert!(first.len() > 10 && first.keys().eq(second.keys()), "{first:?}");
+    let example = std::fs::read_to_string(root().join(".env.example")).unwrap();
+    let mut secrets = 0;
+    for (name, value) in &first {
+        let given = example.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+        match given.unwrap() {
+            "" if name == "SECOND_JWT_SECRET" => assert_eq!(value, ""),
+            "" => {
+                assert!(value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()));
+                assert_ne!(*value, second[name], "{name}");
+                secrets += 1;
+            }
+            given => assert_eq!(value, given),
+        }
+    }
+    assert_eq!(secrets, 6, "{first:?}");
+}
+
+#[test]
 fn kustomize_builds_the_overlay() {
     // Debian has no kubectl of these versions, so this part needs one that is there.
     let overlay = root().join("deploy/kubernetes/overlays/production");

@@ -21,6 +21,7 @@ mod support;
 
 mod balancer;
 mod files;
+mod grpc;
 mod retries;
 mod rolling_restart;
 mod routing;

@@ -1,6 +1,9 @@
 //! Which requests the load balancer sends again.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    process::Command,
+    sync::{Arc, Mutex},
+};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -57,7 +60,7 @@ async fn stand_in(port: u16, behavior: Behavior) -> Arrived {
 }
 
 /// A load balancer whose servers are one stand-in, or a closed port.
-async fn balanced(ports: [NodePorts; 3]) -> Option<Balancer> {
+pub(crate) async fn balanced(ports: [NodePorts; 3]) -> Option<Balancer> {
     for ops in ports.map(|ports| ports.ops) {
         stand_in(ops, Behavior::Answers).await;
     }
@@ -87,7 +90,7 @@ async fn send(balancer: &Balancer, method: &str, user: Option<u32>) -> (u16, Val
 async fn only_reads_are_sent_again_when_a_node_dies() {
     let http = free_port();
     let arrived = stand_in(http, Behavior::Dies).await;
-    let ports = [(); 3].map(|()| NodePorts { http, ops: free_port() });
+    let ports = [(); 3].map(|()| NodePorts { http, ..NodePorts::choose() });
     let Some(balancer) = balanced(ports).await else { return };
     for (method, attempts) in [("GET", 4), ("POST", 1), ("PUT", 1), ("PATCH", 1), ("DELETE", 1)] {
         arrived.lock().unwrap().clear();
@@ -97,6 +100,35 @@ async fn only_reads_are_sent_again_when_a_node_dies() {
             "{method}"
         );
         assert_eq!(*arrived.lock().unwrap(), vec![method; attempts]);
+    }
+}
+
+/// Sends two requests of a method with curl, which repeats what a server seems not to have begun.
+fn send_twice(balancer: &Balancer, protocol: &str, method: &str) -> String {
+    let url = format!("{}/", balancer.https);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--insecure", protocol, "--request", method]);
+    curl.args(["--write-out", "%{http_code} %{http_version}\n", "--noproxy", "*"]);
+    curl.args(["--output", "/dev/null", &url, "--output", "/dev/null", &url]);
+    let output = curl.output().expect("curl is not installed; scripts/test installs it");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A load balancer that closes the connection, or refuses the stream, tells the client that nothing
+/// has happened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_not_told_to_send_a_change_again() {
+    let http = free_port();
+    let arrived = stand_in(http, Behavior::Dies).await;
+    let ports = [(); 3].map(|()| NodePorts { http, ..NodePorts::choose() });
+    let Some(balancer) = balanced(ports).await else { return };
+    for (protocol, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        for (method, attempts) in [("POST", 2), ("PATCH", 2), ("DELETE", 2), ("GET", 8)] {
+            arrived.lock().unwrap().clear();
+            let written = tokio::task::block_in_place(|| send_twice(&balancer, protocol, method));
+            assert_eq!(written, format!("503 {version}\n").repeat(2), "{method}");
+            assert_eq!(*arrived.lock().unwrap(), vec![method; attempts]);
+        }
     }
 }
 

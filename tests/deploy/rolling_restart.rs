@@ -12,7 +12,11 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{shop::Shop, support::Account};
+use crate::{
+    grpc::call_until,
+    shop::Shop,
+    support::{Account, grpc::GrpcClient, temp_dir},
+};
 
 /// Clients that send one request after the other.
 const CLIENTS: usize = 24;
@@ -137,6 +141,7 @@ async fn restart_all(shop: &mut Shop, load: &Load) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolling_restart_fails_no_request() {
+    let Some(grpc) = GrpcClient::find("gRPC while nodes restart") else { return };
     let Some(mut shop) = Shop::start().await else { return };
     let admin = shop.nodes[0].admin().await;
     let load = Arc::new(Load {
@@ -151,7 +156,15 @@ async fn rolling_restart_fails_no_request() {
     }
     let shoppers: Vec<_> =
         accounts.iter().map(|account| tokio::spawn(Shopper::new(&load, account).shop())).collect();
+    let delivered = shop.nodes[0].new_product(&admin, &json!(4.5), 0).await;
+    let dir = temp_dir();
+    let done = dir.path().join("done");
+    let caller = call_until(&grpc, &shop, &delivered, &done).await;
     restart_all(&mut shop, &load).await;
+    std::fs::write(done, "").unwrap();
+    let calls: u32 = caller.await.unwrap().trim().parse().unwrap();
+    eprintln!("{calls} calls over gRPC");
+    assert!(calls > 0, "nobody has called");
     load.ended.store(true, Ordering::Relaxed);
     let failures: Vec<String> =
         join_all(shoppers).await.into_iter().flat_map(Result::unwrap).collect();

@@ -29,7 +29,7 @@ async fn add_to_cart(balancer: &Balancer, account: &Account, product: &str) -> V
 
 /// The node that serves a user: it alone gets some requests of theirs. `units` is what the cart has
 /// after each of them.
-async fn find_home(
+pub(crate) async fn find_home(
     shop: &Shop,
     user: &Account,
     product: &str,

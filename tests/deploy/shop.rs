@@ -19,7 +19,7 @@ const SHUTDOWN_DELAY: &str = "3s";
 pub(crate) struct Shop {
     pub(crate) nodes: Vec<TestApp>,
     pub(crate) balancer: Arc<Balancer>,
-    ops: Vec<String>,
+    pub(crate) ops: Vec<String>,
     database: Database,
 }
 
@@ -59,7 +59,8 @@ impl Shop {
 }
 
 fn unstarted_node(ports: &NodePorts, set: &str, database: &str, amqp: &str) -> TestApp {
-    let (http, ops) = (format!("127.0.0.1:{}", ports.http), format!("127.0.0.1:{}", ports.ops));
+    let [http, ops, grpc] =
+        [ports.http, ports.ops, ports.grpc].map(|port| format!("127.0.0.1:{port}"));
     TestApp::unstarted(&[
         ("http.bind", &http),
         ("http.trusted_proxies", "127.0.0.1"),
@@ -67,6 +68,7 @@ fn unstarted_node(ports: &NodePorts, set: &str, database: &str, amqp: &str) -> T
         // Hundreds of concurrent requests may exceed the default on a busy machine.
         ("http.request_timeout", "30s"),
         ("ops.bind", &ops),
+        ("grpc.bind", &grpc),
         ("store.kind", "mongodb"),
         ("store.uri", set),
         ("store.database", database),

@@ -89,6 +89,31 @@ assert listed(min_price=usd(5), max_price=usd(5)) == ["Cup"]
 assert listed(min_price=usd(19, 990_000_000)) == ["Mint tea"]
 assert listed(min_price=usd(5, 10_000_000), max_price=usd(19, 980_000_000)) == []
 
+KINDS = {str: "string_value", bool: "bool_value", int: "integer_value", float: "double_value"}
+
+
+def with_attributes(**wanted):
+    values = {
+        name: catalog_pb2.AttributeValues(
+            values=[catalog_pb2.AttributeValue(**{KINDS[type(value)]: value}) for value in any_of]
+        )
+        for name, any_of in wanted.items()
+    }
+    return listed(attributes=values)
+
+
+for name, value in attributes.items():
+    assert with_attributes(**{name: [value]}) == ["Mint tea"], name
+assert with_attributes(grams=[50, 100.0], origin=["Ceylon", "Morocco"]) == ["Mint tea"]
+assert with_attributes(grams=[100], origin=["Ceylon"]) == [] and with_attributes(a=["b"]) == []
+empty = catalog_pb2.ProductFilter(attributes={"grams": catalog_pb2.AttributeValues()})
+assert_fails(
+    "INVALID_ARGUMENT",
+    "validation_failed",
+    lambda request, **options: list(catalog.ListProducts(request, **options)),
+    catalog_pb2.ListProductsRequest(filter=empty),
+)
+
 # ---- Stock ---------------------------------------------------------------------------------------
 
 request = inventory_pb2.GetStockRequest(product_id=tea["id"])

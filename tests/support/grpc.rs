@@ -47,23 +47,29 @@ impl GrpcClient {
     ) -> String {
         let address = app.grpc_address().await;
         let (admin, ada, guest) = (app.admin().await, app.customer().await, app.guest().await);
-        let mut command = self.python();
-        command.arg(Path::new(ROOT).join("tests/grpc").join(script));
+        let mut command = self.command(script);
         command.env("GRPC", address).env("SOUK", app.url()).env("PID", app.pid().to_string());
         command.env("DATA", app.dir().join("data")).envs(variables.iter().copied());
         for (name, Account { token, .. }) in [("ADMIN", admin), ("ADA", ada), ("GUEST", guest)] {
             command.env(name, token);
         }
-        let run = tokio::task::spawn_blocking(move || output(&mut command));
-        run.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        run(command).await
     }
 
-    fn python(&self) -> Command {
+    /// A script of `tests/grpc` without the variables that it takes.
+    pub(crate) fn command(&self, script: &str) -> Command {
         let mut command = python(&self.packages);
+        command.arg(Path::new(ROOT).join("tests/grpc").join(script));
         let paths = [&self.packages, self.stubs].map(PathBuf::from);
         command.env("PYTHONPATH", env::join_paths(paths).unwrap());
         command
     }
+}
+
+/// Runs a script, which must succeed; returns what it prints.
+pub(crate) async fn run(mut command: Command) -> String {
+    let run = tokio::task::spawn_blocking(move || output(&mut command));
+    run.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// The stubs, which are made once.

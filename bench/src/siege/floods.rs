@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     load_generator::{Connection, Request},
+    low_priority::low_priority_runtime,
     shop_process::ShopProcess,
 };
 
@@ -132,20 +133,6 @@ pub fn start(
         }
     }
     Ok(Floods { runtime, tasks, answered })
-}
-
-/// Threads with the lowest priority. Real floods come from other machines; here, their clients must
-/// not take the processor from the shop and the buyers.
-fn low_priority_runtime() -> std::io::Result<Runtime> {
-    let lower_priority = || match rustix::process::nice(19) {
-        Ok(_) => {}
-        Err(error) => eprintln!("failed to lower the priority of the floods: {error}"),
-    };
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .on_thread_start(lower_priority)
-        .enable_all()
-        .build()
 }
 
 impl Floods {

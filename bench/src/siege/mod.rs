@@ -8,6 +8,7 @@
 mod buyers;
 mod client;
 mod floods;
+pub mod node;
 mod report;
 mod setup;
 

@@ -43,6 +43,20 @@ impl Outcomes {
         self.refused.values().sum()
     }
 
+    /// The number of requests.
+    pub fn count(&self) -> usize {
+        self.latencies.values().map(Vec::len).sum()
+    }
+
+    /// Prints the latencies of each kind of request.
+    pub fn print(&self) {
+        for (kind, latencies) in &self.latencies {
+            let sorted = self.sorted(Some(kind));
+            let [p50, p99] = [50, 99].map(|percent| percentile(&sorted, percent));
+            println!("  {kind:<10} {:>9} p50 {p50:>8.1} ms p99 {p99:>8.1} ms", latencies.len());
+        }
+    }
+
     /// The sorted latencies of one kind of request, or of all.
     fn sorted(&self, kind: Option<&str>) -> Vec<Duration> {
         let wanted = self.latencies.iter().filter(|(name, _)| kind.is_none_or(|k| k == **name));

@@ -19,7 +19,7 @@ use crate::{
     messages::trace_parent::TraceParent,
     metrics::requests::method_label,
     telemetry::{
-        logs::logs_request,
+        logs::{logs_request, milliseconds},
         trace::{rename, root_span, trace_parent_of},
     },
 };
@@ -141,6 +141,7 @@ impl ObservedRequest {
         let Outcome { route, status, user, took } = outcome;
         let trace = trace_parent_of(&self.span);
         let trace_id = trace.as_ref().or(self.caller.as_ref()).map(TraceParent::trace_id);
+        let duration_ms = milliseconds(*took);
         macro_rules! log_request {
             ($level:ident) => {
                 tracing::$level!(
@@ -148,7 +149,7 @@ impl ObservedRequest {
                     method = self.method,
                     route,
                     status = status.as_u16(),
-                    duration_ms = took.as_secs_f64() * 1000.0,
+                    duration_ms,
                     request_id = id.to_str().unwrap_or_default(),
                     trace_id,
                     user_id = user.map(tracing::field::display),
