@@ -1,6 +1,6 @@
 //! Finds products.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,10 @@ use crate::{
     },
     messages::catalog::ProductView,
 };
+
+/// With fewer matches, words with typos match, too. They rank below, so that they matter only if
+/// there is room for them: no page is longer.
+const MIN_MATCHES_WITHOUT_TYPOS: usize = 100;
 
 /// The processor time of a search in the text index.
 const MAX_TEXT_TIME: Duration = Duration::from_millis(30);
@@ -70,11 +74,11 @@ impl CatalogCache {
         let matches = text.map(|text| self.search_text(text)).transpose()?;
         let listing = self.read_listing();
         let scores = text.zip(matches);
-        let scores = scores.map(|(text, matches)| listing.score_text(&matches, text.words.len()));
+        let scores = scores.map(|(text, matches)| listing.score_text(matches, text.words.len()));
         let scores = scores.as_ref();
         let filtered = listing.filter(filter, scores, self.slots_of(filter));
         let products = &filtered.products;
-        let mut slots = listing.page(products, sort, scores, after, limit + 1, &self.rules);
+        let mut slots = listing.page(products, sort, scores, after, limit + 1);
         let has_more = slots.len() > limit;
         slots.truncate(limit);
         let ids = slots.iter().filter_map(|slot| listing.id(*slot));
@@ -97,7 +101,7 @@ impl CatalogCache {
         let matches = text.map(|text| self.search_text(text)).transpose()?;
         let listing = self.read_listing();
         let scores = text.zip(matches);
-        let scores = scores.map(|(text, matches)| listing.score_text(&matches, text.words.len()));
+        let scores = scores.map(|(text, matches)| listing.score_text(matches, text.words.len()));
         let filtered = listing.filter(filter, scores.as_ref(), self.slots_of(filter));
         let ids = filtered.products.iter().filter_map(|slot| listing.id(slot));
         let mut ids: Vec<ProductId> = ids.collect();
@@ -107,8 +111,16 @@ impl CatalogCache {
 
     fn search_text(&self, text: &TextQuery) -> Result<Vec<TextMatch>, OutOfTime> {
         let mut budget = TimeBudget::new(MAX_TEXT_TIME);
-        let query = CompiledQuery::new(text, true);
-        self.text.search(SearchField::Text, &query, &mut budget)
+        let mut search = |with_typos| {
+            let query = CompiledQuery::new(text, with_typos);
+            self.text.search(SearchField::Text, &query, None, &mut budget)
+        };
+        let matches = search(false)?;
+        let may_have_typos = text.words.iter().any(|word| word.typos.is_some());
+        if matches.len() < MIN_MATCHES_WITHOUT_TYPOS && may_have_typos {
+            return search(true);
+        }
+        Ok(matches)
     }
 
     fn slots_of(&self, filter: &ProductFilter) -> Option<RoaringBitmap> {
@@ -129,29 +141,15 @@ impl CatalogCache {
         let mut budget = TimeBudget::new(MAX_TEXT_TIME);
         let mut search = |with_typos| {
             let query = CompiledQuery::new(typed, with_typos);
-            self.text.search(SearchField::Name, &query, &mut budget)
+            self.text.search(SearchField::Name, &query, Some(limit), &mut budget)
         };
         let mut matches = search(false)?;
-        // Typos rank below, so that they matter only if there is room for them.
-        if matches.len() < limit {
+        if matches.len() < limit && typed.words.iter().any(|word| word.typos.is_some()) {
             matches = search(true)?;
         }
         let listing = self.read_listing();
-        let mut best = BinaryHeap::with_capacity(limit + 1);
-        // Backwards, so that the newest products are first: others that are equal then lose.
-        for found in matches.iter().rev() {
-            // Identifiers sort by their time.
-            let Some(id) = listing.id(found.slot) else { continue };
-            let next = (found.score, id);
-            if best.len() < limit {
-                best.push(Reverse(next));
-            } else if let Some(mut last) = best.peek_mut()
-                && next > last.0
-            {
-                *last = Reverse(next);
-            }
-        }
-        let found = best.into_sorted_vec().into_iter().map(|Reverse(found)| found);
-        Ok(found.filter_map(|(_, id)| self.get(id)).collect())
+        let slots = listing.best_matches(&matches, None, limit, |_| true);
+        let ids = slots.into_iter().filter_map(|slot| listing.id(slot));
+        Ok(ids.filter_map(|id| self.get(id)).collect())
     }
 }

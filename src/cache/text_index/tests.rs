@@ -52,7 +52,7 @@ impl Fixture {
 
     fn run(&self, field: SearchField, query: &CompiledQuery) -> Vec<u32> {
         let mut budget = TimeBudget::new(MINUTE);
-        let mut found = self.index.search(field, query, &mut budget).unwrap();
+        let mut found = self.index.search(field, query, None, &mut budget).unwrap();
         found.sort_by_key(|found| (u32::MAX - found.score, found.slot));
         found.into_iter().map(|found| found.slot).collect()
     }
@@ -162,6 +162,6 @@ fn search_ends_when_its_time_is_used_up() {
     fixture.wait();
     let query = CompiledQuery::new(&fixture.rules.parse_query("cup").unwrap(), true);
     let mut none = TimeBudget::new(Duration::ZERO);
-    assert_eq!(fixture.index.search(SearchField::Text, &query, &mut none), Err(OutOfTime));
+    assert_eq!(fixture.index.search(SearchField::Text, &query, None, &mut none), Err(OutOfTime));
     assert_eq!(fixture.search("cup").len(), 10_000);
 }

@@ -1,6 +1,6 @@
 //! The language of the catalog: how words are stemmed and names are sorted.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use icu_collator::{CollatorBorrowed, CollatorPreferences, options::CollatorOptions};
 use icu_locale_core::Locale;
@@ -98,6 +98,13 @@ pub struct TextRules {
     stop_words: &'static [&'static str],
 }
 
+impl Default for TextRules {
+    /// The rules of English.
+    fn default() -> Self {
+        Self::new(&CatalogLanguage::default())
+    }
+}
+
 impl TextRules {
     /// The rules of `language`.
     #[must_use]
@@ -119,6 +126,12 @@ impl TextRules {
 
     pub(super) fn is_stop_word(&self, word: &str) -> bool {
         self.stop_words.contains(&word)
+    }
+
+    /// Compares texts in the order of the language, as their sort keys compare.
+    #[must_use]
+    pub fn compare(&self, a: &str, b: &str) -> Ordering {
+        self.collator.as_ref().map_or_else(|| a.cmp(b), |collator| collator.compare(a, b))
     }
 
     /// A key whose byte order is the order of `text` in the language.
@@ -147,6 +160,7 @@ mod tests {
         let rules = rules(tag);
         let mut names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         names.sort_by_key(|name| rules.sort_key(name));
+        assert!(names.is_sorted_by(|a, b| rules.compare(a, b).is_lt()), "{names:?}");
         names
     }
 
