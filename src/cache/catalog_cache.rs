@@ -7,6 +7,7 @@ mod details_codec;
 mod listing;
 mod load;
 mod packed_product;
+mod recent_searches;
 mod recent_views;
 mod search;
 
@@ -25,6 +26,7 @@ use self::{
     details_codec::DetailsCodec,
     listing::{Listing, ListingEntry},
     packed_product::PackedProduct,
+    recent_searches::RecentSearches,
     recent_views::RecentViews,
 };
 pub use self::{
@@ -62,6 +64,7 @@ pub struct CatalogCache {
     epoch: AtomicU64,
     render: RenderProduct,
     recent_views: RecentViews,
+    recent_searches: RecentSearches,
     /// Held during each change, so that two changes cannot both compare with the same entry, and an
     /// older version never replaces a newer one. Readers do not take it.
     change_lock: Mutex<RecentlyDeleted>,
@@ -139,6 +142,7 @@ impl CatalogCache {
             epoch: AtomicU64::new(0),
             render,
             recent_views: RecentViews::new(),
+            recent_searches: RecentSearches::new(),
             change_lock: Mutex::default(),
         }
     }

@@ -63,9 +63,10 @@ impl FieldView {
         }
         if let Some(automaton) = &query.typos {
             let words = self.vocabulary.with_typos(automaton, |words| budget.use_steps(words))?;
-            let expansion =
-                |(ordinal, kind)| Expansion { info: dictionary.term_info_from_ord(ordinal), kind };
-            let mut mistyped: Vec<Expansion> = words.into_iter().map(expansion).collect();
+            let expansion = |(word, kind): (&[u8], _)| {
+                Some(Expansion { info: dictionary.get(word).ok().flatten()?, kind })
+            };
+            let mut mistyped: Vec<Expansion> = words.into_iter().filter_map(expansion).collect();
             keep_most_common(&mut mistyped, |found| found.info.doc_freq);
             found.append(&mut mistyped);
         }

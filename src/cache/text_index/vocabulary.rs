@@ -3,7 +3,7 @@
 
 use std::io;
 
-use tantivy::termdict::{TermDictionary, TermOrdinal};
+use tantivy::termdict::TermDictionary;
 
 use super::automaton::TypoAutomaton;
 use crate::domain::catalog::search::MatchKind;
@@ -12,16 +12,10 @@ use crate::domain::catalog::search::MatchKind;
 #[derive(Default)]
 pub(super) struct Vocabulary {
     text: Vec<u8>,
+    /// Where each word begins. It ends where the next one begins.
+    starts: Vec<u32>,
     /// A scan reads only these, and rules out nearly all words.
     letters: Vec<LetterSet>,
-    words: Vec<Word>,
-}
-
-/// A word of the vocabulary. It ends where the next one begins.
-#[derive(Clone, Copy)]
-struct Word {
-    start: u32,
-    ordinal: u32,
 }
 
 /// The letters of a word, as bits. Letters beyond `a` to `z` share bits.
@@ -49,27 +43,24 @@ impl Vocabulary {
         // Marks of terms, and digits, are below the letters.
         let mut terms = dictionary.range().ge("a").into_stream()?;
         while terms.advance() {
-            vocabulary.add(terms.key(), terms.term_ord());
+            vocabulary.add(terms.key());
         }
         vocabulary.text.shrink_to_fit();
         vocabulary.letters.shrink_to_fit();
-        vocabulary.words.shrink_to_fit();
+        vocabulary.starts.shrink_to_fit();
         Ok(vocabulary)
     }
 
-    fn add(&mut self, term: &[u8], ordinal: TermOrdinal) {
+    fn add(&mut self, term: &[u8]) {
         let Ok(word) = str::from_utf8(term) else { return };
         if term.iter().any(u8::is_ascii_digit) {
             return;
         }
-        // More than four gigabytes of words, or four billions of them: the rest has no typos.
-        let (Ok(start), Ok(ordinal)) = (u32::try_from(self.text.len()), u32::try_from(ordinal))
-        else {
-            return;
-        };
+        // Beyond four gigabytes of words, the rest has no typos.
+        let Ok(start) = u32::try_from(self.text.len()) else { return };
         self.text.extend(term);
+        self.starts.push(start);
         self.letters.push(LetterSet::of(word));
-        self.words.push(Word { start, ordinal });
     }
 
     /// The terms that `automaton` matches, with at least one typo. `look_at` is called with the
@@ -78,26 +69,54 @@ impl Vocabulary {
         &self,
         automaton: &TypoAutomaton,
         mut look_at: impl FnMut(usize) -> Result<(), E>,
-    ) -> Result<Vec<(TermOrdinal, MatchKind)>, E> {
+    ) -> Result<Vec<(&[u8], MatchKind)>, E> {
         const PART: usize = 16_384;
         let mut found = Vec::new();
         for (number, part) in self.letters.chunks(PART).enumerate() {
             look_at(part.len())?;
             let candidates = part.iter().enumerate().filter(|(_, set)| automaton.may_match(**set));
             for (at, _) in candidates {
-                let index = number * PART + at;
-                let Some(word) = self.words.get(index) else { continue };
-                if let Some(kind) = automaton.match_term(self.text_of(index)) {
-                    found.push((u64::from(word.ordinal), kind));
-                }
+                let word = self.word(number * PART + at);
+                found.extend(automaton.match_term(word).map(|kind| (word, kind)));
             }
         }
         Ok(found)
     }
 
-    fn text_of(&self, index: usize) -> &[u8] {
-        let start = |index: usize| self.words.get(index).map(|word| word.start as usize);
+    fn word(&self, index: usize) -> &[u8] {
+        let start = |index: usize| self.starts.get(index).map(|start| *start as usize);
         let end = start(index + 1).unwrap_or(self.text.len());
         start(index).and_then(|start| self.text.get(start..end)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::catalog::search::Typos;
+
+    proptest! {
+        /// No word that matches is ruled out by its letters.
+        #[test]
+        fn every_word_with_typos_is_found(
+            terms in prop::collection::btree_set("[abcßé]{1,9}[abcz1]{0,3}", 1..80),
+            word in "[abcßé]{4,10}",
+            max in 1..=2_u8,
+            prefix: bool,
+        ) {
+            let automaton = TypoAutomaton::new(&Typos { word, max, prefix }).unwrap();
+            let mut vocabulary = Vocabulary::default();
+            let mut wanted = Vec::new();
+            for term in terms.iter().map(String::as_bytes) {
+                vocabulary.add(term);
+                wanted.extend(automaton.match_term(term).map(|kind| (term, kind)));
+            }
+            let found = vocabulary.with_typos(&automaton, |_| Ok::<_, Infallible>(()));
+            prop_assert_eq!(found.unwrap(), wanted);
+        }
     }
 }

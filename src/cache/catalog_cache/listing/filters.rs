@@ -117,14 +117,6 @@ impl Listing {
     }
 }
 
-impl TextScores {
-    /// The score of a product; 0 if it does not match.
-    pub(super) fn score(&self, slot: u32) -> u32 {
-        let found = self.matches.iter().find(|found| found.slot == slot);
-        found.map_or(0, |found| found.score)
-    }
-}
-
 fn bitmap_of_slots(matches: &[TextMatch], slots: usize) -> RoaringBitmap {
     let mut bytes = vec![0_u8; slots / 8 + 1];
     for found in matches {

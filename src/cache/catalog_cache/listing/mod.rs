@@ -13,10 +13,14 @@ use std::{cmp::Ordering, collections::VecDeque, sync::Arc};
 use roaring::RoaringBitmap;
 
 pub use self::facets::{Facets, PriceBand};
+pub(super) use self::pages::ListedProduct;
 use self::{facet_index::FacetIndex, sorted_slots::SortedSlots, value_lists::ValueLists};
 use super::packed_product::PackedProduct;
 use crate::domain::{
-    catalog::{product::Product, search::TextRules},
+    catalog::{
+        product::Product,
+        search::{ProductFilter, TextRules},
+    },
     ids::ProductId,
 };
 
@@ -54,6 +58,17 @@ pub(super) struct Listing {
     by_creation: SortedSlots,
     /// While a catalog is loaded, the orders are not kept.
     is_loading: bool,
+    /// Counts changes, except those of stock.
+    generation: u64,
+    /// Counts changes of `in_stock`.
+    stock_generation: u64,
+}
+
+/// The state of a listing, as far as a filter depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ListingGeneration {
+    products: u64,
+    stock: u64,
 }
 
 /// What a product is listed with, computed before the listing is locked.
@@ -89,6 +104,7 @@ impl Listing {
         entry: &ListingEntry,
         is_in_stock: bool,
     ) -> u32 {
+        self.generation += 1;
         if let Some(slot) = slot {
             self.take_out(slot);
         }
@@ -125,12 +141,20 @@ impl Listing {
 
     /// Removes the product in `slot`.
     pub(super) fn remove(&mut self, slot: u32) {
+        self.generation += 1;
         self.take_out(slot);
         self.free.push_back(slot);
     }
 
+    /// As long as it is equal, a search with `filter` finds the same.
+    pub(super) fn generation(&self, filter: &ProductFilter) -> ListingGeneration {
+        let stock = filter.in_stock.map_or(0, |_| self.stock_generation);
+        ListingGeneration { products: self.generation, stock }
+    }
+
     /// Records whether the product in `slot` is in stock.
     pub(super) fn set_in_stock(&mut self, slot: u32, is_in_stock: bool) {
+        self.stock_generation += 1;
         if is_in_stock {
             self.in_stock.insert(slot);
         } else {
@@ -167,7 +191,7 @@ impl Listing {
 
     fn new_slot(&mut self) -> u32 {
         let free = (self.free.len() > MIN_FREE_SLOTS).then(|| self.free.pop_front()).flatten();
-        free.unwrap_or_else(|| u32::try_from(self.rows.len()).unwrap_or(u32::MAX))
+        free.unwrap_or_else(|| u32::try_from(self.products.len()).unwrap_or(u32::MAX))
     }
 
     fn take_out(&mut self, slot: u32) {

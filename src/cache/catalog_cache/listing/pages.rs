@@ -17,6 +17,14 @@ use crate::{
 /// all products is walked.
 pub(super) const WALK_SHARE: u64 = 32;
 
+/// A product on a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cache::catalog_cache) struct ListedProduct {
+    pub(in crate::cache::catalog_cache) slot: u32,
+    /// How well it matches, if the page is sorted by that.
+    score: u32,
+}
+
 /// How a page is sorted, unless it is by score.
 #[derive(Clone, Copy)]
 enum Order {
@@ -27,7 +35,7 @@ enum Order {
 }
 
 impl Listing {
-    /// The slots of at most `limit` of `products` after `after`, sorted.
+    /// At most `limit` of `products` after `after`, sorted.
     pub(in crate::cache::catalog_cache) fn page(
         &self,
         products: &RoaringBitmap,
@@ -35,7 +43,7 @@ impl Listing {
         text: Option<&TextScores>,
         after: Option<&PageKey>,
         limit: usize,
-    ) -> Vec<u32> {
+    ) -> Vec<ListedProduct> {
         let order = match (sort, text) {
             (ProductSort::Relevance, Some(text)) => {
                 let after = after.map(|key| (key.number, key.id));
@@ -47,6 +55,17 @@ impl Listing {
             (ProductSort::PriceDescending, _) => Order::PriceDescending,
             (ProductSort::Newest, _) => Order::Newest,
         };
+        let slots = self.sorted_page(products, order, after, limit);
+        slots.into_iter().map(|slot| ListedProduct { slot, score: 0 }).collect()
+    }
+
+    fn sorted_page(
+        &self,
+        products: &RoaringBitmap,
+        order: Order,
+        after: Option<&PageKey>,
+        limit: usize,
+    ) -> Vec<u32> {
         let after_start = after.map_or(0, |key| name_start(&self.rules.sort_key(&key.name)));
         let is_after = |slot: u32| match (after, self.id(slot)) {
             (Some(after), Some(_)) => self.compare_to(order, slot, after, after_start).is_gt(),
@@ -81,15 +100,15 @@ impl Listing {
         }
     }
 
-    /// The slots of the `limit` matches with the highest scores, of equal scores the newest, that
-    /// come after the score and id in `after` and that `includes`.
+    /// The `limit` matches with the highest scores, of equal scores the newest, that come after the
+    /// score and id in `after` and whose slots `includes`.
     pub(in crate::cache::catalog_cache) fn best_matches(
         &self,
         matches: &[TextMatch],
         after: Option<(i64, ProductId)>,
         limit: usize,
         includes: impl Fn(u32) -> bool,
-    ) -> Vec<u32> {
+    ) -> Vec<ListedProduct> {
         let mut best = BinaryHeap::with_capacity(limit + 1);
         let mut least = 0;
         // Backwards, so that the newest products are first: others that are equal then lose.
@@ -115,24 +134,24 @@ impl Listing {
                 least = best.peek().map_or(0, |Reverse((score, ..))| *score);
             }
         }
-        best.into_sorted_vec().into_iter().map(|Reverse((.., slot))| slot).collect()
+        let best = best.into_sorted_vec().into_iter();
+        best.map(|Reverse((score, _, slot))| ListedProduct { slot, score }).collect()
     }
 
-    /// Where the page after `slot` begins.
+    /// Where the page after `listed` begins, whose name is `name`.
     pub(in crate::cache::catalog_cache) fn page_key(
         &self,
-        slot: u32,
+        listed: ListedProduct,
         sort: ProductSort,
-        text: Option<&TextScores>,
         name: &str,
     ) -> Option<PageKey> {
-        let (number, name) = match (sort, text) {
-            (ProductSort::Relevance, Some(text)) => (i64::from(text.score(slot)), ""),
-            (ProductSort::Relevance | ProductSort::Name, _) => (0, name),
-            (ProductSort::PriceAscending | ProductSort::PriceDescending, _) => {
-                (self.price(slot), "")
-            }
-            (ProductSort::Newest, _) => (self.created_at(slot), ""),
+        let ListedProduct { slot, score } = listed;
+        let (number, name) = match sort {
+            // A match has a score.
+            ProductSort::Relevance if score > 0 => (i64::from(score), ""),
+            ProductSort::Relevance | ProductSort::Name => (0, name),
+            ProductSort::PriceAscending | ProductSort::PriceDescending => (self.price(slot), ""),
+            ProductSort::Newest => (self.created_at(slot), ""),
         };
         Some(PageKey { number, name: name.to_owned(), id: self.id(slot)? })
     }
