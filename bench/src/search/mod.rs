@@ -42,11 +42,17 @@ pub async fn run(products: usize) -> anyhow::Result<()> {
     ready.context("the shop is not ready when it says so")?;
     let (time, processor) = (started.elapsed(), shop.processor_time()?);
     println!("  start                      {time:.2?}, {processor:.2?} of processor time");
-    let resident = (shop.resident_mib()? - empty) * 1_048_576.0;
-    println!("  memory                     {:.0} bytes a product", resident / products as f64);
+    print_memory("memory at the start", &shop, empty, products)?;
     compare(&shop, &queries).await?;
+    print_memory("memory after all that", &shop, empty, products)?;
     drop(shop);
     measure_baseline(&items, products, &queries)
+}
+
+fn print_memory(when: &str, shop: &ShopProcess, empty: f64, products: usize) -> anyhow::Result<()> {
+    let resident = (shop.resident_mib()? - empty) * 1_048_576.0;
+    println!("  {when:<26} {:.0} bytes a product", resident / products as f64);
+    Ok(())
 }
 
 async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! Words with typos, as automata.
 
-use std::sync::LazyLock;
+use std::{ops::RangeInclusive, sync::LazyLock};
 
 use levenshtein_automata::{DFA, Distance, LevenshteinAutomatonBuilder, SINK_STATE};
 
@@ -19,14 +19,16 @@ const MAX_CHARS: usize = 32;
 pub(super) struct TypoAutomaton {
     dfa: DFA,
     letters: LetterSet,
-    max: u32,
+    chars: usize,
+    max: u8,
     prefix: bool,
 }
 
 impl TypoAutomaton {
     /// `None` if the word is too long.
     pub(super) fn new(typos: &Typos) -> Option<Self> {
-        if typos.word.chars().count() > MAX_CHARS {
+        let chars = typos.word.chars().count();
+        if chars > MAX_CHARS {
             return None;
         }
         let builder: &LevenshteinAutomatonBuilder =
@@ -35,14 +37,21 @@ impl TypoAutomaton {
             true => builder.build_prefix_dfa(&typos.word),
             false => builder.build_dfa(&typos.word),
         };
-        let (letters, max) = (LetterSet::of(&typos.word), u32::from(typos.max));
-        Some(Self { dfa, letters, max, prefix: typos.prefix })
+        let letters = LetterSet::of(&typos.word);
+        Some(Self { dfa, letters, chars, max: typos.max, prefix: typos.prefix })
+    }
+
+    /// The numbers of characters that a match may have.
+    pub(super) fn lengths(&self) -> RangeInclusive<usize> {
+        let max = usize::from(self.max);
+        let longest = if self.prefix { usize::MAX } else { self.chars + max };
+        self.chars.saturating_sub(max)..=longest
     }
 
     /// Whether a term with these letters may match.
     pub(super) const fn may_match(&self, term: LetterSet) -> bool {
-        self.letters.missing_in(term) <= self.max
-            && (self.prefix || term.missing_in(self.letters) <= self.max)
+        self.letters.is_nearly_in(term, self.max)
+            && (self.prefix || term.is_nearly_in(self.letters, self.max))
     }
 
     /// How `term` matches, with at least one typo. Terms with digits and marked terms do not.

@@ -237,13 +237,13 @@ impl PointsTable {
     }
 
     fn points(&self, frequency: u32) -> u16 {
-        let [description, attributes, labels, name, name_start] = self.0;
+        let [one, two, three, four, five] = self.0;
         match frequency {
-            0 | 1 => description,
-            2 => attributes,
-            3 => labels,
-            4 => name,
-            _ => name_start,
+            0 | 1 => one,
+            2 => two,
+            3 => three,
+            4 => four,
+            _ => five,
         }
     }
 }

@@ -10,7 +10,7 @@ use tantivy::{
     tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer},
 };
 
-use super::SearchField;
+use super::{SearchField, compiled::frequency_of_place};
 use crate::domain::catalog::search::{Place, ProductTerms};
 
 /// The name of [`TermReader`].
@@ -48,19 +48,18 @@ impl Fields {
     }
 }
 
-/// The text of a field, for [`TermReader`]: the place of each term as a digit, then the term.
+/// The text of a field, for [`TermReader`]: the frequency of each term as a digit, then the term.
 fn write_terms<'a>(terms: impl Iterator<Item = (&'a str, Place)>) -> String {
     let mut text = String::with_capacity(2048);
     for (term, place) in terms {
-        text.push(char::from(b'0' + place as u8));
+        text.push(char::from(b'0' + frequency_of_place(place)));
         text.push_str(term);
         text.push(TERM_END);
     }
     text
 }
 
-/// Reads the terms of a field, each as often as its place is worth: its frequency in the document
-/// is its place.
+/// Reads the terms of a field, each as often as [`frequency_of_place`] says.
 #[derive(Clone, Default)]
 struct TermReader {
     token: Token,
@@ -89,9 +88,11 @@ impl TokenStream for TermStream<'_> {
             return true;
         }
         let Some((term, rest)) = self.rest.split_once(TERM_END) else { return false };
-        let (Some(place), Some(term)) = (term.bytes().next(), term.get(1..)) else { return false };
+        let (Some(frequency), Some(term)) = (term.bytes().next(), term.get(1..)) else {
+            return false;
+        };
         self.rest = rest;
-        self.repeats = place.saturating_sub(b'1');
+        self.repeats = frequency.saturating_sub(b'1');
         self.token.text.clear();
         self.token.text.push_str(term);
         true

@@ -196,8 +196,9 @@ impl FacetIndex {
     ) -> Vec<(&FacetValue, u64)> {
         let mut counts = vec![0_u32; self.values.len()];
         let mut counted = Vec::new();
-        for id in products.iter().flat_map(values_of) {
-            if let Some(count) = counts.get_mut(*id as usize) {
+        for slot in products {
+            for id in values_of(slot) {
+                let Some(count) = counts.get_mut(*id as usize) else { continue };
                 if *count == 0 {
                     counted.push(*id);
                 }
