@@ -41,12 +41,15 @@ pub(super) struct RecentSearches(Cache<SearchKey, Arc<SearchResult>, ResultWeigh
 struct ResultWeighter;
 
 impl Weighter<SearchKey, Arc<SearchResult>> for ResultWeighter {
-    fn weight(&self, _: &SearchKey, result: &Arc<SearchResult>) -> u64 {
+    fn weight(&self, (filter, _): &SearchKey, result: &Arc<SearchResult>) -> u64 {
+        let attributes = filter.attributes.values().flatten();
+        let texts = filter.categories.iter().chain(&filter.tags).chain(attributes);
+        let texts = texts.map(|text| text.len() + size_of::<String>()).sum::<usize>();
         let facets = &result.facets;
         let attributes = facets.attributes.values().map(Vec::len).sum::<usize>();
         let values = facets.categories.len() + facets.tags.len() + attributes;
         let first = result.first.len() * size_of::<ListedProduct>();
-        (RESULT_BYTES + values * VALUE_BYTES + first) as u64
+        (RESULT_BYTES + texts + values * VALUE_BYTES + first) as u64
     }
 }
 
