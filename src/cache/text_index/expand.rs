@@ -13,7 +13,7 @@ use crate::domain::catalog::search::MatchKind;
 /// The most terms that are looked at for a prefix.
 const MAX_PREFIX_TERMS: usize = 4000;
 /// The most terms that a prefix, or a word with typos, stands for: the most common ones.
-const MAX_TERMS: usize = 400;
+pub(super) const MAX_TERMS: usize = 400;
 
 /// A field of a segment.
 #[derive(Clone)]
