@@ -3,14 +3,17 @@
 //! The writer applies each batch to the cache in commit order before it acknowledges the batch,
 //! so readers see every change that this node has acknowledged.
 
+mod details_codec;
 mod listing;
 mod load;
 mod packed_product;
+mod recent_searches;
 mod recent_views;
 mod search;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -19,14 +22,16 @@ use std::{
 
 use dashmap::DashMap;
 
+use self::{
+    details_codec::DetailsCodec,
+    listing::{Listing, ListingEntry},
+    packed_product::PackedProduct,
+    recent_searches::RecentSearches,
+    recent_views::RecentViews,
+};
 pub use self::{
     listing::{Facets, PriceBand},
     search::{PageKey, SearchPage, SearchTimeout},
-};
-use self::{
-    listing::{Listing, ListingEntry},
-    packed_product::PackedProduct,
-    recent_views::RecentViews,
 };
 use super::text_index::TextIndex;
 use crate::{
@@ -48,14 +53,18 @@ use crate::{
 /// A change takes `change_lock`, then `listing`, then a shard of `products`.
 pub struct CatalogCache {
     products: DashMap<ProductId, Entry>,
-    skus: DashMap<String, ProductId>,
+    /// The product with each sku, by the hash of the sku: the sku itself is in the product.
+    skus: DashMap<u64, ProductId>,
+    sku_hasher: RandomState,
+    codec: DetailsCodec,
     /// The products in sorted columns. It and `products` change together while it is locked.
     listing: RwLock<Listing>,
     text: TextIndex,
-    rules: TextRules,
+    rules: Arc<TextRules>,
     epoch: AtomicU64,
     render: RenderProduct,
     recent_views: RecentViews,
+    recent_searches: RecentSearches,
     /// Held during each change, so that two changes cannot both compare with the same entry, and an
     /// older version never replaces a newer one. Readers do not take it.
     change_lock: Mutex<RecentlyDeleted>,
@@ -80,29 +89,60 @@ impl RecentlyDeleted {
 #[derive(Clone)]
 struct Entry {
     product: Arc<PackedProduct>,
-    stock: StockLevel,
+    stock: PackedStock,
     slot: u32,
 }
 
-/// What a product is found by. It takes longer to compute than to store.
+impl Entry {
+    fn stock(&self) -> StockLevel {
+        let PackedStock { on_hand, reserved, version, last_movement } = self.stock;
+        StockLevel { product_id: self.product.id, on_hand, reserved, version, last_movement }
+    }
+}
+
+/// A [`StockLevel`] without the id, which the product beside it has.
+#[derive(Clone, Copy)]
+struct PackedStock {
+    on_hand: u64,
+    reserved: u64,
+    version: u64,
+    last_movement: u64,
+}
+
+impl From<StockLevel> for PackedStock {
+    fn from(level: StockLevel) -> Self {
+        let StockLevel { product_id: _, on_hand, reserved, version, last_movement } = level;
+        Self { on_hand, reserved, version, last_movement }
+    }
+}
+
+/// What a product is found by, and its packed form. They take longer to compute than to store.
 struct Prepared {
     terms: ProductTerms,
     entry: ListingEntry,
+    packed: Arc<PackedProduct>,
 }
+
+/// The size of a catalog from which on its details are compressed.
+const MIN_COMPRESSED_PRODUCTS: usize = 1000;
 
 impl CatalogCache {
     /// Creates an empty cache of products in `language`.
     #[must_use]
     pub fn new(render: RenderProduct, language: &CatalogLanguage) -> Self {
+        let rules = Arc::new(TextRules::new(language));
         Self {
             products: DashMap::new(),
             skus: DashMap::new(),
-            listing: RwLock::default(),
+            sku_hasher: RandomState::new(),
+            codec: DetailsCodec::default(),
+            listing: RwLock::new(Listing::new(Arc::clone(&rules))),
             text: TextIndex::new(),
-            rules: TextRules::new(language),
+            rules,
             epoch: AtomicU64::new(0),
             render,
             recent_views: RecentViews::new(),
+            recent_searches: RecentSearches::new(),
             change_lock: Mutex::default(),
         }
     }
@@ -127,7 +167,7 @@ impl CatalogCache {
 
     /// The rules of the catalog's language.
     #[must_use]
-    pub const fn rules(&self) -> &TextRules {
+    pub fn rules(&self) -> &TextRules {
         &self.rules
     }
 
@@ -135,7 +175,7 @@ impl CatalogCache {
     #[must_use]
     pub fn get(&self, id: ProductId) -> Option<Arc<ProductView>> {
         let entry = self.entry(id)?;
-        let create = || Some(self.view(entry.product.unpack()?, entry.stock));
+        let create = || Some(self.view(entry.product.unpack(&self.codec)?, entry.stock()));
         self.recent_views.get_or_create(&entry, create)
     }
 
@@ -146,8 +186,12 @@ impl CatalogCache {
     /// Finds a product by sku.
     #[must_use]
     pub fn by_sku(&self, sku: &str) -> Option<Arc<ProductView>> {
-        let id = *self.skus.get(sku)?;
-        self.get(id)
+        let id = *self.skus.get(&self.hash_sku(sku))?;
+        self.get(id).filter(|view| view.product.details.sku.as_deref() == Some(sku))
+    }
+
+    fn hash_sku(&self, sku: &str) -> u64 {
+        self.sku_hasher.hash_one(sku)
     }
 
     /// Returns the name, price and available units of a product, as carts need them.
@@ -156,9 +200,9 @@ impl CatalogCache {
         let entry = self.products.get(&id)?;
         let product = &entry.product;
         Some(Offer {
-            name: product.name.as_ref().to_owned(),
-            price: product.price,
-            available: entry.stock.available(),
+            name: product.name().to_owned(),
+            price: product.price(),
+            available: entry.stock().available(),
         })
     }
 
@@ -227,7 +271,8 @@ impl CatalogCache {
     fn prepare(&self, product: &Product) -> Prepared {
         let terms = self.rules.product_terms(product);
         let entry = ListingEntry::new(&self.rules, product, terms.name_words);
-        Prepared { terms, entry }
+        let packed = Arc::new(PackedProduct::new(product, &self.codec));
+        Prepared { terms, entry, packed }
     }
 
     fn replace(
@@ -248,10 +293,10 @@ impl CatalogCache {
             return;
         }
         let stock = match &known {
-            Some(known) if known.stock.version > stock.version => known.stock,
+            Some(known) if known.stock.version > stock.version => known.stock(),
             _ => stock,
         };
-        let old = known.as_ref().and_then(|known| known.product.unpack());
+        let old = known.as_ref().and_then(|known| known.product.unpack(&self.codec));
         self.replace_sku(old.as_deref(), &product);
         if product.deleted {
             recently_deleted.add(product.id);
@@ -270,10 +315,10 @@ impl CatalogCache {
         if let Some(sku) =
             old_sku.filter(|sku| product.deleted || product.details.sku.as_ref() != Some(*sku))
         {
-            self.skus.remove_if(sku, |_, owner| *owner == product.id);
+            self.skus.remove_if(&self.hash_sku(sku), |_, owner| *owner == product.id);
         }
         if let Some(sku) = product.details.sku.as_ref().filter(|_| !product.deleted) {
-            self.skus.insert(sku.clone(), product.id);
+            self.skus.insert(self.hash_sku(sku), product.id);
         }
     }
 
@@ -291,9 +336,10 @@ impl CatalogCache {
             return;
         }
         let is_in_stock = stock.available() > 0;
-        let changes_listing = is_in_stock != (known.stock.available() > 0);
+        let changes_listing = is_in_stock != (known.stock().available() > 0);
         let mut listing = changes_listing.then(|| self.write_listing());
-        self.products.insert(known.product.id, Entry { stock, ..known.clone() });
+        let entry = Entry { stock: stock.into(), ..known.clone() };
+        self.products.insert(known.product.id, entry);
         if let Some(listing) = &mut listing {
             listing.set_in_stock(known.slot, is_in_stock);
         }
@@ -308,15 +354,25 @@ impl CatalogCache {
         stock: StockLevel,
         prepared: Option<Prepared>,
     ) {
-        let Prepared { terms, entry } = prepared.unwrap_or_else(|| self.prepare(product));
-        let packed = Arc::new(PackedProduct::new(product));
+        self.train_codec();
+        let Prepared { terms, entry, packed } = prepared.unwrap_or_else(|| self.prepare(product));
         let has_same_text = old.is_some_and(|old| has_same_text(&old.details, &product.details));
         let mut listing = self.write_listing();
-        let slot = listing.put(slot, product, entry, stock.available() > 0);
+        let slot = listing.put(slot, product, &packed, &entry, stock.available() > 0);
         if !has_same_text {
             self.text.put(slot, terms);
         }
-        self.products.insert(product.id, Entry { product: packed, stock, slot });
+        self.products.insert(product.id, Entry { product: packed, stock: stock.into(), slot });
+    }
+
+    /// Begins to compress details when a catalog has grown.
+    fn train_codec(&self) {
+        if self.codec.is_trained() || self.products.len() < MIN_COMPRESSED_PRODUCTS {
+            return;
+        }
+        let known = self.products.iter().take(MIN_COMPRESSED_PRODUCTS);
+        let known: Vec<_> = known.filter_map(|entry| entry.product.unpack(&self.codec)).collect();
+        self.codec.train(known.iter().map(Arc::as_ref));
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::json;
 use souk::domain::account::Role;
 
@@ -38,12 +38,21 @@ pub async fn run(products: usize) -> anyhow::Result<()> {
     std::fs::remove_file(&file)?;
     let started = Instant::now();
     let shop = ShopProcess::start_in(dir, &[])?;
-    println!("  start                      {:.2?}", started.elapsed());
-    let resident = (shop.resident_mib()? - empty) * 1_048_576.0;
-    println!("  memory                     {:.0} bytes a product", resident / products as f64);
+    let ready = send_once(shop.address, &Request::get("/readyz", "")).await;
+    ready.context("the shop is not ready when it says so")?;
+    let (time, processor) = (started.elapsed(), shop.processor_time()?);
+    println!("  start                      {time:.2?}, {processor:.2?} of processor time");
+    print_memory("memory at the start", &shop, empty, products)?;
     compare(&shop, &queries).await?;
+    print_memory("memory after all that", &shop, empty, products)?;
     drop(shop);
     measure_baseline(&items, products, &queries)
+}
+
+fn print_memory(when: &str, shop: &ShopProcess, empty: f64, products: usize) -> anyhow::Result<()> {
+    let resident = (shop.resident_mib()? - empty) * 1_048_576.0;
+    println!("  {when:<26} {:.0} bytes a product", resident / products as f64);
+    Ok(())
 }
 
 async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<()> {
@@ -69,46 +78,67 @@ async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<()> {
     ]
     .map(|query| get(format!("/api/products?{query}")))
     .into();
+    // The text of a search repeats in a shop. Here it does so by chance only, at first.
+    measure_kind(shop, "search, each once", &searches, None).await?;
     for (name, requests) in
         [("search", &searches), ("suggest", &suggestions), ("list", &lists), ("filter", &filters)]
     {
-        let latencies = measure(shop.address, requests, CONNECTIONS, TIME).await?;
-        println!("  {name:<26} {}", summary(latencies, TIME));
+        measure_kind(shop, name, requests, Some(TIME)).await?;
     }
     let token = new_user_token(Role::Customer)?;
     let product = shop.create_product().await?;
     let add = json!({"product_id": product, "quantity": 2}).to_string();
     send_once(shop.address, &Request::post("/api/cart/add", &token, &add)).await?;
     let cart: Arc<[Request]> = [Request::get("/api/cart", &token)].into();
-    let quiet = measure(shop.address, &cart, 4, TIME).await?;
+    let quiet = measure(shop.address, &cart, 4, Some(TIME)).await?;
     println!("  cart reads alone           {}", summary(quiet, TIME));
     let (beside, busy) = tokio::join!(
-        measure(shop.address, &cart, 4, TIME),
-        measure(shop.address, &searches, CONNECTIONS, TIME),
+        measure(shop.address, &cart, 4, Some(TIME)),
+        measure(shop.address, &searches, CONNECTIONS, Some(TIME)),
     );
     println!("  cart reads beside searches {}", summary(beside?, TIME));
     println!("  those searches             {}", summary(busy?, TIME));
     Ok(())
 }
 
-/// Repeats the requests over `connections` for `time`. Returns the latency of each.
+/// Measures latencies and the shop's processor time for each request.
+async fn measure_kind(
+    shop: &ShopProcess,
+    name: &str,
+    requests: &Arc<[Request]>,
+    time: Option<Duration>,
+) -> anyhow::Result<()> {
+    let (started, before) = (Instant::now(), shop.processor_time()?);
+    let latencies = measure(shop.address, requests, CONNECTIONS, time).await?;
+    let processor = (shop.processor_time()? - before) / u32::try_from(latencies.len())?.max(1);
+    let summary = summary(latencies, started.elapsed());
+    println!("  {name:<26} {summary}, {processor:.2?} of processor time each");
+    Ok(())
+}
+
+/// Repeats the requests over `connections` for `time`, or sends each of them once. Returns the
+/// latency of each.
 async fn measure(
     address: SocketAddr,
     requests: &Arc<[Request]>,
     connections: usize,
-    time: Duration,
+    time: Option<Duration>,
 ) -> anyhow::Result<Vec<Duration>> {
-    let end = Instant::now() + time;
+    let end = time.map(|time| Instant::now() + time);
     let tasks: Vec<_> = (0..connections)
         .map(|number| {
             let requests = Arc::clone(requests);
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await?;
                 let mut latencies = Vec::new();
-                let first = number * requests.len() / connections;
-                for request in requests.iter().cycle().skip(first) {
+                let place = |number: usize| number * requests.len() / connections;
+                let count = match end {
+                    Some(_) => usize::MAX,
+                    None => place(number + 1) - place(number),
+                };
+                for request in requests.iter().cycle().skip(place(number)).take(count) {
                     let started = Instant::now();
-                    if started > end {
+                    if end.is_some_and(|end| started > end) {
                         break;
                     }
                     let (status, _) = connection.exchange(request).await?;

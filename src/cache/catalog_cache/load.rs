@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
 
-use super::{CatalogCache, Prepared};
+use super::{CatalogCache, MIN_COMPRESSED_PRODUCTS, Prepared};
 use crate::{
     domain::{catalog::product::Product, ids::ProductId, inventory::StockLevel},
     store::{Store, StoreUnavailable},
@@ -71,6 +71,9 @@ impl CatalogCache {
     }
 
     fn put_page(&self, page: Vec<(Product, StockLevel)>) {
+        if page.len() >= MIN_COMPRESSED_PRODUCTS {
+            self.codec.train(page.iter().map(|(product, _)| product));
+        }
         let is_new = |product: &Product| {
             self.products
                 .get(&product.id)

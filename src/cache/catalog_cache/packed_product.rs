@@ -1,14 +1,15 @@
-//! Products in little memory: one piece for all details but those that carts need.
+//! Products in little memory: one piece for all texts.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::details_codec::DetailsCodec;
 use crate::domain::{
     catalog::product::{AttributeValue, Product, ProductDetails},
     clock::Timestamp,
     ids::ProductId,
-    money::Money,
+    money::{Currency, Money},
 };
 
 /// A product in little memory. A map of attributes alone takes more than half a kilobyte.
@@ -16,13 +17,15 @@ use crate::domain::{
 pub(super) struct PackedProduct {
     pub(super) id: ProductId,
     pub(super) version: u64,
-    pub(super) price: Money,
-    pub(super) name: Box<str>,
+    /// In minor units.
+    price: i64,
+    currency: Currency,
+    purchase_limit: Option<u32>,
     created_at: Timestamp,
     updated_at: Timestamp,
-    purchase_limit: Option<u32>,
-    /// [`Details`] as JSON.
-    details: Box<[u8]>,
+    name_len: u32,
+    /// The name, which carts and lists need, then the encoded [`Details`].
+    text: Box<[u8]>,
 }
 
 /// The details that are encoded together.
@@ -47,33 +50,59 @@ struct OwnedDetails(
     BTreeMap<String, AttributeValue>,
 );
 
+/// The details of a product as JSON.
+pub(super) fn encode_details(details: &ProductDetails) -> Vec<u8> {
+    let encoded = serde_json::to_vec(&Details(
+        &details.sku,
+        &details.description,
+        &details.category,
+        &details.tags,
+        &details.image_url,
+        &details.attributes,
+    ));
+    // Plain text, numbers and maps with text keys can always be encoded.
+    encoded.unwrap_or_default()
+}
+
 impl PackedProduct {
-    pub(super) fn new(product: &Product) -> Self {
+    pub(super) fn new(product: &Product, codec: &DetailsCodec) -> Self {
         let details = &product.details;
-        let encoded = serde_json::to_vec(&Details(
-            &details.sku,
-            &details.description,
-            &details.category,
-            &details.tags,
-            &details.image_url,
-            &details.attributes,
-        ));
+        let name = details.name.as_bytes();
+        let encoded = codec.compress(encode_details(details));
         Self {
             id: product.id,
             version: product.version,
-            price: details.price,
-            name: details.name.as_str().into(),
+            price: details.price.minor_units(),
+            currency: details.price.currency(),
+            purchase_limit: details.purchase_limit,
             created_at: product.created_at,
             updated_at: product.updated_at,
-            purchase_limit: details.purchase_limit,
-            // Plain text, numbers and maps with text keys can always be encoded.
-            details: encoded.unwrap_or_default().into_boxed_slice(),
+            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
+            text: [name, &encoded].concat().into_boxed_slice(),
         }
     }
 
+    pub(super) fn name(&self) -> &str {
+        let name = self.text.get(..self.name_len as usize).unwrap_or_default();
+        str::from_utf8(name).unwrap_or_default()
+    }
+
+    pub(super) fn price(&self) -> Money {
+        // The price of a product is never beyond the limit.
+        let price = Money::from_minor_units(self.price, self.currency);
+        price.unwrap_or(Money::zero(self.currency))
+    }
+
+    pub(super) const fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
     /// The product. `None` would be a bug, which is logged.
-    pub(super) fn unpack(&self) -> Option<Arc<Product>> {
-        let decoded = serde_json::from_slice(&self.details);
+    pub(super) fn unpack(&self, codec: &DetailsCodec) -> Option<Arc<Product>> {
+        let encoded = self.text.get(self.name_len as usize..).unwrap_or_default();
+        let decoded = codec
+            .decompress(encoded)
+            .and_then(|details| serde_json::from_slice(&details).map_err(std::io::Error::other));
         let OwnedDetails(sku, description, category, tags, image_url, attributes) = decoded
             .inspect_err(|error| tracing::error!(%error, id = %self.id, "a packed product is bad"))
             .ok()?;
@@ -85,9 +114,9 @@ impl PackedProduct {
             deleted: false,
             details: ProductDetails {
                 sku,
-                name: self.name.as_ref().to_owned(),
+                name: self.name().to_owned(),
                 description,
-                price: self.price,
+                price: self.price(),
                 category,
                 tags,
                 image_url,
@@ -100,7 +129,23 @@ impl PackedProduct {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::details_codec::MIN_SAMPLES, *};
+
+    /// Packs products with and without a dictionary.
+    fn check(product: &Product) {
+        let (plain, trained) = (DetailsCodec::default(), DetailsCodec::default());
+        trained.train(vec![product.clone(); MIN_SAMPLES].iter());
+        for codec in [&plain, &trained] {
+            let packed = PackedProduct::new(product, codec);
+            assert_eq!(*packed.unpack(codec).unwrap(), *product);
+            assert_eq!(
+                (packed.name(), packed.price()),
+                (&*product.details.name, product.details.price)
+            );
+        }
+        let size = |codec| PackedProduct::new(product, codec).text.len();
+        assert!(size(&trained) < size(&plain));
+    }
 
     #[test]
     fn product_is_the_same_after_packing() {
@@ -120,7 +165,7 @@ mod tests {
         let mut product = Product::new(ProductId::new(), details, Timestamp::from_millis(7));
         product.version = 9;
         product.updated_at = Timestamp::from_millis(8);
-        assert_eq!(*PackedProduct::new(&product).unpack().unwrap(), product);
+        check(&product);
         product.details = ProductDetails {
             sku: None,
             category: None,
@@ -130,6 +175,6 @@ mod tests {
             purchase_limit: None,
             ..product.details
         };
-        assert_eq!(*PackedProduct::new(&product).unpack().unwrap(), product);
+        check(&product);
     }
 }

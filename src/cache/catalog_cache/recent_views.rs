@@ -45,7 +45,7 @@ impl RecentViews {
     ) -> Option<Arc<ProductView>> {
         let id = entry.product.id;
         let is_current = |view: &Arc<ProductView>| {
-            view.product.version == entry.product.version && view.stock == entry.stock
+            view.product.version == entry.product.version && view.stock == entry.stock()
         };
         if let Some(view) = self.0.get(&id).filter(is_current) {
             return Some(view);

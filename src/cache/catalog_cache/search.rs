@@ -1,11 +1,15 @@
 //! Finds products.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
-use super::{CatalogCache, Facets};
+use super::{
+    CatalogCache, Facets,
+    listing::{ListedProduct, Listing},
+    recent_searches::{MAX_PAGE, SearchResult},
+};
 use crate::{
     cache::text_index::{CompiledQuery, OutOfTime, SearchField, TextMatch, TimeBudget},
     domain::{
@@ -14,6 +18,10 @@ use crate::{
     },
     messages::catalog::ProductView,
 };
+
+/// With fewer matches, words with typos match, too. They rank below, so that they matter only if
+/// there is room for them.
+const MIN_MATCHES_WITHOUT_TYPOS: usize = MAX_PAGE;
 
 /// The processor time of a search in the text index.
 const MAX_TEXT_TIME: Duration = Duration::from_millis(30);
@@ -28,7 +36,7 @@ pub struct SearchPage {
     /// The number of matches on all pages.
     pub total: u64,
     /// The number of matches by category, tag, price and attribute.
-    pub facets: Facets,
+    pub facets: Arc<Facets>,
 }
 
 /// The last product of a page, as it was sorted: by number, then name, then id. The next page
@@ -66,26 +74,77 @@ impl CatalogCache {
         after: Option<&PageKey>,
         limit: usize,
     ) -> Result<SearchPage, SearchTimeout> {
-        let text = filter.text.as_ref();
-        let matches = text.map(|text| self.search_text(text)).transpose()?;
+        if after.is_none() && limit <= MAX_PAGE {
+            return self.search_first_page(filter, sort, limit);
+        }
+        let matches = self.search_text(filter)?;
         let listing = self.read_listing();
-        let scores = text.zip(matches);
-        let scores = scores.map(|(text, matches)| listing.score_text(&matches, text.words.len()));
-        let scores = scores.as_ref();
-        let filtered = listing.filter(filter, scores, self.slots_of(filter));
-        let products = &filtered.products;
-        let mut slots = listing.page(products, sort, scores, after, limit + 1, &self.rules);
-        let has_more = slots.len() > limit;
-        slots.truncate(limit);
-        let ids = slots.iter().filter_map(|slot| listing.id(*slot));
+        let result = self.list(&listing, filter, matches, sort, after, limit + 1);
+        Ok(self.page_of(&listing, &result, sort, limit))
+    }
+
+    /// The first page, which is remembered until the listing changes.
+    fn search_first_page(
+        &self,
+        filter: &ProductFilter,
+        sort: ProductSort,
+        limit: usize,
+    ) -> Result<SearchPage, SearchTimeout> {
+        let key = (filter.clone(), sort);
+        let known = self.recent_searches.get(&key);
+        let listing = self.read_listing();
+        let generation = listing.generation(filter);
+        if let Some(known) = known.filter(|known| known.generation == generation) {
+            return Ok(self.page_of(&listing, &known, sort, limit));
+        }
+        drop(listing);
+        let matches = self.search_text(filter)?;
+        let listing = self.read_listing();
+        let result = self.list(&listing, filter, matches, sort, None, MAX_PAGE + 1);
+        let result = Arc::new(result);
+        // Otherwise the matches may be of another time.
+        if result.generation == generation {
+            self.recent_searches.insert(key, Arc::clone(&result));
+        }
+        Ok(self.page_of(&listing, &result, sort, limit))
+    }
+
+    /// Filters, sorts and counts the products, or of them the `matches` of the text.
+    fn list(
+        &self,
+        listing: &Listing,
+        filter: &ProductFilter,
+        matches: Option<Vec<TextMatch>>,
+        sort: ProductSort,
+        after: Option<&PageKey>,
+        limit: usize,
+    ) -> SearchResult {
+        let words = filter.text.as_ref().map_or(0, |text| text.words.len());
+        let scores = matches.map(|matches| listing.score_text(matches, words));
+        let filtered = listing.filter(filter, scores.as_ref(), self.slots_of(filter));
+        SearchResult {
+            generation: listing.generation(filter),
+            total: filtered.products.len(),
+            first: listing.page(&filtered.products, sort, scores.as_ref(), after, limit),
+            facets: Arc::new(listing.count_facets(&filtered)),
+        }
+    }
+
+    fn page_of(
+        &self,
+        listing: &Listing,
+        result: &SearchResult,
+        sort: ProductSort,
+        limit: usize,
+    ) -> SearchPage {
+        let shown = result.first.get(..limit).unwrap_or(&result.first);
         // The listing is locked, so that these are the products that were filtered and sorted.
-        let items: Vec<_> = ids.filter_map(|id| self.get(id)).collect();
-        let last = slots.last().zip(items.last()).filter(|_| has_more);
-        let next = last.and_then(|(slot, view)| {
-            listing.page_key(*slot, sort, scores, &view.product.details.name)
-        });
-        let facets = listing.count_facets(&filtered);
-        Ok(SearchPage { items, next, total: products.len(), facets })
+        let view = |listed: &ListedProduct| self.get(listing.id(listed.slot)?);
+        let items: Vec<_> = shown.iter().filter_map(view).collect();
+        let last = shown.last().zip(items.last()).filter(|_| result.first.len() > limit);
+        let next = last
+            .and_then(|(listed, view)| listing.page_key(*listed, sort, &view.product.details.name));
+        SearchPage { items, next, total: result.total, facets: Arc::clone(&result.facets) }
     }
 
     /// Finds the ids of all products that match `filter`, the oldest product first.
@@ -93,11 +152,9 @@ impl CatalogCache {
     /// # Errors
     /// The search took too long.
     pub fn find_ids(&self, filter: &ProductFilter) -> Result<Vec<ProductId>, SearchTimeout> {
-        let text = filter.text.as_ref();
-        let matches = text.map(|text| self.search_text(text)).transpose()?;
+        let matches = self.search_text(filter)?;
         let listing = self.read_listing();
-        let scores = text.zip(matches);
-        let scores = scores.map(|(text, matches)| listing.score_text(&matches, text.words.len()));
+        let scores = matches.map(|matches| listing.score_text(matches, 0));
         let filtered = listing.filter(filter, scores.as_ref(), self.slots_of(filter));
         let ids = filtered.products.iter().filter_map(|slot| listing.id(slot));
         let mut ids: Vec<ProductId> = ids.collect();
@@ -105,10 +162,20 @@ impl CatalogCache {
         Ok(ids)
     }
 
-    fn search_text(&self, text: &TextQuery) -> Result<Vec<TextMatch>, OutOfTime> {
+    /// The products that match the text of the filter. `None` if it has none.
+    fn search_text(&self, filter: &ProductFilter) -> Result<Option<Vec<TextMatch>>, OutOfTime> {
+        let Some(text) = &filter.text else { return Ok(None) };
         let mut budget = TimeBudget::new(MAX_TEXT_TIME);
-        let query = CompiledQuery::new(text, true);
-        self.text.search(SearchField::Text, &query, &mut budget)
+        let mut search = |with_typos| {
+            let query = CompiledQuery::new(text, with_typos);
+            self.text.search(SearchField::Text, &query, None, &mut budget)
+        };
+        let matches = search(false)?;
+        let may_have_typos = text.words.iter().any(|word| word.typos.is_some());
+        if matches.len() < MIN_MATCHES_WITHOUT_TYPOS && may_have_typos {
+            return search(true).map(Some);
+        }
+        Ok(Some(matches))
     }
 
     fn slots_of(&self, filter: &ProductFilter) -> Option<RoaringBitmap> {
@@ -129,29 +196,15 @@ impl CatalogCache {
         let mut budget = TimeBudget::new(MAX_TEXT_TIME);
         let mut search = |with_typos| {
             let query = CompiledQuery::new(typed, with_typos);
-            self.text.search(SearchField::Name, &query, &mut budget)
+            self.text.search(SearchField::Name, &query, Some(limit), &mut budget)
         };
         let mut matches = search(false)?;
-        // Typos rank below, so that they matter only if there is room for them.
-        if matches.len() < limit {
+        if matches.len() < limit && typed.words.iter().any(|word| word.typos.is_some()) {
             matches = search(true)?;
         }
         let listing = self.read_listing();
-        let mut best = BinaryHeap::with_capacity(limit + 1);
-        // Backwards, so that the newest products are first: others that are equal then lose.
-        for found in matches.iter().rev() {
-            // Identifiers sort by their time.
-            let Some(id) = listing.id(found.slot) else { continue };
-            let next = (found.score, id);
-            if best.len() < limit {
-                best.push(Reverse(next));
-            } else if let Some(mut last) = best.peek_mut()
-                && next > last.0
-            {
-                *last = Reverse(next);
-            }
-        }
-        let found = best.into_sorted_vec().into_iter().map(|Reverse(found)| found);
-        Ok(found.filter_map(|(_, id)| self.get(id)).collect())
+        let best = listing.best_matches(&matches, None, limit, |_| true);
+        let ids = best.into_iter().filter_map(|found| listing.id(found.slot));
+        Ok(ids.filter_map(|id| self.get(id)).collect())
     }
 }

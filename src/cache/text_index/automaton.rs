@@ -1,10 +1,10 @@
-//! Words with typos, as automata over the dictionary of the index.
+//! Words with typos, as automata.
 
-use std::sync::LazyLock;
+use std::{ops::RangeInclusive, sync::LazyLock};
 
 use levenshtein_automata::{DFA, Distance, LevenshteinAutomatonBuilder, SINK_STATE};
-use tantivy_fst::Automaton;
 
+use super::vocabulary::LetterSet;
 use crate::domain::catalog::search::{MatchKind, Typos};
 
 static ONE_TYPO: LazyLock<LevenshteinAutomatonBuilder> =
@@ -16,20 +16,42 @@ static TWO_TYPOS: LazyLock<LevenshteinAutomatonBuilder> =
 const MAX_CHARS: usize = 32;
 
 /// Matches a word with typos.
-pub(super) struct TypoAutomaton(DFA);
+pub(super) struct TypoAutomaton {
+    dfa: DFA,
+    letters: LetterSet,
+    chars: usize,
+    max: u8,
+    prefix: bool,
+}
 
 impl TypoAutomaton {
     /// `None` if the word is too long.
     pub(super) fn new(typos: &Typos) -> Option<Self> {
-        if typos.word.chars().count() > MAX_CHARS {
+        let chars = typos.word.chars().count();
+        if chars > MAX_CHARS {
             return None;
         }
         let builder: &LevenshteinAutomatonBuilder =
             if typos.max > 1 { &TWO_TYPOS } else { &ONE_TYPO };
-        Some(Self(match typos.prefix {
+        let dfa = match typos.prefix {
             true => builder.build_prefix_dfa(&typos.word),
             false => builder.build_dfa(&typos.word),
-        }))
+        };
+        let letters = LetterSet::of(&typos.word);
+        Some(Self { dfa, letters, chars, max: typos.max, prefix: typos.prefix })
+    }
+
+    /// The numbers of characters that a match may have.
+    pub(super) fn lengths(&self) -> RangeInclusive<usize> {
+        let max = usize::from(self.max);
+        let longest = if self.prefix { usize::MAX } else { self.chars + max };
+        self.chars.saturating_sub(max)..=longest
+    }
+
+    /// Whether a term with these letters may match.
+    pub(super) const fn may_match(&self, term: LetterSet) -> bool {
+        self.letters.is_nearly_in(term, self.max)
+            && (self.prefix || term.is_nearly_in(self.letters, self.max))
     }
 
     /// How `term` matches, with at least one typo. Terms with digits and marked terms do not.
@@ -38,33 +60,20 @@ impl TypoAutomaton {
         if !first.is_ascii_alphanumeric() && first.is_ascii() {
             return None;
         }
+        let mut state = self.dfa.initial_state();
+        for byte in term {
+            state = self.dfa.transition(state, *byte);
+            if state == SINK_STATE {
+                return None;
+            }
+        }
         if term.iter().any(u8::is_ascii_digit) {
             return None;
         }
-        match self.0.eval(term) {
+        match self.dfa.distance(state) {
             Distance::Exact(1) => Some(MatchKind::OneTypo),
             Distance::Exact(2) => Some(MatchKind::TwoTypos),
             _ => None,
         }
-    }
-}
-
-impl Automaton for &TypoAutomaton {
-    type State = u32;
-
-    fn start(&self) -> u32 {
-        self.0.initial_state()
-    }
-
-    fn is_match(&self, state: &u32) -> bool {
-        matches!(self.0.distance(*state), Distance::Exact(_))
-    }
-
-    fn can_match(&self, state: &u32) -> bool {
-        *state != SINK_STATE
-    }
-
-    fn accept(&self, state: &u32, byte: u8) -> u32 {
-        self.0.transition(*state, byte)
     }
 }

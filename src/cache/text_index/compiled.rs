@@ -52,13 +52,24 @@ pub(super) fn match_points(kind: MatchKind, place: Place) -> u16 {
     }
 }
 
+/// How often a term is written that occurs in `place`: the fewest times where most terms are.
+pub(super) const fn frequency_of_place(place: Place) -> u8 {
+    match place {
+        Place::Description => 1,
+        Place::Labels => 2,
+        Place::Name => 3,
+        Place::Attributes => 4,
+        Place::NameStart => 5,
+    }
+}
+
 /// The place that a term frequency stands for.
 pub(super) const fn place_of_frequency(frequency: u32) -> Place {
     match frequency {
         0 | 1 => Place::Description,
-        2 => Place::Attributes,
-        3 => Place::Labels,
-        4 => Place::Name,
+        2 => Place::Labels,
+        3 => Place::Name,
+        4 => Place::Attributes,
         _ => Place::NameStart,
     }
 }

@@ -6,9 +6,12 @@
 
 mod automaton;
 mod compiled;
+mod expand;
+mod matcher;
 mod pending;
 mod schema;
 mod segment;
+mod vocabulary;
 mod writer;
 
 use std::{
@@ -128,7 +131,8 @@ impl TextIndex {
         self.shared.lock().pending.len()
     }
 
-    /// Finds the products that match every word of `query`, in no order.
+    /// Finds the products that match every word of `query`, in no order. If `enough` are found by
+    /// better kinds of a match, worse ones may be left out.
     ///
     /// # Errors
     /// The search used up its time.
@@ -136,6 +140,7 @@ impl TextIndex {
         &self,
         field: SearchField,
         query: &CompiledQuery,
+        enough: Option<usize>,
         budget: &mut TimeBudget,
     ) -> Result<Vec<TextMatch>, OutOfTime> {
         let (pending, view): (Vec<_>, _) = {
@@ -149,7 +154,7 @@ impl TextIndex {
         let mut changed: Vec<u32> = pending.into_iter().map(|(slot, _)| slot).collect();
         changed.sort_unstable();
         for segment in &view.segments {
-            segment.search(field, query, &changed, budget, &mut matches)?;
+            segment.search(field, query, &changed, enough, budget, &mut matches)?;
         }
         Ok(matches)
     }

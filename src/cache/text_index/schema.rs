@@ -7,14 +7,16 @@ use tantivy::{
         TextOptions,
     },
     store::Compressor,
-    tokenizer::{TextAnalyzer, WhitespaceTokenizer},
+    tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer},
 };
 
-use super::SearchField;
-use crate::domain::catalog::search::{ProductTerms, TermList};
+use super::{SearchField, compiled::frequency_of_place};
+use crate::domain::catalog::search::{Place, ProductTerms};
 
-/// Splits the terms of a product, which are written with spaces between them.
+/// The name of [`TermReader`].
 const TOKENIZER: &str = "terms";
+/// Ends each term in the text of a field. No term contains it.
+const TERM_END: char = '\n';
 
 /// The fields of a document.
 #[derive(Debug, Clone, Copy)]
@@ -39,23 +41,70 @@ impl Fields {
     pub(super) fn document(self, slot: u32, terms: &ProductTerms) -> TantivyDocument {
         let mut document = TantivyDocument::new();
         document.add_u64(self.slot, u64::from(slot));
-        document.add_text(self.text, write_terms(&terms.text));
-        let name = terms.name.iter().map(|(term, _)| term).collect::<Vec<_>>().join(" ");
-        document.add_text(self.name, name);
+        document.add_text(self.text, write_terms(terms.text.iter()));
+        let names = terms.name.iter().map(|(term, _)| (term, Place::Description));
+        document.add_text(self.name, write_terms(names));
         document
     }
 }
 
-/// The place of a term is how often it occurs in the document.
-fn write_terms(terms: &TermList) -> String {
-    let mut text = String::with_capacity(terms.len() * 16);
-    for (term, place) in terms.iter() {
-        for _ in 0..place as u32 {
-            text.push_str(term);
-            text.push(' ');
-        }
+/// The text of a field, for [`TermReader`]: the frequency of each term as a digit, then the term.
+fn write_terms<'a>(terms: impl Iterator<Item = (&'a str, Place)>) -> String {
+    let mut text = String::with_capacity(2048);
+    for (term, place) in terms {
+        text.push(char::from(b'0' + frequency_of_place(place)));
+        text.push_str(term);
+        text.push(TERM_END);
     }
     text
+}
+
+/// Reads the terms of a field, each as often as [`frequency_of_place`] says.
+#[derive(Clone, Default)]
+struct TermReader {
+    token: Token,
+}
+
+impl Tokenizer for TermReader {
+    type TokenStream<'a> = TermStream<'a>;
+
+    fn token_stream<'a>(&'a mut self, text: &'a str) -> TermStream<'a> {
+        self.token.reset();
+        TermStream { rest: text, repeats: 0, token: &mut self.token }
+    }
+}
+
+struct TermStream<'a> {
+    rest: &'a str,
+    /// How often the current term comes again.
+    repeats: u8,
+    token: &'a mut Token,
+}
+
+impl TokenStream for TermStream<'_> {
+    fn advance(&mut self) -> bool {
+        if self.repeats > 0 {
+            self.repeats -= 1;
+            return true;
+        }
+        let Some((term, rest)) = self.rest.split_once(TERM_END) else { return false };
+        let (Some(frequency), Some(term)) = (term.bytes().next(), term.get(1..)) else {
+            return false;
+        };
+        self.rest = rest;
+        self.repeats = frequency.saturating_sub(b'1');
+        self.token.text.clear();
+        self.token.text.push_str(term);
+        true
+    }
+
+    fn token(&self) -> &Token {
+        self.token
+    }
+
+    fn token_mut(&mut self) -> &mut Token {
+        self.token
+    }
 }
 
 /// Creates an empty index in memory.
@@ -79,7 +128,7 @@ pub(super) fn create_index() -> (Index, Fields) {
     let index = Index::builder().schema(schema.build()).settings(settings);
     #[expect(clippy::expect_used, reason = "the schema is a constant, and the tests create it")]
     let index = index.create_in_ram().expect("the schema is valid");
-    let analyzer = TextAnalyzer::builder(WhitespaceTokenizer::default()).build();
+    let analyzer = TextAnalyzer::builder(TermReader::default()).build();
     index.tokenizers().register(TOKENIZER, analyzer);
     (index, Fields { slot, text, name })
 }

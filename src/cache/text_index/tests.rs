@@ -52,7 +52,7 @@ impl Fixture {
 
     fn run(&self, field: SearchField, query: &CompiledQuery) -> Vec<u32> {
         let mut budget = TimeBudget::new(MINUTE);
-        let mut found = self.index.search(field, query, &mut budget).unwrap();
+        let mut found = self.index.search(field, query, None, &mut budget).unwrap();
         found.sort_by_key(|found| (u32::MAX - found.score, found.slot));
         found.into_iter().map(|found| found.slot).collect()
     }
@@ -153,6 +153,24 @@ fn load_is_searchable_when_it_is_finished() {
     assert_eq!(fixture.search("saucer"), [2999]);
 }
 
+/// What a search costs depends on the terms that it reads, so they are bounded: the most common
+/// ones count.
+#[test]
+fn prefix_stands_for_the_most_common_terms() {
+    let fixture = Fixture::new();
+    fixture.index.begin_load();
+    (0..3000).for_each(|slot| fixture.put(slot, &format!("Library{slot}"), ""));
+    (3000..3010).for_each(|slot| fixture.put(slot, "Librarian", ""));
+    fixture.index.finish_load();
+    while !fixture.index.is_loaded() {
+        thread::yield_now();
+    }
+    let found = fixture.search("libra");
+    assert_eq!(found.len(), 10 + expand::MAX_TERMS - 1);
+    assert!((3000..3010).all(|slot| found.contains(&slot)));
+    assert_eq!(fixture.search("library2999"), [2999]);
+}
+
 #[test]
 fn search_ends_when_its_time_is_used_up() {
     let fixture = Fixture::new();
@@ -162,6 +180,6 @@ fn search_ends_when_its_time_is_used_up() {
     fixture.wait();
     let query = CompiledQuery::new(&fixture.rules.parse_query("cup").unwrap(), true);
     let mut none = TimeBudget::new(Duration::ZERO);
-    assert_eq!(fixture.index.search(SearchField::Text, &query, &mut none), Err(OutOfTime));
+    assert_eq!(fixture.index.search(SearchField::Text, &query, None, &mut none), Err(OutOfTime));
     assert_eq!(fixture.search("cup").len(), 10_000);
 }

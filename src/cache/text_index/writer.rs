@@ -32,7 +32,10 @@ type Change = (u32, u64, Option<Arc<ProductTerms>>);
 
 fn copy_changes(state: &State) -> Vec<Change> {
     let copy = |(slot, entry): (&u32, &Pending)| (*slot, entry.generation, entry.terms.clone());
-    state.pending.iter().map(copy).collect()
+    let mut changes: Vec<Change> = state.pending.iter().map(copy).collect();
+    // In the order of slots, matches are read from memory in a row.
+    changes.sort_unstable_by_key(|(slot, ..)| *slot);
+    changes
 }
 
 fn open_writer(index: &Index, memory: usize) -> tantivy::Result<IndexWriter> {

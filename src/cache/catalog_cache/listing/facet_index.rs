@@ -66,7 +66,7 @@ pub(super) type FieldCounts = BTreeMap<FacetField, Vec<(AttributeValue, u64)>>;
 
 impl FacetIndex {
     /// Adds the values of `product`, and returns their numbers.
-    pub(super) fn add(&mut self, slot: u32, product: &Product) -> Box<[u32]> {
+    pub(super) fn add(&mut self, slot: u32, product: &Product) -> Vec<u32> {
         let details = &product.details;
         let mut ids: Vec<u32> = Vec::new();
         let category = details.category.iter().map(|text| (FacetField::Category, text));
@@ -86,7 +86,7 @@ impl FacetIndex {
         // A tag may be given twice.
         ids.sort_unstable();
         ids.dedup();
-        ids.into_boxed_slice()
+        ids
     }
 
     /// The name as it is already known, so that products share it.
@@ -160,11 +160,21 @@ impl FacetIndex {
         includes: impl Fn(&FacetField) -> bool,
     ) -> FieldCounts {
         let included = self.ids.iter().filter(|(field, _)| includes(field));
-        let values: Vec<u32> = included.flat_map(|(_, values)| values.values().copied()).collect();
+        let values = included.flat_map(|(_, values)| values.values());
+        let values = values.filter_map(|id| self.values.get(*id as usize));
+        let mut values: Vec<(u64, &FacetValue)> =
+            values.map(|value| (value.slots.len(), value)).collect();
         let is_all = products.len() == total;
-        let counts = match !is_all && is_faster_one_by_one(values.len(), products) {
+        let counts = match !is_all && is_faster_one_by_one(&values, products) {
             true => self.count_one_by_one(products, values_of),
-            false => self.count_common(values, products, is_all),
+            false => {
+                keep_most_common(&mut values);
+                let count = |(all, value): (u64, &'_ FacetValue)| match is_all {
+                    true => all,
+                    false => value.slots.intersection_len(products),
+                };
+                values.into_iter().map(|(all, value)| (value, count((all, value)))).collect()
+            }
         };
         let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();
         for (value, count) in counts {
@@ -185,44 +195,45 @@ impl FacetIndex {
         values_of: impl Fn(u32) -> &'a [u32],
     ) -> Vec<(&FacetValue, u64)> {
         let mut counts = vec![0_u32; self.values.len()];
-        for id in products.iter().flat_map(values_of) {
-            if let Some(count) = counts.get_mut(*id as usize) {
+        let mut counted = Vec::new();
+        for slot in products {
+            for id in values_of(slot) {
+                let Some(count) = counts.get_mut(*id as usize) else { continue };
+                if *count == 0 {
+                    counted.push(*id);
+                }
                 *count += 1;
             }
         }
-        let counted = self.values.iter().zip(counts).filter(|(_, count)| *count > 0);
-        counted.map(|(value, count)| (value, u64::from(count))).collect()
-    }
-
-    /// Counts the most common of `values`.
-    fn count_common(
-        &self,
-        values: Vec<u32>,
-        products: &RoaringBitmap,
-        is_all: bool,
-    ) -> Vec<(&FacetValue, u64)> {
-        let values = values.into_iter().filter_map(|id| self.values.get(id as usize));
-        let mut values: Vec<(u64, &FacetValue)> =
-            values.map(|value| (value.slots.len(), value)).collect();
-        if values.len() > MAX_COUNTED_VALUES {
-            values.select_nth_unstable_by_key(MAX_COUNTED_VALUES, |(count, _)| u64::MAX - count);
-            values.truncate(MAX_COUNTED_VALUES);
-        }
-        let count = |(all, value): (u64, &'_ FacetValue)| match is_all {
-            true => all,
-            false => value.slots.intersection_len(products),
+        let count = |id: u32| {
+            let count = counts.get(id as usize).copied().unwrap_or(0);
+            Some((self.values.get(id as usize)?, u64::from(count)))
         };
-        values.into_iter().map(|(all, value)| (value, count((all, value)))).collect()
+        counted.into_iter().filter_map(count).collect()
+    }
+}
+
+/// Keeps as many values as are counted.
+fn keep_most_common(values: &mut Vec<(u64, &FacetValue)>) {
+    if values.len() > MAX_COUNTED_VALUES {
+        values.select_nth_unstable_by_key(MAX_COUNTED_VALUES, |(count, _)| u64::MAX - count);
+        values.truncate(MAX_COUNTED_VALUES);
     }
 }
 
 /// Whether reading the values of every product takes less time than intersecting the products with
 /// those of every value, in steps of about a nanosecond.
-fn is_faster_one_by_one(values: usize, products: &RoaringBitmap) -> bool {
-    const STEPS_TO_READ_VALUES: u64 = 60;
-    let values = values.min(MAX_COUNTED_VALUES) as u64;
+fn is_faster_one_by_one(values: &[(u64, &FacetValue)], products: &RoaringBitmap) -> bool {
+    /// For a product with several values.
+    const STEPS_TO_READ_VALUES: u64 = 15;
+    /// For a value that hardly any product has.
+    const STEPS_TO_INTERSECT: u64 = 50;
     let words = u64::from(products.max().unwrap_or(0)) / 64;
-    products.len() * STEPS_TO_READ_VALUES <= values * products.len().min(words.max(64))
+    let len = products.len();
+    let intersect = |all: u64| STEPS_TO_INTERSECT + all.min(len).min(words);
+    let most = values.iter().take(MAX_COUNTED_VALUES);
+    let steps: u64 = most.map(|(all, _)| intersect(*all)).sum();
+    len * STEPS_TO_READ_VALUES <= steps
 }
 
 /// Keeps the attributes that most products have.

@@ -1,21 +1,17 @@
 //! Applies filters to the listing.
 
-use std::collections::HashMap;
-
 use roaring::RoaringBitmap;
 
 use super::{Listing, facet_index::FacetField};
 use crate::{cache::text_index::TextMatch, domain::catalog::search::ProductFilter};
 
-/// If one product in so many matches, there is a score for each product.
+/// If one product in so many matches, their slots are collected as bits.
 const MANY_SHARE: usize = 32;
 
-/// The products that match the text of a search, with their scores.
-pub(in crate::cache::catalog_cache) enum TextScores {
-    /// By slot.
-    Few(HashMap<u32, u32>),
-    /// A score for each slot, 0 without a match.
-    Many(Vec<u32>),
+/// The products that match the text of a search, with their scores, in no order.
+pub(in crate::cache::catalog_cache) struct TextScores {
+    pub(super) matches: Vec<TextMatch>,
+    slots: RoaringBitmap,
 }
 
 /// What a filter is about.
@@ -38,26 +34,23 @@ impl Listing {
     /// The scores of the matches. Among equals, the name with the fewest further words is best.
     pub(in crate::cache::catalog_cache) fn score_text(
         &self,
-        matches: &[TextMatch],
+        mut matches: Vec<TextMatch>,
         query_words: usize,
     ) -> TextScores {
-        let query_words = u32::try_from(query_words).unwrap_or(u32::MAX);
-        let score = |found: &TextMatch| {
-            let words = u32::from(*self.name_words.get(found.slot as usize)?).max(1);
-            let share = query_words.min(words) * 99 / words;
-            Some((found.slot, found.score.saturating_mul(100).saturating_add(share)))
+        let share = |words: usize| query_words.min(words) * 99 / words.max(1);
+        let shares: [u32; 256] =
+            std::array::from_fn(|words| u32::try_from(share(words.max(1))).unwrap_or(0));
+        for found in &mut matches {
+            let words = self.name_words.get(found.slot as usize).copied().unwrap_or(0);
+            let share = shares.get(usize::from(words)).copied().unwrap_or(0);
+            found.score = found.score.saturating_mul(100).saturating_add(share);
+        }
+        let slots = if matches.len() * MANY_SHARE < self.products.len() {
+            matches.iter().map(|found| found.slot).collect()
+        } else {
+            bitmap_of_slots(&matches, self.products.len())
         };
-        let scores = matches.iter().filter_map(score);
-        if matches.len() * MANY_SHARE < self.rows.len() {
-            return TextScores::Few(scores.collect());
-        }
-        let mut by_slot = vec![0; self.rows.len()];
-        for (slot, score) in scores {
-            if let Some(known) = by_slot.get_mut(slot as usize) {
-                *known = score;
-            }
-        }
-        TextScores::Many(by_slot)
+        TextScores { matches, slots }
     }
 
     /// The products that pass `filter`, and of them those with `text` scores.
@@ -97,7 +90,7 @@ impl Listing {
         slots_of_ids: Option<RoaringBitmap>,
     ) -> Vec<(Criterion, RoaringBitmap)> {
         let mut criteria = Vec::new();
-        criteria.extend(text.map(|text| (Criterion::Other, text.slots())));
+        criteria.extend(text.map(|text| (Criterion::Other, text.slots.clone())));
         criteria.extend(slots_of_ids.map(|slots| (Criterion::Other, slots)));
         match filter.in_stock {
             None => {}
@@ -124,21 +117,14 @@ impl Listing {
     }
 }
 
-impl TextScores {
-    /// The score of a product; 0 if it does not match.
-    pub(super) fn score(&self, slot: u32) -> u32 {
-        match self {
-            Self::Few(scores) => scores.get(&slot).copied().unwrap_or(0),
-            Self::Many(scores) => scores.get(slot as usize).copied().unwrap_or(0),
+fn bitmap_of_slots(matches: &[TextMatch], slots: usize) -> RoaringBitmap {
+    let mut bytes = vec![0_u8; slots / 8 + 1];
+    for found in matches {
+        if let Some(byte) = bytes.get_mut(found.slot as usize / 8) {
+            *byte |= 1 << (found.slot % 8);
         }
     }
-
-    fn slots(&self) -> RoaringBitmap {
-        match self {
-            Self::Few(scores) => scores.keys().copied().collect(),
-            Self::Many(scores) => bitmap_of(scores, |score| *score > 0),
-        }
-    }
+    RoaringBitmap::from_lsb0_bytes(0, &bytes)
 }
 
 /// The places of the values that `includes`, 64 of them in one word at a time.

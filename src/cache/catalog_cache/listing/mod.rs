@@ -6,15 +6,21 @@ mod facets;
 mod filters;
 mod pages;
 mod sorted_slots;
+mod value_lists;
 
-use std::collections::VecDeque;
+use std::{cmp::Ordering, collections::VecDeque, sync::Arc};
 
 use roaring::RoaringBitmap;
 
 pub use self::facets::{Facets, PriceBand};
-use self::{facet_index::FacetIndex, sorted_slots::SortedSlots};
+pub(super) use self::pages::ListedProduct;
+use self::{facet_index::FacetIndex, sorted_slots::SortedSlots, value_lists::ValueLists};
+use super::packed_product::PackedProduct;
 use crate::domain::{
-    catalog::{product::Product, search::TextRules},
+    catalog::{
+        product::Product,
+        search::{ProductFilter, TextRules},
+    },
     ids::ProductId,
 };
 
@@ -25,16 +31,19 @@ const PRICE_BANDS: [i64; 8] = [0, 10, 25, 50, 100, 250, 500, 1000];
 const MIN_FREE_SLOTS: usize = 4096;
 
 /// The products of a catalog in columns. A slot is the number of a product.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Listing {
-    rows: Vec<Option<Row>>,
-    /// The product of each slot, apart from the rows so that a scan reads little memory.
+    rules: Arc<TextRules>,
+    products: Vec<Option<Arc<PackedProduct>>>,
+    /// The product of each slot, apart from the products so that a scan reads little memory.
     ids: Vec<Option<ProductId>>,
     free: VecDeque<u32>,
     all: RoaringBitmap,
     in_stock: RoaringBitmap,
     /// The price of each slot in minor units.
     prices: Vec<i64>,
+    /// How the name of each slot begins, in the order of names.
+    name_starts: Vec<u64>,
     /// The number of words in the name of each slot.
     name_words: Vec<u8>,
     /// The products of each price band.
@@ -42,41 +51,60 @@ pub(super) struct Listing {
     /// Minor units in a major unit, from the currency of the last product.
     scale: i64,
     facets: FacetIndex,
+    /// The numbers of the values that each slot has in `facets`.
+    values: ValueLists,
     by_price: SortedSlots,
     by_name: SortedSlots,
     by_creation: SortedSlots,
     /// While a catalog is loaded, the orders are not kept.
     is_loading: bool,
+    /// Counts changes, except those of stock.
+    generation: u64,
+    /// Counts changes of `in_stock`.
+    stock_generation: u64,
 }
 
-#[derive(Debug)]
-struct Row {
-    created_at: i64,
-    name_key: Box<[u8]>,
-    facets: Box<[u32]>,
+/// The state of a listing, as far as a filter depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ListingGeneration {
+    products: u64,
+    stock: u64,
 }
 
 /// What a product is listed with, computed before the listing is locked.
 pub(super) struct ListingEntry {
-    name_key: Box<[u8]>,
+    name_start: u64,
     name_words: u8,
 }
 
 impl ListingEntry {
     pub(super) fn new(rules: &TextRules, product: &Product, name_words: u8) -> Self {
-        Self { name_key: rules.sort_key(&product.details.name), name_words }
+        Self { name_start: name_start(&rules.sort_key(&product.details.name)), name_words }
     }
 }
 
+/// The first bytes of a sort key as a number, which sorts as they do.
+fn name_start(key: &[u8]) -> u64 {
+    let byte = |at: usize| u64::from(key.get(at).copied().unwrap_or(0));
+    (0..8).fold(0, |start, at| start << 8 | byte(at))
+}
+
 impl Listing {
+    /// An empty listing of products whose names sort by `rules`.
+    pub(super) fn new(rules: Arc<TextRules>) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
     /// Adds a product, or replaces the one in `slot`. Returns its slot.
     pub(super) fn put(
         &mut self,
         slot: Option<u32>,
         product: &Product,
-        entry: ListingEntry,
+        packed: &Arc<PackedProduct>,
+        entry: &ListingEntry,
         is_in_stock: bool,
     ) -> u32 {
+        self.generation += 1;
         if let Some(slot) = slot {
             self.take_out(slot);
         }
@@ -84,30 +112,21 @@ impl Listing {
         let price = &product.details.price;
         self.scale = 10_i64.pow(u32::from(price.currency().decimals()));
         let price = price.minor_units();
-        let row = Row {
-            created_at: product.created_at.as_millis(),
-            // A copy, so that what stays is not scattered among what the analysis of texts frees.
-            name_key: entry.name_key.as_ref().into(),
-            facets: self.facets.add(slot, product),
-        };
+        let values = self.facets.add(slot, product);
+        self.values.set(slot, &values);
         let index = slot as usize;
-        if self.rows.len() <= index {
-            self.rows.resize_with(index + 1, || None);
+        if self.products.len() <= index {
+            self.products.resize(index + 1, None);
             self.ids.resize(index + 1, None);
             self.prices.resize(index + 1, 0);
+            self.name_starts.resize(index + 1, 0);
             self.name_words.resize(index + 1, 0);
         }
-        if let Some(place) = self.rows.get_mut(index) {
-            *place = Some(row);
-        }
-        if let Some(place) = self.ids.get_mut(index) {
-            *place = Some(product.id);
-        }
-        if let (Some(known), Some(words)) =
-            (self.prices.get_mut(index), self.name_words.get_mut(index))
-        {
-            (*known, *words) = (price, entry.name_words);
-        }
+        set(&mut self.products, slot, Some(Arc::clone(packed)));
+        set(&mut self.ids, slot, Some(product.id));
+        set(&mut self.prices, slot, price);
+        set(&mut self.name_starts, slot, entry.name_start);
+        set(&mut self.name_words, slot, entry.name_words);
         self.all.insert(slot);
         let band = self.band_of(price);
         if let Some(band) = self.bands.get_mut(band) {
@@ -122,12 +141,20 @@ impl Listing {
 
     /// Removes the product in `slot`.
     pub(super) fn remove(&mut self, slot: u32) {
+        self.generation += 1;
         self.take_out(slot);
         self.free.push_back(slot);
     }
 
+    /// As long as it is equal, a search with `filter` finds the same.
+    pub(super) fn generation(&self, filter: &ProductFilter) -> ListingGeneration {
+        let stock = filter.in_stock.map_or(0, |_| self.stock_generation);
+        ListingGeneration { products: self.generation, stock }
+    }
+
     /// Records whether the product in `slot` is in stock.
     pub(super) fn set_in_stock(&mut self, slot: u32, is_in_stock: bool) {
+        self.stock_generation += 1;
         if is_in_stock {
             self.in_stock.insert(slot);
         } else {
@@ -143,18 +170,28 @@ impl Listing {
     /// Sorts what was put since [`Self::begin_load`].
     pub(super) fn finish_load(&mut self) {
         self.is_loading = false;
+        self.values.compact();
         let mut slots: Vec<u32> = self.all.iter().collect();
         slots.sort_by_key(|slot| self.price_key(*slot));
         self.by_price = SortedSlots::from_sorted(&slots);
         slots.sort_by_key(|slot| self.creation_key(*slot));
         self.by_creation = SortedSlots::from_sorted(&slots);
-        slots.sort_by(|a, b| self.name_key(*a).cmp(&self.name_key(*b)));
+        self.sort_by_name(&mut slots);
         self.by_name = SortedSlots::from_sorted(&slots);
+    }
+
+    fn sort_by_name(&self, slots: &mut [u32]) {
+        slots.sort_unstable_by_key(|slot| self.name_start(*slot));
+        let same_start = |a: &u32, b: &u32| self.name_start(*a) == self.name_start(*b);
+        let key = |slot: &u32| (self.rules.sort_key(self.name(*slot)), self.id(*slot));
+        for same in slots.chunk_by_mut(same_start) {
+            same.sort_by_cached_key(key);
+        }
     }
 
     fn new_slot(&mut self) -> u32 {
         let free = (self.free.len() > MIN_FREE_SLOTS).then(|| self.free.pop_front()).flatten();
-        free.unwrap_or_else(|| u32::try_from(self.rows.len()).unwrap_or(u32::MAX))
+        free.unwrap_or_else(|| u32::try_from(self.products.len()).unwrap_or(u32::MAX))
     }
 
     fn take_out(&mut self, slot: u32) {
@@ -167,12 +204,10 @@ impl Listing {
         }
         self.all.remove(slot);
         self.in_stock.remove(slot);
-        if let Some(row) = self.rows.get_mut(slot as usize).and_then(Option::take) {
-            self.facets.remove(slot, &row.facets);
-        }
-        if let Some(id) = self.ids.get_mut(slot as usize) {
-            *id = None;
-        }
+        self.facets.remove(slot, self.values.get(slot));
+        self.values.set(slot, &[]);
+        set(&mut self.products, slot, None);
+        set(&mut self.ids, slot, None);
     }
 
     fn add_to_orders(&mut self, slot: u32) {
@@ -185,8 +220,7 @@ impl Listing {
         order.insert(slot, |other| self.creation_key(other) < key);
         self.by_creation = order;
         let mut order = std::mem::take(&mut self.by_name);
-        let key = self.name_key(slot);
-        order.insert(slot, |other| self.name_key(other) < key);
+        order.insert(slot, |other| self.compare_names(other, slot).is_lt());
         self.by_name = order;
     }
 
@@ -200,18 +234,29 @@ impl Listing {
         order.remove(slot, |other| self.creation_key(other) < key);
         self.by_creation = order;
         let mut order = std::mem::take(&mut self.by_name);
-        let key = self.name_key(slot);
-        order.remove(slot, |other| self.name_key(other) < key);
+        order.remove(slot, |other| self.compare_names(other, slot).is_lt());
         self.by_name = order;
     }
 
-    fn row(&self, slot: u32) -> Option<&Row> {
-        self.rows.get(slot as usize)?.as_ref()
+    fn product(&self, slot: u32) -> Option<&PackedProduct> {
+        self.products.get(slot as usize)?.as_deref()
     }
 
     /// The product in `slot`.
     pub(super) fn id(&self, slot: u32) -> Option<ProductId> {
         self.ids.get(slot as usize).copied().flatten()
+    }
+
+    fn name(&self, slot: u32) -> &str {
+        self.product(slot).map_or("", PackedProduct::name)
+    }
+
+    fn name_start(&self, slot: u32) -> u64 {
+        self.name_starts.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    fn created_at(&self, slot: u32) -> i64 {
+        self.product(slot).map_or(0, |product| product.created_at().as_millis())
     }
 
     fn price(&self, slot: u32) -> i64 {
@@ -223,19 +268,41 @@ impl Listing {
     }
 
     fn creation_key(&self, slot: u32) -> (i64, Option<ProductId>) {
-        (self.row(slot).map_or(0, |row| row.created_at), self.id(slot))
+        (self.created_at(slot), self.id(slot))
     }
 
-    fn name_key(&self, slot: u32) -> (&[u8], Option<ProductId>) {
-        (self.row(slot).map_or(&[], |row| &row.name_key), self.id(slot))
+    /// Compares two products by name, then by id.
+    fn compare_names(&self, a: u32, b: u32) -> Ordering {
+        self.compare_name_to(a, self.name_start(b), self.name(b), self.id(b))
+    }
+
+    /// Compares the product in `slot` with a name, which begins with `start` in the order of names,
+    /// and an id.
+    fn compare_name_to(
+        &self,
+        slot: u32,
+        start: u64,
+        name: &str,
+        id: Option<ProductId>,
+    ) -> Ordering {
+        let by_rules = || self.rules.compare(self.name(slot), name);
+        let by_start = self.name_start(slot).cmp(&start);
+        by_start.then_with(by_rules).then_with(|| self.id(slot).cmp(&id))
     }
 
     fn values_of(&self, slot: u32) -> &[u32] {
-        self.row(slot).map_or(&[], |row| &row.facets)
+        self.values.get(slot)
     }
 
     fn band_of(&self, price: i64) -> usize {
         let scale = self.scale;
         PRICE_BANDS.partition_point(|from| from * scale <= price).saturating_sub(1)
+    }
+}
+
+/// Sets the value of a slot that the column has.
+fn set<T>(column: &mut [T], slot: u32, value: T) {
+    if let Some(place) = column.get_mut(slot as usize) {
+        *place = value;
     }
 }

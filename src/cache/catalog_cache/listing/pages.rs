@@ -7,28 +7,35 @@ use std::{
 
 use roaring::RoaringBitmap;
 
-use super::{Listing, Row, filters::TextScores, sorted_slots::SortedSlots};
+use super::{Listing, filters::TextScores, name_start, sorted_slots::SortedSlots};
 use crate::{
-    cache::catalog_cache::PageKey,
-    domain::catalog::search::{ProductSort, TextRules},
+    cache::{catalog_cache::PageKey, text_index::TextMatch},
+    domain::{catalog::search::ProductSort, ids::ProductId},
 };
 
 /// If fewer than one product in so many is on the list, the list is sorted; otherwise the order of
 /// all products is walked.
 pub(super) const WALK_SHARE: u64 = 32;
 
-/// How a page is sorted.
+/// A product on a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cache::catalog_cache) struct ListedProduct {
+    pub(in crate::cache::catalog_cache) slot: u32,
+    /// How well it matches, if the page is sorted by that.
+    score: u32,
+}
+
+/// How a page is sorted, unless it is by score.
 #[derive(Clone, Copy)]
-enum Order<'a> {
+enum Order {
     Price,
     PriceDescending,
     Name,
     Newest,
-    Score(&'a TextScores),
 }
 
 impl Listing {
-    /// The slots of at most `limit` of `products` after `after`, sorted.
+    /// At most `limit` of `products` after `after`, sorted.
     pub(in crate::cache::catalog_cache) fn page(
         &self,
         products: &RoaringBitmap,
@@ -36,25 +43,36 @@ impl Listing {
         text: Option<&TextScores>,
         after: Option<&PageKey>,
         limit: usize,
-        rules: &TextRules,
-    ) -> Vec<u32> {
+    ) -> Vec<ListedProduct> {
         let order = match (sort, text) {
-            (ProductSort::Relevance, Some(text)) => Order::Score(text),
+            (ProductSort::Relevance, Some(text)) => {
+                let after = after.map(|key| (key.number, key.id));
+                let is_listed = |slot| products.contains(slot);
+                return self.best_matches(&text.matches, after, limit, is_listed);
+            }
             (ProductSort::Relevance | ProductSort::Name, _) => Order::Name,
             (ProductSort::PriceAscending, _) => Order::Price,
             (ProductSort::PriceDescending, _) => Order::PriceDescending,
             (ProductSort::Newest, _) => Order::Newest,
         };
-        let name_key = after.map(|key| rules.sort_key(&key.name)).unwrap_or_default();
-        let is_after = |slot: u32| match (after, self.row(slot)) {
-            (Some(after), Some(row)) => {
-                self.compare_to(order, slot, row, after, &name_key) == Ordering::Greater
-            }
+        let slots = self.sorted_page(products, order, after, limit);
+        slots.into_iter().map(|slot| ListedProduct { slot, score: 0 }).collect()
+    }
+
+    fn sorted_page(
+        &self,
+        products: &RoaringBitmap,
+        order: Order,
+        after: Option<&PageKey>,
+        limit: usize,
+    ) -> Vec<u32> {
+        let after_start = after.map_or(0, |key| name_start(&self.rules.sort_key(&key.name)));
+        let is_after = |slot: u32| match (after, self.id(slot)) {
+            (Some(after), Some(_)) => self.compare_to(order, slot, after, after_start).is_gt(),
             (None, Some(_)) => true,
             (_, None) => false,
         };
-        let is_sparse = products.len() * WALK_SHARE < self.all.len();
-        if is_sparse || matches!(order, Order::Score(_)) {
+        if products.len() * WALK_SHARE < self.all.len() {
             // Backwards, so that the newest products are first: others that are equal then lose.
             let slots = products.iter().rev().filter(|slot| is_after(*slot));
             return self.first_sorted(slots, order, limit);
@@ -70,7 +88,7 @@ impl Listing {
                 };
                 slots.back_from(place).filter(on_list).take(limit).collect()
             }
-            _ => {
+            Order::Name | Order::Price => {
                 let slots =
                     if matches!(order, Order::Name) { &self.by_name } else { &self.by_price };
                 let place = match after {
@@ -82,59 +100,93 @@ impl Listing {
         }
     }
 
-    /// Where the page after `slot` begins.
+    /// The `limit` matches with the highest scores, of equal scores the newest, that come after the
+    /// score and id in `after` and whose slots `includes`.
+    pub(in crate::cache::catalog_cache) fn best_matches(
+        &self,
+        matches: &[TextMatch],
+        after: Option<(i64, ProductId)>,
+        limit: usize,
+        includes: impl Fn(u32) -> bool,
+    ) -> Vec<ListedProduct> {
+        let mut best = BinaryHeap::with_capacity(limit + 1);
+        let mut least = 0;
+        // Backwards, so that the newest products are first: others that are equal then lose.
+        for found in matches.iter().rev() {
+            if found.score < least {
+                continue;
+            }
+            // Identifiers sort by their time.
+            let Some(id) = self.id(found.slot) else { continue };
+            let is_full = best.len() >= limit;
+            let next = Reverse((found.score, id, found.slot));
+            if is_full && best.peek().is_some_and(|last| next >= *last)
+                || after.is_some_and(|after| (i64::from(found.score), id) >= after)
+                || !includes(found.slot)
+            {
+                continue;
+            }
+            if is_full {
+                best.pop();
+            }
+            best.push(next);
+            if best.len() >= limit {
+                least = best.peek().map_or(0, |Reverse((score, ..))| *score);
+            }
+        }
+        let best = best.into_sorted_vec().into_iter();
+        best.map(|Reverse((score, _, slot))| ListedProduct { slot, score }).collect()
+    }
+
+    /// Where the page after `listed` begins, whose name is `name`.
     pub(in crate::cache::catalog_cache) fn page_key(
         &self,
-        slot: u32,
+        listed: ListedProduct,
         sort: ProductSort,
-        text: Option<&TextScores>,
         name: &str,
     ) -> Option<PageKey> {
-        let row = self.row(slot)?;
-        let (number, name) = match (sort, text) {
-            (ProductSort::Relevance, Some(text)) => (i64::from(text.score(slot)), ""),
-            (ProductSort::Relevance | ProductSort::Name, _) => (0, name),
-            (ProductSort::PriceAscending | ProductSort::PriceDescending, _) => {
-                (self.price(slot), "")
-            }
-            (ProductSort::Newest, _) => (row.created_at, ""),
+        let ListedProduct { slot, score } = listed;
+        let (number, name) = match sort {
+            // A match has a score.
+            ProductSort::Relevance if score > 0 => (i64::from(score), ""),
+            ProductSort::Relevance | ProductSort::Name => (0, name),
+            ProductSort::PriceAscending | ProductSort::PriceDescending => (self.price(slot), ""),
+            ProductSort::Newest => (self.created_at(slot), ""),
         };
         Some(PageKey { number, name: name.to_owned(), id: self.id(slot)? })
     }
 
-    /// Compares the product in `slot` with a key, in the order of the page.
-    fn compare_to(
-        &self,
-        order: Order<'_>,
-        slot: u32,
-        row: &Row,
-        key: &PageKey,
-        name_key: &[u8],
-    ) -> Ordering {
-        let id = self.id(slot);
-        let key_id = Some(key.id);
+    /// Compares the product in `slot` with a key, in the order of the page. The name of the key
+    /// begins with `start` in the order of names.
+    fn compare_to(&self, order: Order, slot: u32, key: &PageKey, start: u64) -> Ordering {
+        let key_of = |number| (number, Some(key.id));
         match order {
-            Order::Price => (self.price(slot), id).cmp(&(key.number, key_id)),
-            Order::PriceDescending => (key.number, key_id).cmp(&(self.price(slot), id)),
-            Order::Newest => (key.number, key_id).cmp(&(row.created_at, id)),
-            Order::Name => (&*row.name_key, id).cmp(&(name_key, key_id)),
-            Order::Score(text) => (key.number, key_id).cmp(&(i64::from(text.score(slot)), id)),
+            Order::Price => self.price_key(slot).cmp(&key_of(key.number)),
+            Order::PriceDescending => key_of(key.number).cmp(&self.price_key(slot)),
+            Order::Newest => key_of(key.number).cmp(&self.creation_key(slot)),
+            Order::Name => self.compare_name_to(slot, start, &key.name, Some(key.id)),
         }
     }
 
     fn first_sorted(
         &self,
         slots: impl Iterator<Item = u32>,
-        order: Order<'_>,
+        order: Order,
         limit: usize,
     ) -> Vec<u32> {
         match order {
             Order::Price => first_by(slots, limit, |slot| self.price_key(slot)),
             Order::PriceDescending => first_by(slots, limit, |slot| Reverse(self.price_key(slot))),
             Order::Newest => first_by(slots, limit, |slot| Reverse(self.creation_key(slot))),
-            Order::Name => first_by(slots, limit, |slot| self.name_key(slot)),
-            Order::Score(text) => {
-                first_by(slots, limit, |slot| Reverse((text.score(slot), self.id(slot))))
+            Order::Name => {
+                let compare = |a: &u32, b: &u32| self.compare_names(*a, *b);
+                let mut slots: Vec<u32> = slots.collect();
+                if slots.len() > limit {
+                    slots.select_nth_unstable_by(limit, compare);
+                    slots.truncate(limit);
+                }
+                slots.sort_unstable_by(compare);
+                slots
             }
         }
     }

@@ -196,12 +196,12 @@ proptest! {
             let others = ProductFilter { categories: BTreeSet::new(), ..filter.clone() };
             let others = matches(&others).into_iter();
                 let categories = others.filter_map(|product| product.details.category);
-            prop_assert_eq!(facets.categories, count(categories));
+            prop_assert_eq!(&facets.categories, &count(categories));
             let others = ProductFilter { tags: BTreeSet::new(), ..filter.clone() };
             let tags = matches(&others).into_iter().flat_map(|product| {
                 product.details.tags.into_iter().collect::<BTreeSet<_>>()
             });
-            prop_assert_eq!(facets.tags, count(tags));
+            prop_assert_eq!(&facets.tags, &count(tags));
             let others = ProductFilter { min_price: None, max_price: None, ..filter.clone() };
             let counted: u64 = facets.prices.iter().map(|band| band.count).sum();
             prop_assert_eq!(counted, matches(&others).len() as u64);

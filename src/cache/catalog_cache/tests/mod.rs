@@ -3,6 +3,7 @@
 use std::{sync::Barrier, thread};
 
 mod listing;
+mod searches;
 
 use super::*;
 use crate::domain::{catalog::product::ProductDetails, clock::Timestamp, money::Money};

@@ -1,9 +1,10 @@
 //! The language of the catalog: how words are stemmed and names are sorted.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use icu_collator::{CollatorBorrowed, CollatorPreferences, options::CollatorOptions};
 use icu_locale_core::Locale;
+use quick_cache::sync::Cache;
 use rust_stemmers::{Algorithm, Stemmer};
 
 /// Languages with a stemmer.
@@ -91,11 +92,23 @@ impl fmt::Debug for CatalogLanguage {
     }
 }
 
+/// The words whose stems are kept. Texts repeat few words often.
+const MAX_KNOWN_STEMS: usize = 8192;
+
 /// The rules of a language, ready for use.
 pub struct TextRules {
     stemmer: Option<Stemmer>,
+    /// The stems of common words.
+    stems: Cache<String, Box<str>>,
     collator: Option<CollatorBorrowed<'static>>,
     stop_words: &'static [&'static str],
+}
+
+impl Default for TextRules {
+    /// The rules of English.
+    fn default() -> Self {
+        Self::new(&CatalogLanguage::default())
+    }
 }
 
 impl TextRules {
@@ -105,6 +118,7 @@ impl TextRules {
         let preferences = CollatorPreferences::from(&language.0);
         Self {
             stemmer: language.algorithm().map(Stemmer::create),
+            stems: Cache::new(MAX_KNOWN_STEMS),
             collator: CollatorBorrowed::try_new(preferences, CollatorOptions::default()).ok(),
             stop_words: if language.code() == "en" { ENGLISH_STOP_WORDS } else { &[] },
         }
@@ -114,11 +128,22 @@ impl TextRules {
     pub(super) fn stem(&self, word: &str) -> Option<String> {
         // A part number is no word that could be inflected.
         let stemmer = self.stemmer.as_ref().filter(|_| !word.contains(char::is_numeric))?;
-        Some(stemmer.stem(word).into_owned())
+        if let Some(known) = self.stems.get(word) {
+            return Some(known.into_string());
+        }
+        let stem = stemmer.stem(word).into_owned();
+        self.stems.insert(word.to_owned(), stem.as_str().into());
+        Some(stem)
     }
 
     pub(super) fn is_stop_word(&self, word: &str) -> bool {
         self.stop_words.contains(&word)
+    }
+
+    /// Compares texts in the order of the language, as their sort keys compare.
+    #[must_use]
+    pub fn compare(&self, a: &str, b: &str) -> Ordering {
+        self.collator.as_ref().map_or_else(|| a.cmp(b), |collator| collator.compare(a, b))
     }
 
     /// A key whose byte order is the order of `text` in the language.
@@ -147,6 +172,7 @@ mod tests {
         let rules = rules(tag);
         let mut names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         names.sort_by_key(|name| rules.sort_key(name));
+        assert!(names.is_sorted_by(|a, b| rules.compare(a, b).is_lt()), "{names:?}");
         names
     }
 

@@ -26,6 +26,7 @@ use crate::domain::ids::ProductId;
     Copy,
     PartialEq,
     Eq,
+    Hash,
     Default,
     strum::EnumString,
     strum::IntoStaticStr,
@@ -61,7 +62,7 @@ impl ProductSort {
 
 /// The search criteria, all of which a product must meet. Of several values for a criterion, one is
 /// enough. Bounds are inclusive, in minor units.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ProductFilter {
     /// The text of the search.
     pub text: Option<TextQuery>,

@@ -32,7 +32,7 @@ pub enum MatchKind {
 }
 
 /// A word of a query: what it matches. One match is enough.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct QueryWord {
     /// Terms that match as they are.
     pub terms: Vec<(String, MatchKind)>,
@@ -43,7 +43,7 @@ pub struct QueryWord {
 }
 
 /// A word with typos.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Typos {
     /// The word.
     pub word: String,
@@ -54,7 +54,7 @@ pub struct Typos {
 }
 
 /// The text of a search. A product must match every word.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct TextQuery {
     /// The words, at most 16. Without any, nothing matches.
     pub words: Vec<QueryWord>,

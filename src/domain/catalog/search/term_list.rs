@@ -14,7 +14,15 @@ pub struct TermList {
 struct Term {
     start: u32,
     end: u32,
+    /// The first bytes of the text as a number, which sorts as they do.
+    head: u64,
     place: Place,
+}
+
+fn head(text: &str) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(text.bytes()).for_each(|(place, byte)| *place = byte);
+    u64::from_be_bytes(bytes)
 }
 
 impl TermList {
@@ -57,7 +65,9 @@ impl TermList {
     pub(super) fn push(&mut self, parts: &[&str], place: Place) {
         let start = self.end();
         parts.iter().for_each(|part| self.buffer.push_str(part));
-        self.terms.push(Term { start, end: self.end(), place });
+        let end = self.end();
+        let head = head(self.buffer.get(start as usize..).unwrap_or_default());
+        self.terms.push(Term { start, end, head, place });
     }
 
     fn end(&self) -> u32 {
@@ -68,9 +78,10 @@ impl TermList {
     pub(super) fn finish(mut self) -> Self {
         let mut terms = std::mem::take(&mut self.terms);
         terms.sort_unstable_by(|a, b| {
-            self.text(*a).cmp(self.text(*b)).then_with(|| b.place.cmp(&a.place))
+            let by_text = || self.text(*a).cmp(self.text(*b));
+            a.head.cmp(&b.head).then_with(by_text).then_with(|| b.place.cmp(&a.place))
         });
-        terms.dedup_by(|a, b| self.text(*a) == self.text(*b));
+        terms.dedup_by(|a, b| a.head == b.head && self.text(*a) == self.text(*b));
         self.terms = terms;
         self
     }

@@ -57,8 +57,7 @@ impl TextRules {
             builder.add_text(label, Place::Labels);
         }
         if let Some(sku) = &details.sku {
-            builder.add_text(sku, Place::Labels);
-            builder.terms.push(&[&sku_term(&fold(sku))], Place::Labels);
+            builder.add_sku(&fold(sku));
         }
         for (name, value) in &details.attributes {
             match value {
@@ -109,15 +108,30 @@ impl TermsBuilder {
         }
     }
 
+    /// A SKU is found as it is, by its parts, and without its hyphens.
+    fn add_sku(&mut self, folded: &str) {
+        for unit in split_units(folded) {
+            self.add_tokens(&unit, Place::Labels);
+            if let Some(joined) = unit.joined() {
+                self.terms.push(&[SKU_MARK, &joined], Place::Labels);
+            }
+        }
+        self.terms.push(&[&sku_term(folded)], Place::Labels);
+    }
+
     fn add_unit(&mut self, unit: &Unit, place: Place) {
+        self.add_tokens(unit, place);
+        for word in unit.elided.iter().chain(&unit.joined()) {
+            self.add_word(word, place);
+        }
+    }
+
+    fn add_tokens(&mut self, unit: &Unit, place: Place) {
         for token in &unit.tokens {
             match token {
                 Token::Word(word) => self.add_word(word, place),
                 Token::Run(run) => self.add_run(run, place),
             }
-        }
-        for word in unit.elided.iter().chain(&unit.joined()) {
-            self.add_word(word, place);
         }
     }
 

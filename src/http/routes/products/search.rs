@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    cache::catalog_cache::{CatalogCache, Facets, PageKey, PriceBand},
+    cache::catalog_cache::{CatalogCache, Facets, PageKey, PriceBand, SearchPage},
     domain::{
         catalog::{
             product::AttributeValue,
@@ -36,43 +36,45 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ProductPage<'a> {
     #[schema(value_type = Vec<ProductResponse>)]
-    items: Vec<&'a RawValue>,
+    // Empty here: see `encode_page`.
+    items: [(); 0],
     /// The `cursor` of the next page. It is null on the last page.
     #[schema(required = true, examples("WzE3LCI0Il0"))]
     next_cursor: Option<String>,
     /// The number of all matches.
     #[schema(examples(1))]
     total: u64,
-    facets: FacetCounts,
+    #[schema(value_type = FacetCounts)]
+    facets: &'a RawValue,
 }
 
 /// The number of matches by category, tag, price and attribute. Each facet counts under all filters
 /// except its own.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct FacetCounts {
+pub(crate) struct FacetCounts<'a> {
     /// The 200 most common categories.
-    category: Vec<LabelCount>,
+    category: Vec<LabelCount<'a>>,
     /// The 100 most common tags.
-    tag: Vec<LabelCount>,
+    tag: Vec<LabelCount<'a>>,
     price: Vec<PriceCount>,
     /// The 30 most common attributes, each with its 50 most common values.
-    attributes: BTreeMap<String, Vec<AttributeCount>>,
+    attributes: BTreeMap<&'a str, Vec<AttributeCount<'a>>>,
 }
 
 /// The number of matches with a category or tag.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct LabelCount {
+pub(crate) struct LabelCount<'a> {
     #[schema(value_type = String, examples("tea"))]
-    value: AttributeValue,
+    value: &'a AttributeValue,
     #[schema(minimum = 0, examples(1))]
     count: u64,
 }
 
 /// The number of matches with a value of an attribute.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct AttributeCount {
+pub(crate) struct AttributeCount<'a> {
     #[schema(value_type = attributes::AttributeValue)]
-    value: AttributeValue,
+    value: &'a AttributeValue,
     #[schema(minimum = 0, examples(1))]
     count: u64,
 }
@@ -158,19 +160,38 @@ pub(super) async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
     let search = move |catalog: &CatalogCache| {
         let found = catalog.search(&filter, sort, after.as_ref(), limit);
         let found = found.map_err(|_| Error::overloaded())?;
-        let bodies: Vec<Bytes> = found.items.iter().map(|view| view.body()).collect();
-        let items =
-            bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<_, _>>();
-        let next = found.next.map(|key| (fingerprint, key));
-        let page = ProductPage {
-            items: items.map_err(|_| Error::internal())?,
-            next_cursor: encode_cursor(next),
-            total: found.total,
-            facets: show_facets(found.facets, currency),
-        };
-        encode(&page)
+        let next = found.next.as_ref().map(|key| (fingerprint, key));
+        encode_page(&found, encode_cursor(next), currency)
     };
     Ok(ApiResponse::ok(read.state.run_search(search).await?))
+}
+
+/// Encodes a page. Its items are rendered already, so that they are only put in their place.
+fn encode_page(
+    found: &SearchPage,
+    next_cursor: Option<String>,
+    currency: Currency,
+) -> Result<Bytes, Error> {
+    const START: &[u8] = b"{\"items\":[";
+    let render = |facets: &Facets| {
+        let json = serde_json::to_string(&show_facets(facets, currency)).ok()?;
+        RawValue::from_string(json).ok()
+    };
+    let facets = found.facets.rendered(render).ok_or_else(Error::internal)?;
+    let page = encode(&ProductPage { items: [], next_cursor, total: found.total, facets })?;
+    let rest = page.strip_prefix(START).ok_or_else(Error::internal)?;
+    let bodies: Vec<Bytes> = found.items.iter().map(|view| view.body()).collect();
+    let size = bodies.iter().map(|body| body.len() + 1).sum::<usize>() + page.len();
+    let mut json = Vec::with_capacity(size);
+    json.extend(START);
+    for (number, body) in bodies.iter().enumerate() {
+        if number > 0 {
+            json.push(b',');
+        }
+        json.extend(body);
+    }
+    json.extend(rest);
+    Ok(json.into())
 }
 
 fn encode(value: &impl Serialize) -> Result<Bytes, Error> {
@@ -268,24 +289,25 @@ fn check_filter_size(params: &QueryParams, filter: &ProductFilter, errors: &mut 
     }
 }
 
-fn show_facets(facets: Facets, currency: Currency) -> FacetCounts {
-    let labels = |counts: Vec<(AttributeValue, u64)>| {
-        counts.into_iter().map(|(value, count)| LabelCount { value, count }).collect()
-    };
+fn show_facets(facets: &Facets, currency: Currency) -> FacetCounts<'_> {
     let money = |minor| Money::from_minor_units(minor, currency).ok();
     let price = |band: &PriceBand| {
         Some(PriceCount { from: money(band.from)?, to: money(band.to)?, count: band.count })
     };
-    let attribute = |(name, counts): (String, Vec<(AttributeValue, u64)>)| {
-        let counts = counts.into_iter().map(|(value, count)| AttributeCount { value, count });
-        (name, counts.collect())
-    };
+    let attributes = facets.attributes.iter().map(|(name, counts)| {
+        let counts = counts.iter().map(|(value, count)| AttributeCount { value, count: *count });
+        (name.as_str(), counts.collect())
+    });
     FacetCounts {
-        category: labels(facets.categories),
-        tag: labels(facets.tags),
+        category: show_labels(&facets.categories),
+        tag: show_labels(&facets.tags),
         price: facets.prices.iter().filter_map(price).collect(),
-        attributes: facets.attributes.into_iter().map(attribute).collect(),
+        attributes: attributes.collect(),
     }
+}
+
+fn show_labels(counts: &[(AttributeValue, u64)]) -> Vec<LabelCount<'_>> {
+    counts.iter().map(|(value, count)| LabelCount { value, count: *count }).collect()
 }
 
 /// Suggest products by name.

@@ -1,0 +1,249 @@
+//! Matches a query with the documents of a segment.
+
+use tantivy::{DocId, DocSet, TERMINATED, postings::Postings, schema::IndexRecordOption};
+
+use super::{
+    SearchField,
+    compiled::{
+        CompiledQuery, CompiledWord, OutOfTime, SKU_POINTS, TimeBudget, match_points,
+        place_of_frequency,
+    },
+    expand::{Expansion, FieldView},
+};
+use crate::domain::catalog::search::{MatchKind, Place};
+
+/// From this many postings for each candidate, looking up the candidates is faster than reading
+/// all.
+const SEEK_RATIO: u32 = 16;
+
+/// If one document in so many matches, reading all points is faster than sorting the documents.
+const SORT_SHARE: usize = 32;
+
+/// Memory that searches of a thread use again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// The points of each document for the current word. They are zero between words.
+    points: Vec<u16>,
+    /// The documents with points.
+    touched: Vec<DocId>,
+}
+
+impl Scratch {
+    /// Makes room for the documents of a segment.
+    pub(super) fn prepare(&mut self, max_doc: DocId) {
+        if self.points.len() < max_doc as usize {
+            self.points.resize(max_doc as usize, 0);
+        }
+    }
+
+    /// Cleans up after a search that was ended.
+    pub(super) fn clear(&mut self) {
+        self.points.fill(0);
+        self.touched.clear();
+    }
+
+    fn give(&mut self, doc: DocId, points: u16) {
+        if let Some(known) = self.points.get_mut(doc as usize) {
+            if *known == 0 {
+                self.touched.push(doc);
+            }
+            *known = points.max(*known);
+        }
+    }
+
+    /// The points of a document, which are reset.
+    fn take(&mut self, doc: DocId) -> u16 {
+        self.points.get_mut(doc as usize).map_or(0, std::mem::take)
+    }
+}
+
+/// Matches a query with the documents of a segment.
+pub(super) struct Matcher<'a> {
+    pub(super) view: &'a FieldView,
+    pub(super) field: SearchField,
+    pub(super) max_doc: DocId,
+    /// With so many matches, worse kinds of a match need not be found for a query of one word.
+    pub(super) enough: usize,
+    pub(super) budget: &'a mut TimeBudget,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+impl Matcher<'_> {
+    /// The documents that match, with their scores, in the order of their numbers.
+    pub(super) fn run(mut self, query: &CompiledQuery) -> Result<Vec<(DocId, u32)>, OutOfTime> {
+        let mut found = self.match_words(&query.words)?;
+        let sku = query.sku.as_ref();
+        let sku = sku.and_then(|sku| self.view.index.terms().get(sku).ok().flatten());
+        if let Some(info) = sku {
+            self.read_all(&Expansion { info, kind: MatchKind::Sku })?;
+            for doc in std::mem::take(&mut self.scratch.touched) {
+                self.scratch.take(doc);
+                match found.binary_search_by_key(&doc, |(doc, _)| *doc) {
+                    Ok(at) => found.get_mut(at).into_iter().for_each(|hit| hit.1 += SKU_POINTS),
+                    Err(at) => found.insert(at, (doc, SKU_POINTS)),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn match_words(&mut self, words: &[CompiledWord]) -> Result<Vec<(DocId, u32)>, OutOfTime> {
+        let mut expanded: Vec<Vec<Expansion>> = Vec::with_capacity(words.len());
+        for word in words {
+            let terms = self.view.expand(word, self.budget)?;
+            if terms.is_empty() {
+                return Ok(Vec::new());
+            }
+            expanded.push(terms);
+        }
+        // The rarest word first leaves the fewest candidates for the others.
+        expanded.sort_by_key(|terms| {
+            terms.iter().map(|term| u64::from(term.info.doc_freq)).sum::<u64>()
+        });
+        let enough = if words.len() == 1 { self.enough } else { usize::MAX };
+        let mut found: Option<Vec<(DocId, u32)>> = None;
+        for terms in &expanded {
+            found = Some(match found {
+                None => self.first_word(terms, enough)?,
+                Some(candidates) => self.next_word(terms, candidates)?,
+            });
+        }
+        Ok(found.unwrap_or_default())
+    }
+
+    fn first_word(
+        &mut self,
+        terms: &[Expansion],
+        enough: usize,
+    ) -> Result<Vec<(DocId, u32)>, OutOfTime> {
+        for same_kind in terms.chunk_by(|a, b| a.kind == b.kind) {
+            for term in same_kind {
+                self.read_all(term)?;
+            }
+            if self.scratch.touched.len() >= enough {
+                break;
+            }
+        }
+        let mut touched = std::mem::take(&mut self.scratch.touched);
+        let found = if touched.len() * SORT_SHARE > self.max_doc as usize {
+            let points = self.scratch.points.iter_mut().take(self.max_doc as usize);
+            let points = (0..).zip(points).filter(|(_, points)| **points > 0);
+            points.map(|(doc, points)| (doc, u32::from(std::mem::take(points)))).collect()
+        } else {
+            touched.sort_unstable();
+            touched.iter().map(|doc| (*doc, u32::from(self.scratch.take(*doc)))).collect()
+        };
+        touched.clear();
+        self.scratch.touched = touched;
+        Ok(found)
+    }
+
+    fn next_word(
+        &mut self,
+        terms: &[Expansion],
+        mut candidates: Vec<(DocId, u32)>,
+    ) -> Result<Vec<(DocId, u32)>, OutOfTime> {
+        let count = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+        for term in terms {
+            match term.info.doc_freq / SEEK_RATIO > count {
+                true => self.look_up(term, &candidates)?,
+                false => self.read_all(term)?,
+            }
+        }
+        candidates.retain_mut(|(doc, score)| {
+            let points = self.scratch.points.get(*doc as usize).copied().unwrap_or(0);
+            *score += u32::from(points);
+            points > 0
+        });
+        let mut touched = std::mem::take(&mut self.scratch.touched);
+        for doc in touched.drain(..) {
+            self.scratch.take(doc);
+        }
+        self.scratch.touched = touched;
+        Ok(candidates)
+    }
+
+    /// Gives points to every document with the term.
+    fn read_all(&mut self, term: &Expansion) -> Result<(), OutOfTime> {
+        let index = &self.view.index;
+        let Ok(mut postings) =
+            index.read_block_postings_from_terminfo(&term.info, self.record_option())
+        else {
+            return Ok(());
+        };
+        let table = PointsTable::new(term.kind, self.field);
+        loop {
+            let docs = postings.docs();
+            if docs.is_empty() {
+                return Ok(());
+            }
+            self.budget.use_steps(docs.len())?;
+            match self.field {
+                SearchField::Text => {
+                    for (doc, frequency) in docs.iter().zip(postings.freqs()) {
+                        self.scratch.give(*doc, table.points(*frequency));
+                    }
+                }
+                SearchField::Name => {
+                    let points = table.points(1);
+                    docs.iter().for_each(|doc| self.scratch.give(*doc, points));
+                }
+            }
+            postings.advance();
+        }
+    }
+
+    /// Gives points to the candidates with the term.
+    fn look_up(&mut self, term: &Expansion, candidates: &[(DocId, u32)]) -> Result<(), OutOfTime> {
+        let index = &self.view.index;
+        let Ok(mut postings) = index.read_postings_from_terminfo(&term.info, self.record_option())
+        else {
+            return Ok(());
+        };
+        let table = PointsTable::new(term.kind, self.field);
+        self.budget.use_steps(candidates.len() * 8)?;
+        for (doc, _) in candidates {
+            if postings.doc() == TERMINATED {
+                break;
+            }
+            if postings.doc() <= *doc && postings.seek(*doc) == *doc {
+                let points = table.points(postings.term_freq());
+                self.scratch.give(*doc, points);
+            }
+        }
+        Ok(())
+    }
+
+    const fn record_option(&self) -> IndexRecordOption {
+        match self.field {
+            SearchField::Text => IndexRecordOption::WithFreqs,
+            SearchField::Name => IndexRecordOption::Basic,
+        }
+    }
+}
+
+/// The points of a kind of match by frequency.
+struct PointsTable([u16; 5]);
+
+impl PointsTable {
+    fn new(kind: MatchKind, field: SearchField) -> Self {
+        Self([1, 2, 3, 4, 5].map(|frequency| {
+            let place = match field {
+                SearchField::Text => place_of_frequency(frequency),
+                SearchField::Name => Place::Name,
+            };
+            match_points(kind, place)
+        }))
+    }
+
+    fn points(&self, frequency: u32) -> u16 {
+        let [one, two, three, four, five] = self.0;
+        match frequency {
+            0 | 1 => one,
+            2 => two,
+            3 => three,
+            4 => four,
+            _ => five,
+        }
+    }
+}
