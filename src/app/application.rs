@@ -96,6 +96,9 @@ impl Application {
         if let Some(uri) = broker_uri(settings)? {
             node.connect_broker(uri, settings, drivers);
         }
+        if let Some(listener) = listeners.cluster {
+            node.start_forwarding(listener, settings)?;
+        }
         let first_admin = ensure_admin(node, settings).await?;
         let has_admin = node.context.store.has_admin().await?;
         let (stop_phase, receiver) = watch::channel(StopPhase::Running);
@@ -241,6 +244,8 @@ struct Listeners {
     ops: Option<TcpListener>,
     /// For gRPC, if it is enabled.
     grpc: Option<TcpListener>,
+    /// For other nodes, if it is enabled.
+    cluster: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -254,6 +259,11 @@ impl Listeners {
             http: bind("http.bind", settings.http.bind)?,
             ops: settings.ops.bind.map(|address| bind("ops.bind", address)).transpose()?,
             grpc: settings.grpc.bind.map(|address| bind("grpc.bind", address)).transpose()?,
+            cluster: settings
+                .cluster
+                .bind
+                .map(|address| bind("cluster.bind", address))
+                .transpose()?,
         })
     }
 }

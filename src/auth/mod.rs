@@ -6,3 +6,5 @@ pub mod event_ticket;
 pub mod login_keys;
 pub mod refresh_token;
 pub mod token;
+
+pub use self::derived_mac::derive_cluster_key;

@@ -2,6 +2,7 @@
 mod auth;
 mod broker;
 mod cart;
+mod cluster;
 mod environment;
 mod error;
 mod grpc;
@@ -31,6 +32,7 @@ use serde::Deserialize;
 pub use auth::AuthSettings;
 pub use broker::{BrokerKind, BrokerSettings, SubscriptionSettings};
 pub use cart::CartSettings;
+pub use cluster::ClusterSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
 pub use http::{CorsSettings, HttpSettings};
@@ -81,6 +83,8 @@ pub struct Settings {
     pub cart: CartSettings,
     /// The gRPC listener.
     pub grpc: GrpcSettings,
+    /// What nodes say to each other.
+    pub cluster: ClusterSettings,
     /// Logs and traces.
     pub telemetry: TelemetrySettings,
     /// Warnings about the files that the settings were read from.
@@ -141,6 +145,12 @@ impl Settings {
         self.orders.validate()?;
         self.cart.validate()?;
         self.grpc.validate([("http.bind", Some(self.http.bind)), ("ops.bind", self.ops.bind)])?;
+        let listeners = [
+            ("http.bind", Some(self.http.bind)),
+            ("ops.bind", self.ops.bind),
+            ("grpc.bind", self.grpc.bind),
+        ];
+        self.cluster.validate(self.store.kind, listeners)?;
         self.telemetry.validate()
     }
 
@@ -167,6 +177,7 @@ impl Settings {
         self.orders.write_toml(&mut out);
         self.cart.write_toml(&mut out);
         self.grpc.write_toml(&mut out);
+        self.cluster.write_toml(&mut out);
         self.telemetry.write_toml(&mut out);
         out.finish()
     }

@@ -8,6 +8,8 @@ mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use self::limits::{check_line_count, check_stock, check_total};
 pub use self::{
     limits::CartLimits,
@@ -105,7 +107,7 @@ pub enum CartCommand {
 }
 
 /// An event of a cart, one per version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CartEvent {
     /// Units of a product were added.
     ItemAdded {
@@ -150,7 +152,7 @@ pub enum CartEvent {
 }
 
 /// A requested quantity that exceeds the available stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     /// The product's identifier.
     pub product_id: ProductId,
