@@ -1,5 +1,8 @@
 //! Commits and their outcomes as BSON, on their way between nodes.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     borrow::Cow,
     sync::Arc,
@@ -30,6 +33,9 @@ use crate::{
 /// How long before its deadline a forwarded commit must be done, so that its outcome is back in
 /// time.
 const REPLY_MARGIN: Duration = Duration::from_millis(50);
+
+/// The length of an empty BSON document.
+const MIN_DOCUMENT_BYTES: usize = 5;
 
 /// A commit that another node applies.
 #[derive(Debug)]
@@ -269,7 +275,7 @@ pub(super) fn split_messages(mut frame: &[u8]) -> Option<Vec<(u64, &[u8])>> {
         // A BSON document begins with its length.
         let length = i32::from_le_bytes(*rest.first_chunk::<4>()?);
         let (document, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-        if document.is_empty() {
+        if document.len() < MIN_DOCUMENT_BYTES {
             return None;
         }
         messages.push((u64::from_be_bytes(*number), document));
