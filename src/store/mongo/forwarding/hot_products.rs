@@ -18,7 +18,7 @@ use crate::{
 
 /// How long a product stays hot after the last sign of it. Then the nodes try on their own, and if
 /// they still meet, they lose one transaction each before the product is hot again.
-const HOT_PERIOD: Duration = Duration::from_secs(10);
+const HOT_PERIOD: Duration = Duration::from_secs(30);
 
 /// Beyond this number of products, no more are added: sales of so many are not hot.
 const MAX_HOT_PRODUCTS: usize = 10_000;
