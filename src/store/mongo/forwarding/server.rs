@@ -86,7 +86,7 @@ async fn accept_connections(
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
-            _ = is_stopping.wait_for(|stopping| *stopping) => break,
+            () = wait_for_stop(&mut is_stopping) => break,
         };
         match (accepted, Arc::clone(&places).try_acquire_owned()) {
             (Ok((stream, address)), Ok(place)) => {
@@ -108,6 +108,12 @@ async fn accept_connections(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Waits until this node stops.
+async fn wait_for_stop(is_stopping: &mut watch::Receiver<bool>) {
+    // Fails if the server is gone, which is the same.
+    drop(is_stopping.wait_for(|stopping| *stopping).await);
 }
 
 /// An encoded outcome, with the number of its commit.
@@ -174,7 +180,7 @@ async fn send_answers(
     loop {
         let next = tokio::select! {
             next = queued.recv() => next,
-            _ = is_stopping.wait_for(|stopping| *stopping), if !has_said_so => {
+            () = wait_for_stop(&mut is_stopping), if !has_said_so => {
                 has_said_so = true;
                 frames.write(&[]).await?;
                 continue;
