@@ -309,9 +309,9 @@ async fn history_is_linearizable_while_links_break_and_the_home_freezes() {
     };
     cluster.expect_faults();
     let admin = cluster.nodes[0].admin().await;
+    let price = json!(4.5);
     let stocked =
-        join_all((0..2).map(|_| cluster.nodes[0].new_product(&admin, &json!(4.5), 500_000_000)))
-            .await;
+        join_all((0..2).map(|_| cluster.nodes[0].new_product(&admin, &price, 500_000_000))).await;
     let recorder = Recorder::new(&cluster);
     let histories =
         join_all(stocked.iter().map(|product| stock_history(&recorder, &cluster, &admin, product)));
