@@ -97,6 +97,9 @@ impl Application {
         if let Some(uri) = broker_uri(settings)? {
             node.connect_broker(uri, settings, drivers);
         }
+        if let Some(listener) = listeners.cluster {
+            node.start_forwarding(listener, settings)?;
+        }
         match mail_options(settings)? {
             Some(options) => node.start_mail(options, drivers)?,
             None => tracing::info!("no mail is sent, because mail.uri is not set"),
@@ -246,6 +249,8 @@ struct Listeners {
     ops: Option<TcpListener>,
     /// For gRPC, if it is enabled.
     grpc: Option<TcpListener>,
+    /// For other nodes, if it is enabled.
+    cluster: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -259,6 +264,11 @@ impl Listeners {
             http: bind("http.bind", settings.http.bind)?,
             ops: settings.ops.bind.map(|address| bind("ops.bind", address)).transpose()?,
             grpc: settings.grpc.bind.map(|address| bind("grpc.bind", address)).transpose()?,
+            cluster: settings
+                .cluster
+                .bind
+                .map(|address| bind("cluster.bind", address))
+                .transpose()?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! A node without its network side: its actors, and the broker.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr};
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
@@ -10,8 +10,8 @@ use super::{
     mail_wiring::mail_deps,
     node_context::NodeContext,
     options::{
-        api_options, cart_limits, connection_limits, feed_limits, grpc_options, order_rules,
-        rate_limits, reply_quota,
+        api_options, cart_limits, connection_limits, feed_limits, forwarding_options, grpc_options,
+        order_rules, rate_limits, reply_quota,
     },
     secrets::{TokenSecrets, build_tokens},
 };
@@ -90,6 +90,17 @@ impl Node {
     pub(super) fn connect_broker(&mut self, uri: BrokerUri, settings: &Settings, drivers: &Handle) {
         let deps = broker_deps(uri, settings, &self.context, &self.catalog);
         self.broker = Some(Broker::start(deps, drivers));
+    }
+
+    /// Starts to exchange commits with other nodes.
+    pub(super) fn start_forwarding(
+        &self,
+        listener: TcpListener,
+        settings: &Settings,
+    ) -> anyhow::Result<()> {
+        let options = forwarding_options(settings, listener, &self.token_secrets)?;
+        self.context.store.start_forwarding(options, self.context.writer.clone());
+        Ok(())
     }
 
     /// Starts to send mails.

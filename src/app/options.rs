@@ -6,12 +6,16 @@ use anyhow::Context as _;
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
-use super::resources::{connection_capacity, raise_descriptor_limit};
+use super::{
+    resources::{connection_capacity, raise_descriptor_limit},
+    secrets::TokenSecrets,
+};
 use crate::{
     actors::cart::ReplyQuota,
     admission::{
         connection_limiter::ConnectionLimits, feed_limiter::FeedLimits, rate_limits::RateLimits,
     },
+    auth::derive_cluster_key,
     config::Settings,
     domain::{
         account::{Email, Password},
@@ -22,6 +26,7 @@ use crate::{
     error::Error,
     grpc::{GrpcOptions, GrpcServerOptions, TlsIdentity},
     http::{ApiOptions, ServerOptions},
+    store::forwarding::ForwardingOptions,
 };
 
 /// How long a stopping node waits for requests in progress.
@@ -122,6 +127,24 @@ pub(super) const fn grpc_options(settings: &Settings) -> GrpcOptions {
         write_timeout: settings.http.write_timeout,
         public_read: settings.catalog.public_read,
     }
+}
+
+/// How other nodes reach this one, on an already bound socket.
+///
+/// # Errors
+/// The socket has no address.
+pub(super) fn forwarding_options(
+    settings: &Settings,
+    listener: TcpListener,
+    secrets: &TokenSecrets,
+) -> anyhow::Result<ForwardingOptions> {
+    let advertised_address = match &settings.cluster.advertise {
+        Some(address) => address.clone(),
+        None => listener.local_addr()?.to_string(),
+    };
+    let secrets = [Some(secrets.first()), secrets.second()];
+    let keys = secrets.into_iter().flatten().map(derive_cluster_key).collect();
+    Ok(ForwardingOptions { listener, advertised_address, keys })
 }
 
 /// The admin account in the settings, if it is configured.

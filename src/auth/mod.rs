@@ -7,3 +7,5 @@ pub mod login_keys;
 pub mod mail_token;
 pub mod refresh_token;
 pub mod token;
+
+pub use self::derived_mac::derive_cluster_key;

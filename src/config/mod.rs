@@ -2,6 +2,7 @@
 mod auth;
 mod broker;
 mod cart;
+mod cluster;
 mod environment;
 mod error;
 mod grpc;
@@ -32,6 +33,7 @@ use serde::Deserialize;
 pub use auth::AuthSettings;
 pub use broker::{BrokerKind, BrokerSettings, SubscriptionSettings};
 pub use cart::CartSettings;
+pub use cluster::ClusterSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
 pub use http::{CorsSettings, HttpSettings};
@@ -85,6 +87,8 @@ pub struct Settings {
     pub mail: MailSettings,
     /// The gRPC listener.
     pub grpc: GrpcSettings,
+    /// What nodes say to each other.
+    pub cluster: ClusterSettings,
     /// Logs and traces.
     pub telemetry: TelemetrySettings,
     /// Warnings about the files that the settings were read from.
@@ -147,6 +151,12 @@ impl Settings {
         self.cart.validate()?;
         self.mail.validate()?;
         self.grpc.validate([("http.bind", Some(self.http.bind)), ("ops.bind", self.ops.bind)])?;
+        let listeners = [
+            ("http.bind", Some(self.http.bind)),
+            ("ops.bind", self.ops.bind),
+            ("grpc.bind", self.grpc.bind),
+        ];
+        self.cluster.validate(self.store.kind, listeners)?;
         self.telemetry.validate()
     }
 
@@ -179,6 +189,7 @@ impl Settings {
         self.cart.write_toml(&mut out);
         self.mail.write_toml(&mut out);
         self.grpc.write_toml(&mut out);
+        self.cluster.write_toml(&mut out);
         self.telemetry.write_toml(&mut out);
         out.finish()
     }

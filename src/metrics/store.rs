@@ -29,6 +29,7 @@ pub struct StoreMetrics {
     batch_commits: Histogram,
     commits: Family<OutcomeLabel, Counter>,
     stock_conflicts: Family<ReasonLabel, Counter>,
+    forwarded_commits: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +109,11 @@ impl StoreMetrics {
         self.commits.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// Counts a commit that another node applied for this one, or refused, or maybe applied.
+    pub(crate) fn record_forwarded_commit(&self) {
+        self.forwarded_commits.inc();
+    }
+
     /// Counts a conflict over stock.
     pub(crate) fn record_stock_conflict(&self, conflict: StockConflict) {
         self.stock_conflicts.get_or_create(&ReasonLabel { reason: conflict.into() }).inc();
@@ -130,6 +136,8 @@ impl StoreMetrics {
             available (insufficient_stock), a version had changed (version), or another node wrote \
             the same record (transaction)";
         register(registry, "stock_conflicts", help, &self.stock_conflicts);
+        let help = "Commits forwarded to the node that sells a hot product for all";
+        register(registry, "forwarded_commits", help, &self.forwarded_commits);
     }
 }
 
@@ -143,6 +151,7 @@ impl Default for StoreMetrics {
             batch_commits: Histogram::new(BATCH_BOUNDS),
             commits: Family::default(),
             stock_conflicts: Family::default(),
+            forwarded_commits: Counter::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     domain::{
@@ -50,7 +51,7 @@ pub struct Commit {
 
 /// A condition on what the commit does not write. A shared store detects no conflict on that, so
 /// the commit must write the record that whoever changes it writes, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// The product still has the version that the commit was decided on; else it is a conflict. The
     /// commit must change the product's stock.
@@ -122,7 +123,7 @@ pub enum Write {
 }
 
 /// A guarded change of stock, with the details of its movement.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockWrite {
     /// The product whose stock changes.
     pub product_id: ProductId,
@@ -232,14 +233,14 @@ pub(crate) const fn outcome_name(outcome: &CommitOutcome) -> &'static str {
 }
 
 /// The receipt of an applied commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitReceipt {
     /// The stock levels after the batch, of the products whose stock the commit names.
     pub stock: Vec<StockLevel>,
 }
 
 /// Why a commit was not applied, or may not have been.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommitError {
     /// A record has another version than the one that the commit was decided on.
     Conflict,
@@ -269,6 +270,7 @@ pub enum CommitError {
     /// The user has an order that is paid and not shipped.
     OrdersOpen,
     /// The same request was applied before under the same key; this is its response.
+    #[serde(skip)]
     Replayed(StoredReply),
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
@@ -310,6 +312,20 @@ pub struct CommittedChanges {
 }
 
 impl CommittedChanges {
+    /// The changes of a commit that another node has applied. Their events are read from the
+    /// store, like all events of other nodes.
+    pub(crate) fn of_forwarded(commit: &Commit, receipt: &CommitReceipt) -> Self {
+        let mut changes = Self { stock: receipt.stock.clone(), ..Self::default() };
+        for write in &commit.writes {
+            match write {
+                Write::Cart(cart) => changes.carts.push((cart.owner.id, cart.version)),
+                Write::Product(product) => changes.products.push(Arc::clone(product)),
+                Write::Order(_) | Write::Stock(_) | Write::User(_) | Write::Session(_) => {}
+            }
+        }
+        changes
+    }
+
     /// Appends the changes of a later batch.
     pub(crate) fn append(&mut self, later: Self) {
         self.carts.extend(later.carts);

@@ -8,6 +8,7 @@
 mod anonymize;
 pub mod cleanup;
 pub mod commit;
+pub mod forwarding;
 mod limits;
 pub mod mongo;
 pub mod observed;
@@ -29,6 +30,7 @@ pub use self::commit::{
     Commit, CommitError, CommitOutcome, CommitReceipt, CommittedChanges, Condition, StockWrite,
     Write,
 };
+use self::{forwarding::ForwardingOptions, writer::CommitWriter};
 pub use self::{
     limits::INBOX_RETENTION,
     staff_store::{ActionPosition, StaffStore},
@@ -124,6 +126,15 @@ pub trait Store: StaffStore {
     /// Waits until the next batch of a lane can be expected not to lose against another node. More
     /// commits may join the batch meanwhile.
     async fn wait_for_turn(&self, _lane: usize) {}
+
+    /// Lets other nodes forward commits to `writer`, and this one to others.
+    fn start_forwarding(&self, _options: ForwardingOptions, _writer: CommitWriter) {}
+
+    /// Has another node apply a commit, since the two change the same stock. `None` if this node is
+    /// to apply it: then it certainly was not applied.
+    async fn forward(&self, _commit: &Commit, _has_priority: bool) -> Option<CommitOutcome> {
+        None
+    }
 
     /// Applies a batch in the first lane.
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {

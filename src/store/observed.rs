@@ -11,6 +11,7 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     ActionPosition, AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OutboxChanges,
     OutboxPage, StaffStore, Store, StoreUnavailable, StoredReplyUsage, commit::outcome_name,
+    forwarding::ForwardingOptions, writer::CommitWriter,
 };
 use crate::{
     domain::{
@@ -172,6 +173,17 @@ observe! {
 
         async fn wait_for_turn(&self, lane: usize) {
             self.store.wait_for_turn(lane).await;
+        }
+
+        fn start_forwarding(&self, options: ForwardingOptions, writer: CommitWriter) {
+            self.store.start_forwarding(options, writer);
+        }
+
+        async fn forward(&self, commit: &Commit, has_priority: bool) -> Option<CommitOutcome> {
+            let outcome = self.store.forward(commit, has_priority).await?;
+            // The other node counts its outcome.
+            self.metrics.record_forwarded_commit();
+            Some(outcome)
         }
 
         async fn apply_in_lane(

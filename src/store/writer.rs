@@ -77,6 +77,8 @@ pub struct CommitWriter {
     /// At least one.
     lanes: Arc<[LaneSenders]>,
     stats: Arc<CommitWriterStats>,
+    store: Arc<dyn Store>,
+    observer: Arc<dyn CommitObserver>,
 }
 
 /// The sending ends of the queues of one task.
@@ -127,23 +129,22 @@ impl CommitWriter {
         });
         let lanes = lanes.collect();
         let handle = runtime.spawn(async move { while tasks.join_next().await.is_some() {} });
-        (Self { lanes, stats }, handle)
+        (Self { lanes, stats, store, observer }, handle)
     }
 
     fn lane_for(&self, commit: &Commit) -> Option<&LaneSenders> {
         self.lanes.get(lane_index(commit, self.lanes.len()))
     }
 
-    /// Applies `commit` in the next batch. Returns when the commit is durable or has failed.
+    /// Applies `commit` in the next batch, of this node or of another one. Returns when the commit
+    /// is durable or has failed.
     ///
     /// # Errors
     /// Everything that [`CommitError`] lists.
     pub async fn commit(&self, commit: Commit) -> CommitOutcome {
-        let Some(lane) = self.lane_for(&commit) else { return Err(CommitError::Unavailable) };
-        match lane.queue.try_reserve() {
-            Ok(place) => enqueue_and_wait(place, commit).await,
-            Err(mpsc::error::TrySendError::Full(())) => Err(CommitError::Overloaded),
-            Err(mpsc::error::TrySendError::Closed(())) => Err(CommitError::Unavailable),
+        match self.forward(&commit, false).await {
+            Some(outcome) => outcome,
+            None => self.commit_here(commit).await,
         }
     }
 
@@ -154,6 +155,47 @@ impl CommitWriter {
     /// # Errors
     /// Everything that [`CommitError`] lists.
     pub async fn commit_with_priority(&self, commit: Commit) -> CommitOutcome {
+        match self.forward(&commit, true).await {
+            Some(outcome) => outcome,
+            None => self.commit_here_with_priority(commit).await,
+        }
+    }
+
+    /// Applies a commit that another node has forwarded, on this node in any case.
+    pub(super) async fn commit_forwarded(
+        &self,
+        commit: Commit,
+        has_priority: bool,
+    ) -> CommitOutcome {
+        if has_priority {
+            self.commit_here_with_priority(commit).await
+        } else {
+            self.commit_here(commit).await
+        }
+    }
+
+    /// Has another node apply the commit. `None` if this node is to apply it.
+    async fn forward(&self, commit: &Commit, has_priority: bool) -> Option<CommitOutcome> {
+        if !self.is_running() {
+            return None;
+        }
+        let outcome = self.store.forward(commit, has_priority).await?;
+        if let Ok(receipt) = &outcome {
+            self.observer.on_committed(&CommittedChanges::of_forwarded(commit, receipt));
+        }
+        Some(outcome)
+    }
+
+    async fn commit_here(&self, commit: Commit) -> CommitOutcome {
+        let Some(lane) = self.lane_for(&commit) else { return Err(CommitError::Unavailable) };
+        match lane.queue.try_reserve() {
+            Ok(place) => enqueue_and_wait(place, commit).await,
+            Err(mpsc::error::TrySendError::Full(())) => Err(CommitError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(CommitError::Unavailable),
+        }
+    }
+
+    async fn commit_here_with_priority(&self, commit: Commit) -> CommitOutcome {
         let Some(lane) = self.lane_for(&commit) else { return Err(CommitError::Unavailable) };
         match tokio::time::timeout_at(commit.deadline.into(), lane.priority_queue.reserve()).await {
             Ok(Ok(place)) => enqueue_and_wait(place, commit).await,

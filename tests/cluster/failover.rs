@@ -165,7 +165,8 @@ async fn cart_history(
     history
 }
 
-async fn stock_history(
+/// Runs the clients of one product, and reads its ledger in the end.
+pub(crate) async fn stock_history(
     recorder: &Recorder<'_>,
     cluster: &Cluster,
     admin: &Account,

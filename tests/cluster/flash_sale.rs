@@ -185,9 +185,9 @@ async fn assert_sold_out(
     assert_eq!((&of, movements.len()), (acknowledged, UNITS + 1));
 }
 
-async fn run_sales(products: usize) {
+async fn run_sales(products: usize, settings: &[(&str, &str)]) {
     let Some(members) = Members::start(1).await else { return };
-    let mut cluster = Cluster::start_nodes(3, &Members::uri(members.hosts()), &[]).await;
+    let mut cluster = Cluster::start_nodes(3, &Members::uri(members.hosts()), settings).await;
     cluster.expect_faults();
     let admin = cluster.nodes[0].admin().await;
     for round in 0..env_or("SOUK_TEST_SALES", 2) {
@@ -201,10 +201,16 @@ async fn run_sales(products: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_product_sells_exactly_its_stock() {
-    run_sales(1).await;
+    run_sales(1, &[]).await;
+}
+
+/// The nodes take turns, rather than forward to one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_product_sells_exactly_its_stock_in_turns() {
+    run_sales(1, &[("cluster.bind", "")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn carts_of_three_products_sell_all_or_nothing() {
-    run_sales(3).await;
+    run_sales(3, &[]).await;
 }

@@ -27,6 +27,7 @@ mod carts;
 mod checker;
 mod failover;
 mod flash_sale;
+mod forwarding;
 mod grpc;
 mod logins;
 mod lost_node;

@@ -8,6 +8,7 @@ use mongodb::{Client, Database, bson::doc};
 use souk::domain::{account::Role, ids::EventId};
 use tokio::time::{sleep, timeout};
 
+use super::options::ScaleOptions;
 use crate::{
     load_generator::{Connection, Request},
     shop_process::{ShopProcess, new_user_token},
@@ -40,7 +41,7 @@ impl Cluster {
         client: &Client,
         uri: &str,
         count: usize,
-        product_count: usize,
+        options: &ScaleOptions,
     ) -> anyhow::Result<Self> {
         let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
         let settings = [
@@ -49,12 +50,13 @@ impl Cluster {
             ("STORE__DATABASE", name.as_str()),
             // So that no cart line reaches its limit.
             ("CART__MAX_QUANTITY", "9999"),
+            ("CLUSTER__BIND", if options.turns { "" } else { "127.0.0.1:0" }),
         ];
         let nodes = (0..count)
             .map(|_| ShopProcess::start_with(&settings))
             .collect::<Result<Vec<_>, _>>()?;
         let first = nodes.first().context("a cluster needs a node")?;
-        let products = stream::iter(0..product_count)
+        let products = stream::iter(0..options.product_count())
             .map(|number| first.create_numbered_product(number))
             .buffer_unordered(PARALLEL_CREATIONS)
             .try_collect()

@@ -46,7 +46,7 @@ pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let mut measurements = Vec::new();
     for round in 0..options.rounds {
         for &nodes in &options.nodes {
-            let cluster = Cluster::start(&client, node_uri, nodes, options.product_count()).await?;
+            let cluster = Cluster::start(&client, node_uri, nodes, &options).await?;
             let done = measure_cluster(&cluster, round, &options, &mut measurements).await;
             cluster.stop().await?;
             done.with_context(|| format!("round {}, {nodes} nodes", round + 1))?;

@@ -32,6 +32,9 @@ pub struct ScaleOptions {
     /// Milliseconds that a proxy between nodes and mongod adds each way; 0: no proxy.
     #[arg(long, default_value_t = 0)]
     pub delay_ms: u64,
+    /// Nodes take turns at contended stock, rather than forward its changes to one of them.
+    #[arg(long)]
+    pub turns: bool,
 }
 
 /// A kind of request that all connections send.

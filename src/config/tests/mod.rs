@@ -1,4 +1,5 @@
 //! The settings as a whole: layers, messages, output.
+mod cluster;
 mod first_admin;
 mod layers;
 mod mail;

@@ -66,6 +66,8 @@ const SETTING_KEYS: &[&str] = &[
     "grpc.bind",
     "grpc.tls_cert_file",
     "grpc.tls_key_file",
+    "cluster.bind",
+    "cluster.advertise",
     "telemetry.log",
     "telemetry.requests",
     "telemetry.otlp_endpoint",
@@ -136,6 +138,7 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__HTTP__CORS__ALLOWED_ORIGINS", "https://a.example"),
         ("SOUK__OPS__BIND", "127.0.0.1:9100"),
         ("SOUK__STORE__PATH", "C:\\souk \"data\"\t"),
+        ("SOUK__STORE__KIND", "mongodb"),
         ("SOUK__STORE__URI", "mongodb://souk:hush@db"),
         ("SOUK__STORE__DATABASE", "souk"),
         ("SOUK__BROKER__URI", "amqp://souk:hush@mq"),
@@ -152,6 +155,8 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__GRPC__BIND", "127.0.0.1:9090"),
         ("SOUK__GRPC__TLS_CERT_FILE", "grpc.crt"),
         ("SOUK__GRPC__TLS_KEY_FILE", "grpc.key"),
+        ("SOUK__CLUSTER__BIND", "0.0.0.0:7400"),
+        ("SOUK__CLUSTER__ADVERTISE", "node-1.shop.internal:7400"),
         ("SOUK__TELEMETRY__LOG", "json"),
         ("SOUK__TELEMETRY__REQUESTS", "failed"),
         ("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4318"),
@@ -186,8 +191,9 @@ fn commented_out_keys_are_valid() {
             _ => line,
         })
         .collect();
-    let text =
-        text.join("\n").replace("admin_password = \"\"", "admin_password = \"correct horse\"");
+    let text = text.join("\n").replace("kind = \"embedded\"", "kind = \"mongodb\"");
+    let text = text.replace("jwt_secret = \"\"", "jwt_secret = \"7f3a91c05d2be8466a90c1d4e5f31\"");
+    let text = text.replace("admin_password = \"\"", "admin_password = \"correct horse\"");
     SettingsFixture::new().with_file("config/development.toml", &text).load();
 }
 

@@ -8,6 +8,8 @@ mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use self::limits::{check_line_count, check_stock, check_total};
 pub use self::{
     limits::CartLimits,
@@ -106,7 +108,7 @@ pub enum CartCommand {
 }
 
 /// An event of a cart, one per version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CartEvent {
     /// Units of a product were added.
     ItemAdded {
@@ -151,7 +153,7 @@ pub enum CartEvent {
 }
 
 /// A requested quantity that exceeds the available stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortage {
     /// The product's identifier.
     pub product_id: ProductId,

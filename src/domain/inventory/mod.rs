@@ -1,5 +1,7 @@
 //! Stock: units on hand, reserved units, and the ledger of movements.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     action::Actor,
     clock::Timestamp,
@@ -11,7 +13,7 @@ use super::{
 pub const MAX_ON_HAND: u64 = 1_000_000_000_000;
 
 /// A product's stock level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockLevel {
     /// The product's identifier.
     pub product_id: ProductId,
@@ -125,7 +127,7 @@ impl StockLevel {
 }
 
 /// A change to stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StockChange {
     /// Adds this delta to `on_hand`.
     Adjust(i64),
@@ -187,7 +189,16 @@ impl StockChange {
 
 /// The kind of a movement, with the signs of its (`on_hand`, `reserved`) deltas.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum MovementKind {
@@ -215,7 +226,7 @@ impl MovementKind {
 }
 
 /// The numeric effect of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockDelta {
     /// The kind of movement.
     pub kind: MovementKind,

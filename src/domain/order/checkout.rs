@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Order, OrderLine, OrderRules, OrderStatus, Payment, PaymentMethod, ShippingAddress};
 use crate::domain::{
     cart::{Cart, CartChange, CartError, CartEvent, CartLine, Shortage},
@@ -48,7 +50,7 @@ pub struct CheckoutOutcome {
 }
 
 /// A line of a new order whose product has a purchase limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitedLine {
     /// The product.
     pub product_id: ProductId,
@@ -59,7 +61,7 @@ pub struct LimitedLine {
 }
 
 /// A line that would take its buyer beyond the product's purchase limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurchaseExcess {
     /// The product.
     pub product_id: ProductId,

@@ -15,6 +15,7 @@ mod delete;
 mod documents;
 mod erasure;
 mod flush;
+mod forwarding;
 mod integrity;
 mod load;
 mod login_failures;
@@ -51,6 +52,7 @@ use tokio::{
 pub use self::connect::{ConnectError, MongoOptions};
 use self::{
     connect::{MongoClients, connect_with_retry},
+    forwarding::Forwarder,
     nodes::NodeMembership,
     read::ReadError,
     stock_queue::StockQueue,
@@ -70,6 +72,7 @@ pub struct MongoStore {
     database: Database,
     membership: Arc<NodeMembership>,
     stock_queue: Arc<StockQueue>,
+    forwarder: Arc<Forwarder>,
     /// The runtime that the driver's connections live on.
     runtime: Handle,
     timeout: Duration,
@@ -109,6 +112,7 @@ impl MongoStore {
         let database = write_client.database(&options.database);
         let membership =
             NodeMembership::new(write_client.clone(), database.clone(), Arc::clone(&clock));
+        let forwarder = Arc::clone(membership.forwarder());
         let membership_task = tokio::spawn(Arc::clone(&membership).run()).abort_handle();
         let stock_queue = Arc::new(StockQueue::new(&database));
         let (stopped, writers_stopped) = watch::channel(());
@@ -120,6 +124,7 @@ impl MongoStore {
                 database: database.clone(),
                 membership: Arc::clone(&membership),
                 stock_queue: (lane == STOCK_LANE).then(|| Arc::clone(&stock_queue)),
+                forwarder: Arc::clone(&forwarder),
                 clock: Arc::clone(&clock),
                 low_stock: options.low_stock,
                 timeout: options.timeout,
@@ -140,6 +145,7 @@ impl MongoStore {
             database: read_client.database(&options.database),
             membership,
             stock_queue,
+            forwarder,
             runtime: Handle::current(),
             timeout: options.timeout,
             queues,

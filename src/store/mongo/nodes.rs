@@ -16,15 +16,21 @@ use std::{
     time::Duration,
 };
 
+use futures_util::TryStreamExt;
 use mongodb::{
     Client, Collection, Database,
     bson::{Bson, DateTime, Document, Uuid as BsonUuid, doc},
     error::Result,
     options::{Acknowledgment, CollectionOptions, ReadConcern, WriteConcern},
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
+use uuid::Uuid;
 
 use super::{
+    forwarding::{Forwarder, Peer},
     partition::release_partitions,
     schema::NODES,
     transaction_error::{self, ACCESS_DENIED_CODES},
@@ -52,6 +58,9 @@ const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 /// After how many seconds the server should abort a transaction that nobody ends.
 const TRANSACTION_LIFETIME_SECONDS: i64 = 5;
 
+/// The field with the address at which a node takes commits of others, if it does.
+const ADDRESS: &str = "forwarding_address";
+
 /// This node's document in `nodes`, and the tasks that nodes do for each other.
 pub(super) struct NodeMembership {
     id: BsonUuid,
@@ -59,6 +68,7 @@ pub(super) struct NodeMembership {
     nodes: Collection<Document>,
     database: Database,
     clock: Arc<dyn Clock>,
+    forwarder: Arc<Forwarder>,
     /// The session of each writer's transactions, by lane.
     sessions: Mutex<BTreeMap<usize, BsonUuid>>,
     /// Sessions that this node no longer uses, whose last transactions may still be open.
@@ -81,8 +91,11 @@ impl NodeMembership {
             .read_concern(ReadConcern::local())
             .build();
         let nodes = database.collection_with_options(NODES, options);
+        let id = BsonUuid::new();
+        let forwarder = Arc::new(Forwarder::new(Uuid::from_bytes(id.bytes()), Handle::current()));
         Arc::new(Self {
-            id: BsonUuid::new(),
+            id,
+            forwarder,
             client,
             nodes,
             database,
@@ -98,6 +111,11 @@ impl NodeMembership {
     /// The `_id` of this node's document. New at each start.
     pub(super) const fn id(&self) -> BsonUuid {
         self.id
+    }
+
+    /// What forwards commits to other nodes.
+    pub(super) const fn forwarder(&self) -> &Arc<Forwarder> {
+        &self.forwarder
     }
 
     /// The client of the writers and of the heartbeats.
@@ -158,6 +176,7 @@ impl NodeMembership {
         tokio::join!(
             repeat_forever(HEARTBEAT_INTERVAL, || self.send_heartbeat()),
             repeat_forever(HEARTBEAT_INTERVAL, || self.kill_orphans_and_reap()),
+            repeat_forever(HEARTBEAT_INTERVAL, || self.update_forwarding_peers()),
             repeat_forever(MAINTENANCE_INTERVAL, || self.maintain())
         );
     }
@@ -207,10 +226,29 @@ impl NodeMembership {
         let sessions: Vec<BsonUuid> = self.lock_sessions().values().copied().collect();
         let process = i64::from(std::process::id());
         // The server's clock is the only one that all nodes share.
-        let renewed = doc! { "$set": { "at": "$$NOW", "sessions": sessions, "process": process } };
+        let address = self.forwarder.advertised_address();
+        let renewed = doc! { "$set": {
+            "at": "$$NOW", "sessions": sessions, "process": process, ADDRESS: address,
+        } };
         let sent_at = Instant::now();
         self.nodes.update_one(doc! { "_id": self.id }, vec![renewed]).upsert(true).await?;
         *self.lock_last_heartbeat() = Some(sent_at);
+        Ok(())
+    }
+
+    /// Tells the forwarder which running nodes take commits of others.
+    async fn update_forwarding_peers(&self) -> Result<()> {
+        if self.forwarder.advertised_address().is_none() {
+            return Ok(());
+        }
+        let is_live = doc! { "$gte": ["$at", oldest_live_heartbeat()] };
+        let taking = doc! { ADDRESS: { "$type": "string" }, "$expr": is_live };
+        let nodes: Vec<Document> = self.nodes.find(taking).await?.try_collect().await?;
+        let peer = |node: &Document| {
+            let id = Uuid::from_bytes(node.get("_id").and_then(parse_uuid)?.bytes());
+            Some(Peer { id, address: node.get_str(ADDRESS).ok()?.to_owned() })
+        };
+        self.forwarder.set_peers(nodes.iter().filter_map(peer).collect());
         Ok(())
     }
 

@@ -30,8 +30,11 @@ use crate::{
     events::OutboxCursor,
     messages::command_context::{IdempotencyKey, StoredReply},
     store::{
-        AppliedBatch, ApplyError, Commit, OutboxChanges, OutboxPage, Store, StoreUnavailable,
-        StoredReplyUsage, limits::IDEMPOTENCY_KEY_TTL, writer::STOCK_LANE,
+        AppliedBatch, ApplyError, Commit, CommitOutcome, OutboxChanges, OutboxPage, Store,
+        StoreUnavailable, StoredReplyUsage,
+        forwarding::ForwardingOptions,
+        limits::IDEMPOTENCY_KEY_TTL,
+        writer::{CommitWriter, STOCK_LANE},
     },
 };
 
@@ -60,6 +63,14 @@ impl Store for MongoStore {
             // A failed task only means that the node tries without a turn.
             drop(self.runtime.spawn(async move { queue.wait_for_turn().await }).await);
         }
+    }
+
+    fn start_forwarding(&self, options: ForwardingOptions, writer: CommitWriter) {
+        self.forwarder.start(options, writer);
+    }
+
+    async fn forward(&self, commit: &Commit, has_priority: bool) -> Option<CommitOutcome> {
+        self.forwarder.forward(commit, has_priority).await
     }
 
     async fn apply_in_lane(
@@ -350,6 +361,7 @@ impl Store for MongoStore {
     }
 
     async fn close(&self) {
+        self.forwarder.stop().await;
         self.lock_queues().clear();
         let mut writers_stopped = self.writers_stopped.clone();
         while writers_stopped.changed().await.is_ok() {}

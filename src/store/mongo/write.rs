@@ -45,6 +45,7 @@ use super::{
     batch::BatchProgress,
     connect::durable_write_concern,
     flush::{ExistingRecords, flush},
+    forwarding::Forwarder,
     load::load,
     nodes::NodeMembership,
     partition::{ClaimedPartition, PartitionOwner},
@@ -85,6 +86,7 @@ pub(super) struct MongoWriter {
     pub(super) membership: Arc<NodeMembership>,
     /// In the lane that changes stock.
     pub(super) stock_queue: Option<Arc<StockQueue>>,
+    pub(super) forwarder: Arc<Forwarder>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) low_stock: u64,
     /// The longest wait for the server.
@@ -117,7 +119,7 @@ impl MongoWriter {
     async fn apply(&mut self, commits: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
         let mut batch = BatchProgress::new(commits);
         while let Some(commits) = batch.next_commits() {
-            match self.observe_transaction(commits).await {
+            match self.observe_transaction(Arc::clone(&commits)).await {
                 Ok(applied) => {
                     self.is_unavailable = false;
                     batch.record_applied(applied);
@@ -125,7 +127,10 @@ impl MongoWriter {
                 Err(failure) => {
                     match (failure.class, &self.stock_queue) {
                         (ErrorClass::Unavailable, _) => self.log_unavailable(&failure.reason),
-                        (ErrorClass::Conflict, Some(queue)) => queue.record_contention(),
+                        (ErrorClass::Conflict, Some(queue)) => {
+                            queue.record_contention();
+                            self.forwarder.record_conflict(&commits);
+                        }
                         _ => {}
                     }
                     batch.handle_failure(failure).await;

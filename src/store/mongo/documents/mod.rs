@@ -64,7 +64,7 @@ pub(super) const fn timestamp_to_bson(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.as_millis())
 }
 
-const fn timestamp_from_bson(date: DateTime) -> Timestamp {
+pub(super) const fn timestamp_from_bson(date: DateTime) -> Timestamp {
     Timestamp::from_millis(date.timestamp_millis())
 }
 
@@ -80,11 +80,11 @@ pub(super) fn to_raw_document(value: &impl Serialize) -> Result<RawDocumentBuf, 
     Ok(mongodb::bson::serialize_to_raw_document_buf(value)?)
 }
 
-fn bytes_to_binary(bytes: &[u8]) -> Binary {
+pub(super) fn bytes_to_binary(bytes: &[u8]) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
 }
 
-fn hash_from_binary(binary: &Binary) -> Result<[u8; 32], DocumentError> {
+pub(super) fn hash_from_binary(binary: &Binary) -> Result<[u8; 32], DocumentError> {
     binary
         .bytes
         .as_slice()
