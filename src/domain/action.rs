@@ -1,6 +1,6 @@
 //! Actions: the record of who changed what with rights that customers do not have.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use uuid::Uuid;
 
@@ -84,7 +84,7 @@ pub struct ActionOrigin {
     /// Who asked for it.
     pub actor: Actor,
     /// The `operationId` of the request, or of the one that does the same as a command.
-    pub operation: &'static str,
+    pub operation: Cow<'static, str>,
     /// The `X-Request-Id`. The command line has none.
     pub request_id: Option<Box<str>>,
 }
@@ -93,7 +93,7 @@ impl ActionOrigin {
     /// The origin of what a command on the server does.
     #[must_use]
     pub fn command_line(operation: &'static str) -> Arc<Self> {
-        Arc::new(Self { actor: Actor::Cli, operation, request_id: None })
+        Arc::new(Self { actor: Actor::Cli, operation: operation.into(), request_id: None })
     }
 }
 

@@ -140,7 +140,7 @@ impl<'a> Call<'a> {
     /// of the request that does the same over HTTP.
     pub(super) fn action_of(&self, caller: &Caller, operation: &'static str) -> Arc<ActionOrigin> {
         let request_id = Some(self.context.request_id.as_str().into());
-        Arc::new(ActionOrigin { actor: caller.actor(), operation, request_id })
+        Arc::new(ActionOrigin { actor: caller.actor(), operation: operation.into(), request_id })
     }
 
     /// Finds the caller by the access token in the metadata, and counts the call.

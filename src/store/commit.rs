@@ -320,7 +320,8 @@ impl CommittedChanges {
             match write {
                 Write::Cart(cart) => changes.carts.push((cart.owner.id, cart.version)),
                 Write::Product(product) => changes.products.push(Arc::clone(product)),
-                Write::Order(_) | Write::Stock(_) | Write::User(_) | Write::Session(_) => {}
+                // Others are not forwarded, or in no cache.
+                _ => {}
             }
         }
         changes

@@ -125,7 +125,7 @@ impl<A: Access<Caller = Caller>, B: RequestBody, T: Target> ChangeRequest<A, B, 
     pub(crate) fn origin(&self) -> Arc<ActionOrigin> {
         Arc::new(ActionOrigin {
             actor: self.caller.actor(),
-            operation: operation_id(&self.request),
+            operation: operation_id(&self.request).into(),
             request_id: request_id(&self.request),
         })
     }

@@ -24,7 +24,7 @@ pub(super) struct CollectionWrites {
 }
 
 impl CollectionWrites {
-    pub(super) const fn for_collection(collection: &'static str) -> Self {
+    pub(super) fn for_collection(collection: &'static str) -> Self {
         let (inserts, updates, deletes) = (Vec::new(), Vec::new(), Vec::new());
         Self { collection, commit_time: None, inserts, updates, deletes }
     }

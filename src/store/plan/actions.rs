@@ -35,7 +35,7 @@ impl Planner<'_> {
             id: ActionId::new(),
             at: commit.decided_at,
             actor: origin.actor,
-            operation: origin.operation.to_owned(),
+            operation: origin.operation.clone().into_owned(),
             subject,
             request_id: origin.request_id.clone(),
             version_before: version.checked_sub(1).filter(|before| *before > 0),
@@ -64,7 +64,12 @@ fn record_of(write: &Write) -> Option<(Uuid, u64)> {
         Write::Order(order) => Some((order.id.as_uuid(), order.version)),
         Write::User(user) => Some((user.id.as_uuid(), user.version)),
         Write::ApiKey(key) => Some((key.id.as_uuid(), key.version)),
-        Write::Stock(_) | Write::Cart(_) | Write::Session(_) => None,
+        Write::EraseAccount(user) => Some((user.id.as_uuid(), user.version)),
+        Write::Stock(_)
+        | Write::Cart(_)
+        | Write::Session(_)
+        | Write::Mail(_)
+        | Write::AddressBook(_) => None,
     }
 }
 

@@ -238,6 +238,7 @@ async fn change_address<B: RequestBody, T: Target>(
             if_match: parse_if_match(&request.request),
             ticket: ticket.clone(),
             trace: request.trace(),
+            action: None,
         },
     };
     let response = match ask(&request.state.accounts, message, &ticket).await? {

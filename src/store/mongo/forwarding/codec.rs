@@ -14,11 +14,12 @@ use mongodb::bson::{self, Binary, DateTime};
 use serde::{Deserialize, Serialize};
 
 use super::super::documents::{
-    CartDocument, DocumentError, OrderDocument, bytes_to_binary, hash_from_binary,
+    ActorDocument, CartDocument, DocumentError, OrderDocument, bytes_to_binary, hash_from_binary,
     timestamp_from_bson, timestamp_to_bson,
 };
 use crate::{
     domain::{
+        action::ActionOrigin,
         cart::CartEvent,
         ids::{ProductId, UserId},
     },
@@ -55,10 +56,19 @@ struct CommitDocument<'a> {
     #[serde(borrow)]
     idempotency_record: Option<IdempotencyDocument<'a>>,
     inbox_message_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    action: Option<ActionOriginDocument<'a>>,
     decided_at: DateTime,
     trace: Option<Cow<'a, str>>,
     /// The time left until the deadline. The clocks of nodes differ.
     remaining_millis: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ActionOriginDocument<'a> {
+    actor: ActorDocument,
+    operation: Cow<'a, str>,
+    request_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,6 +95,7 @@ struct IdempotencyDocument<'a> {
     fingerprint: Binary,
     received_at: DateTime,
     body: ReplyBodyDocument,
+    about: Option<UserId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +134,11 @@ pub(super) fn encode_commit(commit: &Commit, has_priority: bool, now: Instant) -
             None => None,
         },
         inbox_message_id: commit.inbox_message_id.as_deref().map(Cow::Borrowed),
+        action: commit.action.as_deref().map(|origin| ActionOriginDocument {
+            actor: origin.actor.into(),
+            operation: Cow::Borrowed(&origin.operation),
+            request_id: origin.request_id.as_deref().map(Cow::Borrowed),
+        }),
         decided_at: timestamp_to_bson(commit.decided_at),
         trace: commit.trace.as_ref().map(|trace| Cow::Borrowed(trace.as_str())),
         remaining_millis: u32::try_from(remaining.as_millis()).ok()?,
@@ -135,7 +151,13 @@ fn write_document(write: &Write) -> Option<WriteDocument<'_>> {
         Write::Cart(cart) => WriteDocument::Cart(CartDocument::from(&**cart)),
         Write::Order(order) => WriteDocument::Order(OrderDocument::from(&**order)),
         Write::Stock(stock) => WriteDocument::Stock(Cow::Borrowed(stock)),
-        Write::Product(_) | Write::User(_) | Write::Session(_) => return None,
+        Write::Product(_)
+        | Write::User(_)
+        | Write::Session(_)
+        | Write::ApiKey(_)
+        | Write::Mail(_)
+        | Write::AddressBook(_)
+        | Write::EraseAccount(_) => return None,
     })
 }
 
@@ -181,6 +203,7 @@ fn idempotency_document(record: &IdempotencyRecord) -> Option<IdempotencyDocumen
             StoredReplyBody::StockLevelOf(product) => ReplyBodyDocument::StockLevelOf(*product),
             StoredReplyBody::Refused => return None,
         },
+        about: record.about,
     })
 }
 
@@ -207,6 +230,7 @@ pub(super) fn decode_commit(bytes: &[u8], now: Instant) -> Result<ForwardedCommi
         events,
         idempotency_record: document.idempotency_record.map(decode_idempotency).transpose()?,
         inbox_message_id: document.inbox_message_id.map(|id| id.into_owned().into_boxed_str()),
+        action: document.action.map(decode_origin).transpose()?,
         decided_at: timestamp_from_bson(document.decided_at),
         trace: document.trace.as_deref().and_then(TraceParent::parse),
         deadline: now + Duration::from_millis(document.remaining_millis.into()),
@@ -220,6 +244,14 @@ fn decode_write(document: WriteDocument<'_>) -> Result<Write, DocumentError> {
         WriteDocument::Order(order) => Write::Order(Arc::new(order.try_into()?)),
         WriteDocument::Stock(stock) => Write::Stock(stock.into_owned()),
     })
+}
+
+fn decode_origin(document: ActionOriginDocument<'_>) -> Result<Arc<ActionOrigin>, DocumentError> {
+    Ok(Arc::new(ActionOrigin {
+        actor: document.actor.try_into()?,
+        operation: Cow::Owned(document.operation.into_owned()),
+        request_id: document.request_id.map(|id| id.into_owned().into_boxed_str()),
+    }))
 }
 
 fn decode_idempotency(
@@ -236,6 +268,7 @@ fn decode_idempotency(
             ReplyBodyDocument::Ready(body) => StoredReplyBody::Ready(Bytes::from(body.bytes)),
             ReplyBodyDocument::StockLevelOf(product) => StoredReplyBody::StockLevelOf(product),
         },
+        about: document.about,
     })
 }
 
