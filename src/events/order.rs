@@ -57,10 +57,9 @@ pub struct OrderData<'a> {
     #[schemars(extend("format" = "date-time"))]
     #[schema(format = DateTime)]
     updated_at: String,
-    /// Who made the last change, if it was staff or an API key. Only those who read all orders see
-    /// it. Events are without it.
+    /// Who made the last change, if it was staff or an API key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
+    #[schemars(with = "ActorData")]
     #[schema(nullable = false)]
     actor: Option<ActorData>,
 }
@@ -130,7 +129,7 @@ impl<'a> OrderData<'a> {
     /// The data of an event: the order without what only its buyer and the shop need to know.
     #[must_use]
     pub fn of_event(order: &'a Order) -> Self {
-        Self { shipping_address: None, actor: None, ..Self::from(order) }
+        Self { shipping_address: None, ..Self::from(order) }
     }
 }
 

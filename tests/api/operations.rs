@@ -32,7 +32,11 @@ POST /api/cart/merge
 DELETE /api/cart/remove/{product_id}
 PUT /api/cart/update
 POST /api/checkout
+GET /api/admin/actions
 POST /api/admin/audit
+DELETE /api/api-keys/{id}
+GET /api/api-keys
+POST /api/api-keys
 GET /api/events
 POST /api/events/ticket
 GET /api/orders

@@ -63,6 +63,9 @@ async fn every_route_rejects_unknown_parameters() {
     app.add_to_cart(&admin, &tea, 1).await.ok();
     let sessions = app.get("/api/auth/sessions").token(&admin).await.ok();
     let session = sessions["items"][0]["id"].as_str().unwrap().to_owned();
+    let key = json!({"name": "warehouse", "scopes": ["stock"]});
+    let key = app.post("/api/api-keys", &key).token(&admin).await.is(201).json();
+    let key = key["id"].as_str().unwrap().to_owned();
     let document = app.get("/openapi.json").await.ok();
     for (path, item) in document["paths"].as_object().unwrap() {
         if !path.starts_with("/api/") {
@@ -71,6 +74,7 @@ async fn every_route_rejects_unknown_parameters() {
         let id = match path {
             path if path.starts_with("/api/orders") => &order,
             path if path.starts_with("/api/users") => &admin.id,
+            path if path.starts_with("/api/api-keys") => &key,
             path if path.starts_with("/api/auth/sessions") => &session,
             _ => &tea,
         };

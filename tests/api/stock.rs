@@ -45,6 +45,7 @@ async fn every_stock_change_is_recorded_as_a_movement() {
     let movement = |sequence: u64, kind: &str, on_hand: i64| {
         json!({
             "sequence": sequence, "kind": kind, "on_hand_delta": on_hand, "reserved_delta": 0,
+            "actor": {"type": "user", "id": admin.id},
         })
     };
     let with = |mut movement: Value, reason: &str, reference: Option<&str>| {

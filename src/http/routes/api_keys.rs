@@ -98,8 +98,24 @@ pub(crate) struct ApiKeyResponse<'a> {
 /// A new API key, with the key.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct NewApiKeyResponse<'a> {
-    #[serde(flatten)]
-    record: ApiKeyResponse<'a>,
+    id: Uuid,
+    #[schema(examples("warehouse"))]
+    name: &'a str,
+    #[schema(value_type = Vec<Scope>)]
+    scopes: Vec<&'static str>,
+    /// The beginning of the key.
+    #[schema(examples("souk_Xv3kQ9"))]
+    prefix: &'a str,
+    /// The admin who made it.
+    created_by: Uuid,
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When the key ends by itself.
+    #[schema(required, format = DateTime)]
+    expires_at: Option<String>,
+    /// When it was used last: never.
+    #[schema(required, format = DateTime)]
+    last_used_at: Option<String>,
     /// The key. It is shown this once: a repeat with the same `Idempotency-Key` has null here.
     #[schema(required, examples("souk_Xv3kQ9mB2tYcW7rLhP4sZ8dNfG1jUaE6oTiKxVqR"))]
     key: Option<&'a str>,
@@ -136,7 +152,27 @@ pub fn render_api_key(key: &ApiKey) -> Bytes {
 }
 
 fn to_json(key: &ApiKey, secret: Option<&str>) -> Bytes {
-    let response = NewApiKeyResponse { record: ApiKeyResponse::new(key, None), key: secret };
+    let ApiKeyResponse {
+        id,
+        name,
+        scopes,
+        prefix,
+        created_by,
+        created_at,
+        expires_at,
+        last_used_at,
+    } = ApiKeyResponse::new(key, None);
+    let response = NewApiKeyResponse {
+        id,
+        name,
+        scopes,
+        prefix,
+        created_by,
+        created_at,
+        expires_at,
+        last_used_at,
+        key: secret,
+    };
     // A struct of strings and lists cannot fail to serialize.
     serde_json::to_vec(&response).unwrap_or_default().into()
 }

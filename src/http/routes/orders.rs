@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 
 use crate::{
     actors::ask::ask,
-    auth::caller::Caller,
     domain::{
         account::Scope,
         ids::{OrderId, UserId},
@@ -219,8 +218,6 @@ async fn list(read: ReadRequest<AccountOrKey<OrdersReadScope>>) -> RouteResult {
     let has_more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| has_more).map(|order| order.id);
-    let found: Vec<Order> =
-        found.into_iter().map(|order| for_reader(order, &read.caller)).collect();
     let page = OrderPage {
         items: found.iter().map(OrderData::from).collect(),
         next_cursor: encode_cursor(next),
@@ -253,7 +250,6 @@ async fn show(read: ReadRequest<AccountOrKey<OrdersReadScope>, OrderId>) -> Rout
         .filter(|order| read.caller.may_see_order_of(order.user_id))
         .ok_or_else(Error::order_not_found)?;
     read.query.reject_others(&[])?;
-    let order = for_reader(order, &read.caller);
     Ok(order_response(&order).with_no_store())
 }
 
@@ -356,14 +352,6 @@ async fn change_order(state: &AppState, message: ChangeOrder) -> RouteResult {
 
 /// A request to cancel an order, of its owner or of staff.
 type CancelOrder = ChangeRequest<OwnerOrStaff<OrdersScope>, CancelRequest, OrderId>;
-
-/// The order as `caller` sees it: who of staff changed it is not for customers.
-fn for_reader(order: Order, caller: &Caller) -> Order {
-    match caller.rights.permits(Scope::OrdersRead) {
-        true => order,
-        false => Order { actor: None, ..order },
-    }
-}
 
 fn order_response(order: &Order) -> ApiResponse {
     ApiResponse::ok(order_json(order)).with_etag(order.etag())

@@ -199,6 +199,7 @@ fn read_set_has_every_named_record() {
             LimitedLine { product_id: numbered_id(13), quantity: 1, limit: 1 },
         ),
         Condition::OtherAdminRemains(numbered_id(14)),
+        Condition::ApiKeysBelow(numbered_id(15), 1),
     ];
     let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {
@@ -222,6 +223,8 @@ fn read_set_has_every_named_record() {
         idempotency_keys: [(numbered_id(0), "6".into())].into(),
         inbox: ["7".into()].into(),
         active_admins: true,
+        api_keys: BTreeSet::new(),
+        api_key_makers: [numbered_id(15)].into(),
     };
     assert_eq!(ReadSet::for_batch(&[named, commit_of(vec![])]), expected);
 }

@@ -76,6 +76,24 @@ pub(super) fn load(
             loaded.stored_replies.insert(key.clone(), response);
         }
     }
+    load_api_keys(connection, read_set, &mut loaded)?;
+    if read_set.active_admins {
+        loaded.active_admins = read::active_admins(connection)?;
+    }
+    for id in &read_set.inbox {
+        if read::is_in_inbox(connection, id)? {
+            loaded.applied_messages.insert(id.clone());
+        }
+    }
+    Ok(loaded)
+}
+
+/// Loads versions of API keys, and how many each admin has made.
+fn load_api_keys(
+    connection: &Connection,
+    read_set: &ReadSet,
+    loaded: &mut LoadedState,
+) -> rusqlite::Result<()> {
     loaded.api_keys = load_versions(
         connection,
         "SELECT version FROM api_keys WHERE id = ?1",
@@ -89,15 +107,7 @@ pub(super) fn load(
             .query_row([UuidText::new(maker.as_uuid())], |row| row.get(0))?;
         loaded.api_keys_made.insert(*maker, count);
     }
-    if read_set.active_admins {
-        loaded.active_admins = read::active_admins(connection)?;
-    }
-    for id in &read_set.inbox {
-        if read::is_in_inbox(connection, id)? {
-            loaded.applied_messages.insert(id.clone());
-        }
-    }
-    Ok(loaded)
+    Ok(())
 }
 
 fn load_versions<I: Copy + Eq + Hash>(

@@ -108,6 +108,9 @@ impl ModelStore {
                 true => self.active_admins().collect(),
                 false => HashSet::new(),
             },
+            // The random batches have no API keys.
+            api_keys: HashMap::new(),
+            api_keys_made: HashMap::new(),
         }
     }
 
