@@ -99,12 +99,11 @@ impl Templates {
         kind: MailKind,
         variables: &MailVariables<'_>,
     ) -> Result<MailText, TemplateError> {
-        let MailVariables { shop, name, link } = variables;
+        let MailVariables { shop, name, link } = *variables;
         let render = |part: &str| {
             let template = format!("{}.{part}", kind.as_str());
-            let none = minijinja::Value::from(());
             let values = context! {
-                shop, name, link, order => none, shipment => none, refund => none,
+                shop, name, link, order => (), shipment => (), refund => (),
             };
             let rendered = self.0.get_template(&template).and_then(|found| found.render(values));
             rendered.map_err(|error| TemplateError::Invalid(template, error))

@@ -220,10 +220,9 @@ fn inbox_writes(writes: &WriteSet) -> CollectionWrites {
         record_id: Uuid::nil(),
         body: rawdoc! { "_id": &**id, "at": timestamp_to_bson(*at) },
     };
-    CollectionWrites {
-        inserts: writes.inbox.iter().map(statement).collect(),
-        ..CollectionWrites::for_collection(INBOX)
-    }
+    let mut inbox = CollectionWrites::for_collection(INBOX);
+    inbox.inserts = writes.inbox.iter().map(statement).collect();
+    inbox
 }
 
 /// The mails that wait. One that was added and has ended in the same batch is not written at all.
