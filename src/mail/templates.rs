@@ -102,9 +102,8 @@ impl Templates {
         let MailVariables { shop, name, link } = *variables;
         let render = |part: &str| {
             let template = format!("{}.{part}", kind.as_str());
-            let none = || minijinja::Value::from(());
             let values = context! {
-                shop, name, link, order => none(), shipment => none(), refund => none(),
+                shop, name, link, order => (), shipment => (), refund => (),
             };
             let rendered = self.0.get_template(&template).and_then(|found| found.render(values));
             rendered.map_err(|error| TemplateError::Invalid(template, error))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{Account, TestApp};
+use crate::support::{Account, Event, PASSWORD, TestApp, unique_email};
 
 async fn start_shop() -> (TestApp, Account, String) {
     let app = TestApp::start().await;

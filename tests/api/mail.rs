@@ -259,6 +259,8 @@ async fn server_that_refuses_defers_stalls_or_dies_loses_nothing() {
     customer(&app, &mut server).await;
     server.set_rule("accept", &deferred).await;
     server.mail("verification", &deferred).await;
+    // A mail whose answer is lost would come again.
+    app.wait_for_metric("souk_mail_sent_total", 2.0).await;
     // Whoever stalls is tried again once the connection is lost.
     server.kill();
     let late = unique_email();

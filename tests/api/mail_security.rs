@@ -32,8 +32,8 @@ async fn mail_goes_over_tls_to_a_server_that_proves_who_it_is() {
             return;
         };
         let mut settings = server.settings().to_vec();
-        let uri =
-            |password: &str| format!("{scheme}://souk:{password}@localhost:{}", server.port());
+        let port = server.port();
+        let uri = |password: &str| format!("{scheme}://souk:{password}@localhost:{port}");
         settings[0].1 = uri("p%2Fa%3As%40s");
         settings.push(("mail.ca_file", certificate.clone()));
         let settings: Vec<(&str, &str)> =

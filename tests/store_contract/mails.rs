@@ -75,7 +75,7 @@ pub(crate) async fn mail_is_claimed_once_and_removed(harness: &dyn Harness) {
     let claimed = claims[0].1.clone();
     assert_eq!(due(&*store, start.saturating_add(lease / 2)).await, []);
     let later = start.saturating_add(lease * 2);
-    assert_eq!(due(&*store, later).await, [claimed.clone()]);
+    assert_eq!(due(&*store, later).await, std::slice::from_ref(&claimed));
     let stale = waiting.removed();
     assert_eq!(apply_one(&*store, commit([put_mail(&stale)])).await, Err(CommitError::Conflict));
     apply_one(&*store, commit([put_mail(&claimed.removed())])).await.unwrap();
@@ -101,7 +101,7 @@ pub(crate) async fn mail_and_account_are_one_commit(harness: &dyn Harness) {
     let outcomes = apply(&*store, batch).await.outcomes;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 3, "{outcomes:?}");
     assert_eq!(outcomes[3], Err(CommitError::Conflict));
-    assert_eq!(due(&*store, start).await, [waiting.clone()]);
+    assert_eq!(due(&*store, start).await, std::slice::from_ref(&waiting));
     let token = |number: u8, purpose, flag| MailToken {
         purpose,
         hash: [number; 32],

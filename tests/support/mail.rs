@@ -98,6 +98,8 @@ impl MailServer {
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // It tells of each connection that a client ends early.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let (input, lines) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

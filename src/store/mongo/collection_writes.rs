@@ -24,9 +24,14 @@ pub(super) struct CollectionWrites {
 }
 
 impl CollectionWrites {
-    pub(super) fn for_collection(collection: &'static str) -> Self {
-        let (inserts, updates, deletes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { collection, commit_time: None, inserts, updates, deletes }
+    pub(super) const fn for_collection(collection: &'static str) -> Self {
+        Self {
+            collection,
+            commit_time: None,
+            inserts: Vec::new(),
+            updates: Vec::new(),
+            deletes: Vec::new(),
+        }
     }
 
     pub(super) fn for_records(collection: &'static str, commit_time: i64) -> Self {

@@ -13,7 +13,7 @@ use super::{
     rows::{self, UuidText},
 };
 use crate::{
-    domain::{clock::Timestamp, inventory::StockLevel},
+    domain::{clock::Timestamp, ids::MailId, inventory::StockLevel},
     store::plan::{LoadedState, PendingOrders, ReadSet},
 };
 
@@ -49,12 +49,7 @@ pub(super) fn load(
             &read_set.sessions,
             |id| id.as_uuid(),
         )?,
-        mails: load_versions(
-            connection,
-            "SELECT version FROM mails WHERE id = ?1",
-            &read_set.mails,
-            |id| id.as_uuid(),
-        )?,
+        mails: load_mails(connection, read_set)?,
         sku_owners: load_unique_field_owners(
             connection,
             "SELECT id FROM products WHERE sku = ?1 AND deleted = 0",
@@ -129,6 +124,14 @@ fn load_versions<I: Copy + Eq + Hash>(
         }
     }
     Ok(found)
+}
+
+fn load_mails(
+    connection: &Connection,
+    read_set: &ReadSet,
+) -> rusqlite::Result<HashMap<MailId, u64>> {
+    let sql = "SELECT version FROM mails WHERE id = ?1";
+    load_versions(connection, sql, &read_set.mails, |id| id.as_uuid())
 }
 
 fn load_unique_field_owners<I: From<Uuid>>(
