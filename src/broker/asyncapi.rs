@@ -76,7 +76,7 @@ const fn summary(kind: EventType) -> &'static str {
             "The role, the scopes or the block of an account changed. Its tokens go on with them."
         }
         EventType::UserDeleted => {
-            "An account was deleted, and with it what told whose it was. Delete what you keep of it."
+            "An account was deleted, and what told whose it was. Delete what you keep of it."
         }
         EventType::SessionRevoked => "A session ended. Its tokens are no longer valid.",
     }

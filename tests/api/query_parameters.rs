@@ -63,6 +63,9 @@ async fn every_route_rejects_unknown_parameters() {
     app.add_to_cart(&admin, &tea, 1).await.ok();
     let sessions = app.get("/api/auth/sessions").token(&admin).await.ok();
     let session = sessions["items"][0]["id"].as_str().unwrap().to_owned();
+    let address = crate::support::person::address();
+    let address = app.post("/api/auth/me/addresses", &address).token(&admin).await.is(201).json();
+    let address = address["id"].as_str().unwrap().to_owned();
     let document = app.get("/openapi.json").await.ok();
     for (path, item) in document["paths"].as_object().unwrap() {
         if !path.starts_with("/api/") {
@@ -72,6 +75,7 @@ async fn every_route_rejects_unknown_parameters() {
             path if path.starts_with("/api/orders") => &order,
             path if path.starts_with("/api/users") => &admin.id,
             path if path.starts_with("/api/auth/sessions") => &session,
+            path if path.starts_with("/api/auth/me/addresses") => &address,
             _ => &tea,
         };
         let path = path.replace("{id}", id).replace("{product_id}", id);

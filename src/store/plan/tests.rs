@@ -198,6 +198,7 @@ fn read_set_has_every_named_record() {
             LimitedLine { product_id: numbered_id(13), quantity: 1, limit: 1 },
         ),
         Condition::OtherAdminRemains(numbered_id(14)),
+        Condition::NoOpenOrders(numbered_id(15)),
     ];
     let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {
@@ -219,6 +220,7 @@ fn read_set_has_every_named_record() {
         sessions: [numbered_id(4)].into(),
         idempotency_keys: [(numbered_id(0), "6".into())].into(),
         inbox: ["7".into()].into(),
+        open_order_users: [numbered_id(15)].into(),
         active_admins: true,
     };
     assert_eq!(ReadSet::for_batch(&[named, commit_of(vec![])]), expected);
