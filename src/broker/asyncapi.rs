@@ -80,7 +80,7 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::ApiKeyCreated => "An API key was created. The subject is the key.",
         EventType::ApiKeyDeleted => "An API key was deleted. It is refused from then on.",
         EventType::UserDeleted => {
-            "An account was deleted, and with it what told whose it was. Delete what you keep of it."
+            "An account was deleted, and what told whose it was. Delete what you keep of it."
         }
         EventType::SessionRevoked => "A session ended. Its tokens are no longer valid.",
     }

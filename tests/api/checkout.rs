@@ -9,10 +9,7 @@ async fn checkout_turns_the_whole_cart_into_an_order() {
     let Shop { app, admin, ada, tea, cup } = Shop::start().await;
     app.add_to_cart(&ada, &tea, 2).await.ok();
     app.add_to_cart(&ada, &cup, 3).await.ok();
-    let address = json!({
-        "name": "Ada", "line1": "Long Lane 1", "city": "Æbelø", "postal_code": "5400",
-        "country": "DK",
-    });
+    let address = crate::support::person::address();
     let body = json!({
         "expected_total": 30, "shipping_address": address, "payment_method": "manual",
     });

@@ -15,6 +15,12 @@ POST /api/auth/login
 POST /api/auth/logout
 GET /api/auth/me
 PATCH /api/auth/me
+DELETE /api/auth/me
+GET /api/auth/me/addresses
+POST /api/auth/me/addresses
+PUT /api/auth/me/addresses/{id}
+DELETE /api/auth/me/addresses/{id}
+GET /api/auth/me/export
 POST /api/auth/password
 POST /api/auth/password/forgot
 POST /api/auth/password/reset

@@ -25,7 +25,8 @@ async fn start_cluster() -> Option<Cluster> {
 async fn dump(cluster: &Cluster) -> Vec<u8> {
     let mut dump = Vec::new();
     for collection in cluster.database.list_collection_names().await.unwrap() {
-        let documents = cluster.database.collection::<Document>(&collection).find(doc! {});
+        let collection = cluster.database.collection::<Document>(&collection);
+        let documents = collection.find(doc! {});
         let documents: Vec<Document> = documents.await.unwrap().try_collect().await.unwrap();
         documents.into_iter().for_each(|document| add_to_dump(Bson::Document(document), &mut dump));
     }

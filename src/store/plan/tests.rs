@@ -200,6 +200,7 @@ fn read_set_has_every_named_record() {
         ),
         Condition::OtherAdminRemains(numbered_id(14)),
         Condition::ApiKeysBelow(numbered_id(15), 1),
+        Condition::NoOpenOrders(numbered_id(16)),
     ];
     let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {
@@ -222,6 +223,7 @@ fn read_set_has_every_named_record() {
         mails: [numbered_id(15)].into(),
         idempotency_keys: [(numbered_id(0), "6".into())].into(),
         inbox: ["7".into()].into(),
+        open_order_users: [numbered_id(16)].into(),
         active_admins: true,
         api_keys: BTreeSet::new(),
         api_key_makers: [numbered_id(15)].into(),

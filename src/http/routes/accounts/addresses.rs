@@ -131,6 +131,8 @@ pub(crate) struct AddressPage<'a> {
 }
 
 /// List the caller's addresses, newest first.
+///
+/// The caller keeps them; the shop uses none of them by itself.
 #[utoipa::path(get, path = "/api/auth/me/addresses", operation_id = "list_addresses",
 tag = "Auth", security(("bearer" = [])), params(
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
@@ -159,6 +161,8 @@ pub(super) async fn list(read: ReadRequest<Account>) -> RouteResult {
 }
 
 /// Add an address.
+///
+/// A checkout takes the same object as its `shipping_address`.
 #[utoipa::path(post, path = "/api/auth/me/addresses", operation_id = "add_address",
 tag = "Auth", security(("bearer" = [])), request_body = AddressRequest, responses(
     (status = 201, body = AddressResponse, headers(("ETag" = String))),

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::domain::{
     account::Email,
+    ids::UserId,
     order::{Order, OrderStatus},
 };
 
@@ -54,7 +55,7 @@ fn account_is_erased_at_its_version_and_its_email_is_free_in_the_same_batch() {
     assert!(outcomes[0].is_ok() && outcomes[1].is_ok(), "{outcomes:?}");
     assert_eq!(outcomes[2..], [Err(CommitError::Conflict), Err(CommitError::Conflict)]);
     let left: Vec<_> = store.users.keys().copied().collect();
-    assert_eq!(left, [numbered_id(1)]);
+    assert_eq!(left, [numbered_id::<UserId>(1)]);
 }
 
 #[test]
