@@ -190,7 +190,8 @@ mod tests {
     fn lines_are_those_of_the_usual_format() {
         let error = io::Error::other("no \"luck\"");
         let [mut own, mut usual] = both_formats(|| {
-            tracing::info!(target: "a\\b", status = 200_u16, taken = 1.5, none = None::<&str>, "hi");
+            let (status, none) = (200_u16, None::<&str>);
+            tracing::info!(target: "a\\b", status, taken = 1.5, none, "hi");
             tracing::warn!(%error, debug = ?["ä", "\u{1}"], yes = true, minus = -3, whole = 2.0);
             let text = "quote \" back \\ lines \r\n\t\u{0}\u{1f}\u{7f} and 茶";
             tracing::error!(text, shown = %text, nan = f64::NAN, "{text}");

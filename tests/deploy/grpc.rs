@@ -35,6 +35,10 @@ async fn callers_of_grpc_stay_on_the_node_that_serves_them_over_http() {
     for _ in 0..4 {
         users.push(shop.nodes[1].guest().await);
     }
+    for node in &shop.nodes {
+        // So that each has heard of the product.
+        node.get(&format!("/api/products/{tea}")).header("cache-control", "no-cache").await.ok();
+    }
     let mut homes = Vec::new();
     for user in &users {
         homes.push(find_home(&shop, user, &tea, 1..=2).await.to_string());
