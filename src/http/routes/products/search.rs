@@ -58,6 +58,7 @@ pub(crate) struct FacetCounts<'a> {
     tag: Vec<LabelCount<'a>>,
     price: Vec<PriceCount>,
     /// The 30 most common attributes, each with its 50 most common values.
+    #[schema(value_type = BTreeMap<String, Vec<AttributeCount>>)]
     attributes: BTreeMap<&'a str, Vec<AttributeCount<'a>>>,
 }
 
