@@ -124,6 +124,8 @@ impl Forwarder {
         let now = std::time::Instant::now();
         let document = codec::encode_commit(commit, has_priority, now)?;
         let outcome = link.send(document)?;
+        // The connection ends when its node is gone, whoever still waits.
+        drop(link);
         match timeout_at(Instant::from_std(commit.deadline), outcome).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Some(Err(CommitError::OutcomeUnknown)),
