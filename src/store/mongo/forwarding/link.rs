@@ -186,11 +186,11 @@ async fn run(
     state: Arc<LinkState>,
 ) {
     while let Some(first) = queue.recv().await {
-        match timeout(CONNECT_TIMEOUT, open_connection(&address, &key)).await {
-            Ok(Ok(connection)) => exchange(connection, first, &mut queue, &state).await,
-            failed => {
-                let error = failed.err().map_or_else(String::new, |error| error.to_string());
-                tracing::debug!(address, error, "failed to connect to another node");
+        let connecting = timeout(CONNECT_TIMEOUT, open_connection(&address, &key));
+        match connecting.await.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+            Ok(connection) => exchange(connection, first, &mut queue, &state).await,
+            Err(error) => {
+                tracing::debug!(address, %error, "failed to connect to another node");
                 drop(first.reply.send(None));
             }
         }
