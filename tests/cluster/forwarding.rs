@@ -317,11 +317,11 @@ async fn history_is_linearizable_while_links_break_and_the_home_freezes() {
         join_all(stocked.iter().map(|product| stock_history(&recorder, &cluster, &admin, product)));
     let total = stocked.len() * CLIENTS * CHANGES;
     let faults = async {
-        for round in 1..=4 {
+        for round in 1..=4_usize {
             recorder.acknowledged.wait_for(total * round / 8).await;
             let before = recorder.acknowledged.count();
             for proxy in &proxies {
-                if round % 2 == 0 { proxy.set_silent(true) } else { proxy.cut() }
+                if round.is_multiple_of(2) { proxy.set_silent(true) } else { proxy.cut() }
             }
             recorder.acknowledged.wait_for(before + 4).await;
             for proxy in &proxies {

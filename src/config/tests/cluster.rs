@@ -9,7 +9,7 @@ fn cluster_has_an_address_that_other_nodes_can_reach() {
             ("MONGO_URI", "mongodb://db/?replicaSet=souk"),
             ("DB_NAME", "souk"),
             ("SOUK__STORE__KIND", "mongodb"),
-            ("JWT_SECRET", "7f3a91c05d2be8466a90c1d4e5f31"),
+            ("JWT_SECRET", "7f3a91c05d2be8466a90c1d4e5f31b7702"),
             ("SOUK__HTTP__BIND", "127.0.0.1:8080"),
             ("SOUK__CLUSTER__BIND", bind),
             ("SOUK__CLUSTER__ADVERTISE", advertise),

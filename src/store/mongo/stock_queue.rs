@@ -61,6 +61,8 @@ struct QueueState {
     contended_until: Option<Instant>,
     /// The ticket of this node, from when it is drawn until its turn is over.
     ticket: Option<i64>,
+    /// Whether this node has waited for another one since [`StockQueue::take_has_waited`].
+    has_waited: bool,
     /// How long turns take, as a moving average.
     turn_duration: Option<Duration>,
 }
@@ -107,6 +109,12 @@ impl StockQueue {
         self.lock_state().contended_until = Some(Instant::now() + CONTENTION_PERIOD);
     }
 
+    /// Whether this node has waited for others before the batch that it applies now. So they change
+    /// the same stock, also if no transaction was lost.
+    pub(super) fn take_has_waited(&self) -> bool {
+        std::mem::take(&mut self.lock_state().has_waited)
+    }
+
     /// Waits for this node's turn, if the stock is contended.
     pub(super) async fn wait_for_turn(&self) {
         let is_contended = self.lock_state().contended_until.is_some_and(|at| at > Instant::now());
@@ -143,6 +151,7 @@ impl StockQueue {
             }
             // Others are in the queue, so the stock is still contended.
             self.record_contention();
+            self.lock_state().has_waited = true;
             match served {
                 Some(before) if before == found => {
                     if progressed.elapsed() > TURN_TIMEOUT {

@@ -117,6 +117,9 @@ impl MongoWriter {
     }
 
     async fn apply(&mut self, commits: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
+        if self.stock_queue.as_ref().is_some_and(|queue| queue.take_has_waited()) {
+            self.forwarder.record_contention(&commits);
+        }
         let mut batch = BatchProgress::new(commits);
         while let Some(commits) = batch.next_commits() {
             match self.observe_transaction(Arc::clone(&commits)).await {
@@ -129,7 +132,7 @@ impl MongoWriter {
                         (ErrorClass::Unavailable, _) => self.log_unavailable(&failure.reason),
                         (ErrorClass::Conflict, Some(queue)) => {
                             queue.record_contention();
-                            self.forwarder.record_conflict(&commits);
+                            self.forwarder.record_contention(&commits);
                         }
                         _ => {}
                     }

@@ -23,7 +23,7 @@ const HOT_PERIOD: Duration = Duration::from_secs(30);
 /// Beyond this number of products, no more are added: sales of so many are not hot.
 const MAX_HOT_PRODUCTS: usize = 10_000;
 
-/// The products over whose stock this node has lost a transaction lately.
+/// The products whose stock other nodes have changed lately at the same time as this one.
 #[derive(Default)]
 pub(super) struct HotProducts {
     /// Whether there may be any. Most commits need look no further.
@@ -32,8 +32,8 @@ pub(super) struct HotProducts {
 }
 
 impl HotProducts {
-    /// Records that a transaction with these commits lost against another node's.
-    pub(super) fn record_conflict(&self, commits: &[Commit]) {
+    /// Records that other nodes change the same stock as these commits.
+    pub(super) fn record_contention(&self, commits: &[Commit]) {
         let now = Instant::now();
         let mut products = self.lock();
         products.retain(|_, until| *until > now);

@@ -103,6 +103,12 @@ impl Link {
         unanswered.replies.is_empty() || unanswered.progressed_at.elapsed() < STALL_TIME
     }
 
+    /// Waits for no answer any more, since the other node is dead. If it lives after all, what it
+    /// has got may still be applied.
+    pub(super) fn give_up(&self) {
+        self.state.fail_unanswered();
+    }
+
     /// Queues a commit. `None` if there is no place for it.
     pub(super) fn send(&self, document: Vec<u8>) -> Option<oneshot::Receiver<ForwardOutcome>> {
         let (reply, outcome) = oneshot::channel();
@@ -163,7 +169,7 @@ impl LinkState {
         Ok(())
     }
 
-    /// The connection is gone. What was sent may be applied or not.
+    /// The connection or the other node is gone. What was sent may be applied or not.
     fn fail_unanswered(&self) {
         let replies = std::mem::take(&mut self.lock_unanswered().replies);
         for reply in replies.into_values() {
@@ -180,11 +186,11 @@ async fn run(
     state: Arc<LinkState>,
 ) {
     while let Some(first) = queue.recv().await {
-        match timeout(CONNECT_TIMEOUT, open_connection(&address, &key)).await {
-            Ok(Ok(connection)) => exchange(connection, first, &mut queue, &state).await,
-            failed => {
-                let error = failed.err().map_or_else(String::new, |error| error.to_string());
-                tracing::debug!(address, error, "failed to connect to another node");
+        let connecting = timeout(CONNECT_TIMEOUT, open_connection(&address, &key));
+        match connecting.await.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+            Ok(connection) => exchange(connection, first, &mut queue, &state).await,
+            Err(error) => {
+                tracing::debug!(address, %error, "failed to connect to another node");
                 drop(first.reply.send(None));
             }
         }

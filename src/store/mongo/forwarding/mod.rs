@@ -1,8 +1,8 @@
 //! Hot products: one node applies the commits of all.
 //!
 //! When several nodes sell one product, their transactions abort each other. A node that has lost
-//! one over a product forwards its commits that change the product's stock to the product's home
-//! for a while: the node that all nodes choose by the same hash of product and node. The home puts
+//! one over a product, or has waited for its turn at it, forwards its commits that change the
+//! product's stock to the product's home for a while: the node that all nodes choose by the same hash of product and node. The home puts
 //! them into its own batches, so that all share one transaction and no node waits for another.
 //!
 //! - The commit is decided where the request was received, and travels whole, with conditions,
@@ -99,14 +99,17 @@ impl Forwarder {
     /// Sets the nodes that take commits.
     pub(super) fn set_peers(&self, peers: Vec<Peer>) {
         if let Some(started) = &mut *self.lock() {
-            started.links.retain(|id, _| peers.iter().any(|peer| peer.id == *id));
+            let is_peer = |id: &Uuid| peers.iter().any(|peer| peer.id == *id);
+            for (_, gone) in started.links.extract_if(|id, _| !is_peer(id)) {
+                gone.give_up();
+            }
             started.peers = peers;
         }
     }
 
-    /// Records that a transaction with these commits lost against another node's.
-    pub(super) fn record_conflict(&self, commits: &[Commit]) {
-        self.hot_products.record_conflict(commits);
+    /// Records that other nodes change the same stock as these commits.
+    pub(super) fn record_contention(&self, commits: &[Commit]) {
+        self.hot_products.record_contention(commits);
     }
 
     /// Has the home of a hot product apply a commit. `None` if this node is to apply it: then it
@@ -121,6 +124,8 @@ impl Forwarder {
         let now = std::time::Instant::now();
         let document = codec::encode_commit(commit, has_priority, now)?;
         let outcome = link.send(document)?;
+        // The connection ends when its node is gone, whoever still waits.
+        drop(link);
         match timeout_at(Instant::from_std(commit.deadline), outcome).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Some(Err(CommitError::OutcomeUnknown)),
