@@ -9,9 +9,9 @@
 //! 4. `application` adds what only a serving node has: the broker, the first admin, the servers of
 //!    HTTP and gRPC, and the background tasks; it runs them until the node stops.
 //!
-//! `options` and `secrets` turn settings into what the components take. `broker_wiring`
-//! connects the broker to the actors, `mail_wiring` the SMTP server. `audit` opens a store without a node, and `import_node` with
-//! nothing but the catalog's actor.
+//! `options` and `secrets` turn settings into what the components take. `broker_wiring` connects
+//! the broker to the actors, `mail_wiring` the SMTP server. `audit` opens a store without a node,
+//! and `import_node` with nothing but the catalog's actor.
 //!
 //! # Adding a component
 //!

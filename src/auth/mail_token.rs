@@ -1,9 +1,9 @@
 //! Tokens in mails. The store keeps only their hash.
 //!
-//! A token is base64url of 48 bytes: the account's id and 32 bytes that nobody can guess. It is made
-//! when its mail is sent, and its hash is stored in the commit that claims the mail. So the text of
-//! the token is never stored, not even encrypted: it exists in the memory of the node that sends it,
-//! and in the mail. Each attempt to send a mail has a token of its own.
+//! A token is base64url of 48 bytes: the account's id and 32 bytes that nobody can guess. It is
+//! made when its mail is sent, and its hash is stored in the commit that claims the mail. So the
+//! text of the token is never stored, not even encrypted: it exists in the memory of the node that
+//! sends it, and in the mail. Each attempt to send a mail has a token of its own.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::SecretString;

@@ -55,8 +55,8 @@ pub struct Mail {
     pub kind: MailKind,
     /// Where it goes.
     pub recipient: Email,
-    /// The account that it is about. `None` if it is that of the recipient, if there is one: whoever
-    /// asks for a new password only types an address.
+    /// The account that it is about. `None` if it is that of the recipient, if there is one:
+    /// whoever asks for a new password only types an address.
     pub user_id: Option<UserId>,
     /// Whether somebody asked for it, so that it counts toward the limit of such mails.
     pub is_requested: bool,

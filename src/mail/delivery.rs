@@ -35,8 +35,8 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a claim lasts beyond the longest attempt: the time to record its outcome.
 const CLAIM_MARGIN: Duration = Duration::from_secs(10);
 
-/// How often the outcome of an attempt is recorded, if the store fails. If none succeeds, the mail is
-/// sent again after the claim has ended.
+/// How often the outcome of an attempt is recorded, if the store fails. If none succeeds, the mail
+/// is sent again after the claim has ended.
 const RECORD_ATTEMPTS: u32 = 5;
 
 /// The pause between these.
@@ -81,7 +81,8 @@ enum Claim {
 }
 
 impl Delivery {
-    /// Sends a mail that is due, unless another node is faster. Returns whether it is due no longer.
+    /// Sends a mail that is due, unless another node is faster. Returns whether it is due no
+    /// longer.
     pub(super) async fn deliver(&self, mail: &Mail) -> bool {
         match self.claim(mail).await {
             Ok(Claim::Claimed(claimed)) => {

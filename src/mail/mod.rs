@@ -1,8 +1,9 @@
 //! Sends the mails that commits have recorded.
 //!
-//! Every node looks for mails that are due, and claims each before it sends it, by a commit that only
-//! one node can win. So a mail is sent by one node at a time, and when that node is gone, by another
-//! one after its claim has ended. Nothing waits for the SMTP server but the mails themselves.
+//! Every node looks for mails that are due, and claims each before it sends it, by a commit that
+//! only one node can win. So a mail is sent by one node at a time, and when that node is gone, by
+//! another one after its claim has ended. Nothing waits for the SMTP server but the mails
+//! themselves.
 
 mod delivery;
 mod message;

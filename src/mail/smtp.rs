@@ -1,8 +1,8 @@
 //! Hands messages to the SMTP server.
 //!
-//! Each message has a connection of its own, so that nothing is assumed of a server that may be gone.
-//! What fails before the message was offered says nothing about the message: it is trouble with the
-//! connection, also a wrong password.
+//! Each message has a connection of its own, so that nothing is assumed of a server that may be
+//! gone. What fails before the message was offered says nothing about the message: it is trouble
+//! with the connection, also a wrong password.
 
 use std::{error::Error, fmt::Write as _, time::Duration};
 
@@ -42,8 +42,9 @@ pub(super) enum SendError {
 }
 
 impl SmtpClient {
-    /// A client of `server`, which introduces itself with the name `domain`. With `ca_certificates`,
-    /// a PEM, these alone may sign the server's certificate. No attempt takes longer than `timeout`.
+    /// A client of `server`, which introduces itself with the name `domain`. With
+    /// `ca_certificates`, a PEM, these alone may sign the server's certificate. No attempt takes
+    /// longer than `timeout`.
     ///
     /// # Errors
     /// The certificates are not valid.
@@ -106,7 +107,8 @@ impl SmtpClient {
     }
 }
 
-/// Sorts what the server says of a message. Its text may have the address, so only its code is kept.
+/// Sorts what the server says of a message. Its text may have the address, so only its code is
+/// kept.
 fn classify(error: &smtp::Error) -> SendError {
     match error.status() {
         Some(code) if error.is_permanent() => SendError::Permanent(format!("status {code}")),

@@ -104,8 +104,8 @@ pub enum Write {
     Session(Arc<Session>),
     /// Writes an API key if its version follows the stored one.
     ApiKey(Arc<ApiKey>),
-    /// Writes a mail that waits to be sent if its version follows the stored one. One that has ended
-    /// is removed.
+    /// Writes a mail that waits to be sent if its version follows the stored one. One that has
+    /// ended is removed.
     Mail(Arc<Mail>),
     /// Writes the addresses of an account. The commit must write the account, whose version guards
     /// them.

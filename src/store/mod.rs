@@ -12,6 +12,7 @@ pub mod forwarding;
 mod limits;
 pub mod mongo;
 pub mod observed;
+mod outbox_page;
 pub mod plan;
 pub(crate) mod readiness;
 mod reply_codec;
@@ -33,6 +34,7 @@ pub use self::commit::{
 use self::{forwarding::ForwardingOptions, writer::CommitWriter};
 pub use self::{
     limits::INBOX_RETENTION,
+    outbox_page::{OutboxChanges, OutboxPage},
     staff_store::{ActionPosition, StaffStore},
     store_error::{ApplyError, StoreUnavailable},
 };
@@ -51,10 +53,7 @@ use crate::{
         mail::Mail,
         order::Order,
     },
-    events::{
-        OutboxCursor, OutboxEvent,
-        parse::{CacheChange, parse_or_log},
-    },
+    events::{OutboxCursor, parse::parse_or_log},
     messages::command_context::{IdempotencyKey, StoredReply},
 };
 
@@ -65,37 +64,6 @@ pub struct AppliedBatch {
     pub outcomes: Vec<CommitOutcome>,
     /// The changes for this node's caches, in commit order.
     pub changes: CommittedChanges,
-}
-
-/// Events that directly follow a cursor.
-///
-/// The events of a subject are in the order of their sequence. All events that an event of the page
-/// builds on are before it, in this page or before the cursor that the page follows. So a reader
-/// that goes from page to page sees every subject's sequence rise without gaps, whichever nodes
-/// committed the changes.
-#[derive(Debug, Clone, Default)]
-pub struct OutboxPage {
-    /// The events.
-    pub events: Vec<OutboxEvent>,
-    /// The cursor of a reader that has read the page.
-    pub end: OutboxCursor,
-    /// Whether the store no longer keeps some of the events between the cursor and `end`.
-    pub has_gap: bool,
-    /// Whether the store had more events after `end`.
-    pub has_more: bool,
-}
-
-/// The changes for the caches of other nodes that the events after a cursor tell, in no order.
-#[derive(Debug, Clone, Default)]
-pub struct OutboxChanges {
-    /// The changes. Some may be of events that the cursor has read.
-    pub changes: Vec<CacheChange>,
-    /// The cursor of a reader that has read the events.
-    pub end: OutboxCursor,
-    /// Whether the store no longer keeps some of the events between the cursor and `end`.
-    pub has_gap: bool,
-    /// Whether the store had more events after `end`.
-    pub has_more: bool,
 }
 
 /// What is stored under the idempotency keys of one user.
@@ -298,8 +266,8 @@ pub trait Store: StaffStore {
         now: Timestamp,
     ) -> Result<Vec<FailureWindow>, StoreUnavailable>;
 
-    /// Up to `limit` mails that are due at `now` or earlier, the longest due first. A mail that cannot
-    /// be read is logged and left out.
+    /// Up to `limit` mails that are due at `now` or earlier, the longest due first. A mail that
+    /// cannot be read is logged and left out.
     async fn list_due_mails(
         &self,
         now: Timestamp,

@@ -122,6 +122,7 @@ every_engine_keeps! {
     erasure {
         address_books_round_trip
         erased_account_is_gone_from_every_record
+        mails_to_an_erased_account_are_deleted
         email_of_an_erased_account_is_free_in_the_same_batch
         account_with_an_open_order_is_not_erased
         erased_rights_are_told_to_caches

@@ -113,7 +113,10 @@ pub(crate) async fn changes_of_api_keys_are_told_to_caches(harness: &dyn Harness
 
 fn by(actor: Actor, operation: &'static str, commit: Commit) -> Commit {
     let request_id = Some("r-1".into());
-    Commit { action: Some(Arc::new(ActionOrigin { actor, operation, request_id })), ..commit }
+    Commit {
+        action: Some(Arc::new(ActionOrigin { actor, operation: operation.into(), request_id })),
+        ..commit
+    }
 }
 
 async fn actions(store: &dyn Store, filter: ActionFilter) -> Vec<Action> {

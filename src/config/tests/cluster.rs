@@ -37,7 +37,7 @@ fn cluster_has_an_address_that_other_nodes_can_reach() {
     }
     assert_eq!(
         from_env(&[("SOUK__CLUSTER__BIND", "127.0.0.1:7400")]).load_error(),
-        "cluster.bind (SOUK__CLUSTER__BIND): needs store.kind = \"mongodb\": the embedded store has \
-         a single node"
+        "cluster.bind (SOUK__CLUSTER__BIND): needs store.kind = \"mongodb\": the embedded store \
+         has a single node"
     );
 }

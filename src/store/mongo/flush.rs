@@ -109,10 +109,6 @@ fn ordered_writes(
             &UserDocument::from(&**user),
         )?;
     }
-    let mut address_books = CollectionWrites::for_collection(ADDRESS_BOOKS);
-    for (user_id, book) in &writes.address_books {
-        address_books.put_document(user_id.as_uuid(), &AddressBookDocument::from(&**book))?;
-    }
     let mut sessions = CollectionWrites::for_records(SESSIONS, commit_time);
     for (session_id, session) in &writes.sessions {
         sessions.add_document(
@@ -148,7 +144,7 @@ fn ordered_writes(
     Ok([
         admin_guard_writes(writes),
         users,
-        address_books,
+        address_book_writes(writes)?,
         sessions,
         staff::api_key_writes(writes, existing, commit_time)?,
         mail_writes(writes, existing, commit_time)?,
@@ -163,6 +159,14 @@ fn ordered_writes(
         outbox,
         stock,
     ])
+}
+
+fn address_book_writes(writes: &WriteSet) -> Result<CollectionWrites, TransactionError> {
+    let mut address_books = CollectionWrites::for_collection(ADDRESS_BOOKS);
+    for (user_id, book) in &writes.address_books {
+        address_books.put_document(user_id.as_uuid(), &AddressBookDocument::from(&**book))?;
+    }
+    Ok(address_books)
 }
 
 /// Removes each sku from a product that gives it up in this batch. The product's own document may

@@ -88,7 +88,8 @@ pub(super) async fn create_collections_and_indexes(
     for collection in [ADDRESS_BOOKS, STOCK, OUTBOX, COUNTERS, NODES, META] {
         create_collection_if_missing(database, collection).await?;
     }
-    for (collection, indexes) in index_definitions() {
+    for (collection, indexes) in index_definitions().into_iter().chain(account_index_definitions())
+    {
         // This also creates the collection.
         let command = doc! {
             "createIndexes": collection,
@@ -195,6 +196,23 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             ],
         ),
         (MOVEMENTS, vec![sparse_index("of_order", doc! { "order_id": 1 })]),
+        (MAILS, vec![index("due", doc! { "due_at": 1, "_id": 1 })]),
+        (
+            IDEMPOTENCY_KEYS,
+            vec![
+                expiry_index(IDEMPOTENCY_KEY_RETENTION),
+                refusal_expiry_index(),
+                sparse_index("about", doc! { "about": 1 }),
+            ],
+        ),
+        (LOGIN_FAILURES, vec![expiry_index(FAILURE_RETENTION)]),
+        (INBOX, vec![expiry_index(INBOX_RETENTION)]),
+    ]
+}
+
+/// The indexes of accounts, and of what staff does.
+fn account_index_definitions() -> Vec<(&'static str, Vec<Document>)> {
+    vec![
         (
             USERS,
             vec![
@@ -221,16 +239,5 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                 index("on_subject", doc! { "subject": 1, "at": 1, "_id": 1 }),
             ],
         ),
-        (MAILS, vec![index("due", doc! { "due_at": 1, "_id": 1 })]),
-        (
-            IDEMPOTENCY_KEYS,
-            vec![
-                expiry_index(IDEMPOTENCY_KEY_RETENTION),
-                refusal_expiry_index(),
-                sparse_index("about", doc! { "about": 1 }),
-            ],
-        ),
-        (LOGIN_FAILURES, vec![expiry_index(FAILURE_RETENTION)]),
-        (INBOX, vec![expiry_index(INBOX_RETENTION)]),
     ]
 }

@@ -53,8 +53,8 @@ pub(super) fn write_mails(connection: &Connection, writes: &WriteSet) -> rusqlit
     Ok(())
 }
 
-/// Mails that are due at `now`, the longest due first. A row that cannot be read is skipped, so that
-/// the others are sent.
+/// Mails that are due at `now`, the longest due first. A row that cannot be read is skipped, so
+/// that the others are sent.
 pub(super) fn list_due_mails(
     connection: &Connection,
     now: Timestamp,

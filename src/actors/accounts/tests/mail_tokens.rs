@@ -44,8 +44,8 @@ fn store_work(metrics: &Metrics) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// The time of a response can tell no more than the work does, and that is counted, so that the test
-/// does not depend on the machine.
+/// The time of a response can tell no more than the work does, and that is counted, so that the
+/// test does not depend on the machine.
 #[actix::test]
 async fn unknown_address_costs_as_much_as_a_known_one() {
     let shop = AccountFixture::open(FixtureSettings::default());

@@ -75,8 +75,8 @@ pub(super) async fn forgot(change: ChangeRequest<Anyone, ForgottenPasswordReques
 /// Choose a new password with the token of a mail.
 ///
 /// Each token of the last hour works, until one of them is used or the password or the e-mail
-/// address is changed. All sessions of the account end, and its address is verified. Log in with the
-/// new password afterward.
+/// address is changed. All sessions of the account end, and its address is verified. Log in with
+/// the new password afterward.
 #[utoipa::path(post, path = "/api/auth/password/reset", operation_id = "reset_password",
 tag = "Auth", security(()), request_body = ResetPasswordRequest, responses(
     (status = 204),

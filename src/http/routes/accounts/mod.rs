@@ -168,8 +168,8 @@ async fn me(read: ReadRequest<Account>) -> RouteResult {
 
 /// Change the caller's name or e-mail address.
 ///
-/// Another e-mail address needs the current password. It is in force at once, and has to be verified
-/// anew; the former one is told by mail. The sessions stay.
+/// Another e-mail address needs the current password. It is in force at once, and has to be
+/// verified anew; the former one is told by mail. The sessions stay.
 #[utoipa::path(patch, path = "/api/auth/me", operation_id = "update_account",
 tag = "Auth", security(("bearer" = [])),
 request_body(content = UpdateAccountRequest, content_type = "application/merge-patch+json"),

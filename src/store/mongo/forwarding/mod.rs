@@ -2,8 +2,9 @@
 //!
 //! When several nodes sell one product, their transactions abort each other. A node that has lost
 //! one over a product, or has waited for its turn at it, forwards its commits that change the
-//! product's stock to the product's home for a while: the node that all nodes choose by the same hash of product and node. The home puts
-//! them into its own batches, so that all share one transaction and no node waits for another.
+//! product's stock to the product's home for a while: the node that all nodes choose by the same
+//! hash of product and node. The home puts them into its own batches, so that all share one
+//! transaction and no node waits for another.
 //!
 //! - The commit is decided where the request was received, and travels whole, with conditions,
 //!   events and idempotency record. So the home's store decides on it as on any other.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     domain::{
+        action::{ActionOrigin, Actor},
         cart::{Cart, CartLine, CartOwner, Shortage},
         clock::Timestamp,
         ids::OrderId,
@@ -41,7 +42,7 @@ fn key(body: StoredReplyBody) -> Option<IdempotencyRecord> {
         fingerprint: std::array::from_fn(|index| index as u8),
         received_at: Timestamp::from_millis(1_767_225_600_119),
     };
-    Some(IdempotencyRecord { key, body })
+    Some(IdempotencyRecord { key, body, about: Some(UserId::new()) })
 }
 
 fn cart() -> Arc<Cart> {
@@ -79,10 +80,12 @@ fn order() -> Arc<Order> {
         currency: "USD".parse().unwrap(),
         lines: vec![line],
         payment: Payment { method: PaymentMethod::Manual, reference: None },
-        shipping_address: Some(ShippingAddress::from_stored(fields.into())),
+        shipping_address: ShippingAddress::from_stored(fields.into()),
         placed_at: time,
         expires_at: Some(time),
         updated_at: time,
+        actor: Some(Actor::Cli),
+        anonymized: false,
     })
 }
 
@@ -118,6 +121,11 @@ fn change_of_stock(now: Instant) -> Commit {
         writes: vec![stock_write(StockChange::Adjust(i64::MIN))],
         idempotency_record: key(StoredReplyBody::StockLevelOf(ProductId::new())),
         inbox_message_id: Some("message 7".into()),
+        action: Some(Arc::new(ActionOrigin {
+            actor: Actor::User(UserId::new()),
+            operation: "adjust_stock".into(),
+            request_id: Some("request 7".into()),
+        })),
         ..Commit::new(Timestamp::from_millis(-1), now + Duration::from_secs(2))
     }
 }
