@@ -322,7 +322,8 @@ mod tests {
         assert_eq!(required("Stock"), "product_id on_hand reserved available version");
         assert_eq!(
             required("Order"),
-            "id user_id status version currency items total_amount payment placed_at updated_at"
+            "id number user_id status version currency items total_amount payment shipments \
+             placed_at updated_at"
         );
         assert_eq!(
             required("CartItemAdded"),

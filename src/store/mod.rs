@@ -42,7 +42,7 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
-        order::Order,
+        order::{Order, OrderFilter},
     },
     events::{
         OutboxCursor, OutboxEvent,
@@ -185,10 +185,10 @@ pub trait Store: Send + Sync {
     /// The order with this id.
     async fn find_order(&self, id: OrderId) -> Result<Option<Order>, StoreUnavailable>;
 
-    /// Up to `limit` orders that were placed before `before`, newest first, of one user or of all.
+    /// Up to `limit` orders that match `filter` and were placed before `before`, newest first.
     async fn list_orders(
         &self,
-        user: Option<UserId>,
+        filter: OrderFilter,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable>;

@@ -24,7 +24,7 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
-        order::Order,
+        order::{Order, OrderFilter},
     },
     events::OutboxCursor,
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -108,7 +108,7 @@ observe! {
         find_products_by_sku(skus: Vec<String>) -> Vec<(Product, StockLevel)>;
         list_movements(id: ProductId, before: Option<u64>, limit: u32) -> Vec<StockMovement>;
         find_order(id: OrderId) -> Option<Order>;
-        list_orders(user: Option<UserId>, before: Option<OrderId>, limit: u32) -> Vec<Order>;
+        list_orders(filter: OrderFilter, before: Option<OrderId>, limit: u32) -> Vec<Order>;
         list_overdue_orders(
             now: Timestamp, after: Option<(Timestamp, OrderId)>, limit: u32
         ) -> Vec<Order>;

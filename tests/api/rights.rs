@@ -63,6 +63,7 @@ fn access_of(operation: &str) -> Option<Access> {
         "import_products" => Staff(&["catalog", "stock"]),
         "get_stock" | "list_stock_movements" => Staff(&["stock:read"]),
         "change_stock" => Staff(&["stock"]),
+        "export_orders" => Staff(&["orders:read"]),
         "pay_order" | "fulfil_order" => Staff(&["orders"]),
         "list_users" | "get_user" => Staff(&["customers:read"]),
         "patch_user" | "audit_stock" => Admin,

@@ -110,6 +110,8 @@ every_engine_keeps! {
     orders {
         orders_round_trip
         orders_are_paged_newest_first
+        orders_are_filtered
+        order_is_placed_and_paid_in_one_commit
         orders_are_due_after_their_payment_deadline
         due_orders_are_paged
         checkout_is_one_commit

@@ -6,11 +6,12 @@ use futures_util::future::join_all;
 use souk::{
     domain::{
         catalog::product::Product,
-        ids::{OrderId, ProductId, UserId},
+        ids::{OrderId, ProductId, ShipmentId, UserId},
         inventory::{MovementKind, StockChange},
         money::{MAX_MINOR_UNITS, Money},
         order::{
-            Order, OrderCommand, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress,
+            CancelledBy, Order, OrderCommand, OrderFilter, OrderLine, OrderNumber, OrderStatus,
+            OrderUnits, Payment, PaymentMethod, Shipment, ShipmentDetails, ShippingAddress,
         },
     },
     store::{Commit, CommitError, Condition, StockWrite, Write, writer::CommitWriter},
@@ -35,6 +36,17 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         name: UNUSUAL_TEXT.into(),
         quantity,
         unit_price: Money::from_minor_units(minor, euro()).unwrap(),
+        fulfilled: 0,
+    };
+    let shipment = |text: Option<&str>| Shipment {
+        id: ShipmentId::new(),
+        items: vec![OrderUnits { product_id: ProductId::new(), quantity: 7 }],
+        details: ShipmentDetails {
+            carrier: text.map(Into::into),
+            tracking: text.map(Into::into),
+            reference: text.map(Into::into),
+        },
+        shipped_at: now(),
     };
     let fields = BTreeMap::from([
         ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
@@ -43,6 +55,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     let full = Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
         payment: Payment { method: PaymentMethod::Manual, reference: Some(UNUSUAL_TEXT.into()) },
+        shipments: vec![shipment(Some(UNUSUAL_TEXT)), shipment(None)],
         shipping_address: Some(ShippingAddress::from_stored(fields)),
         ..order(UserId::new())
     };
@@ -59,11 +72,19 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     let mut known = vec![full.clone(), bare.clone()];
     for (version, status) in (2..).zip([
         OrderStatus::Paid,
+        OrderStatus::PartiallyFulfilled,
         OrderStatus::Fulfilled,
         OrderStatus::Cancelled,
         OrderStatus::Expired,
     ]) {
-        let next = later(&full, version, status);
+        let mut next = later(&full, version, status);
+        let ships = matches!(status, OrderStatus::PartiallyFulfilled | OrderStatus::Fulfilled);
+        for line in &mut next.lines {
+            line.fulfilled = match status {
+                OrderStatus::Fulfilled => line.quantity,
+                _ => u32::from(ships),
+            };
+        }
         apply_one(&*store, commit([put_order(&next)])).await.unwrap();
         assert_eq!(store.find_order(full.id).await, Ok(Some(next.clone())));
         known[0] = next;
@@ -95,7 +116,71 @@ pub(crate) async fn orders_are_paged_newest_first(harness: &dyn Harness) {
         expected.reverse();
         assert_eq!(read.iter().collect::<Vec<_>>(), expected);
     }
-    assert_eq!(store.list_orders(None, None, 0).await, Ok(vec![]));
+    assert_eq!(store.list_orders(OrderFilter::default(), None, 0).await, Ok(vec![]));
+}
+
+pub(crate) async fn orders_are_filtered(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let start = now();
+    let users = [UserId::new(), UserId::new()];
+    let all: Vec<Order> = (0..40_u8)
+        .map(|n| Order {
+            status: OrderStatus::ALL[usize::from(n) % OrderStatus::ALL.len()],
+            placed_at: start.saturating_add(Duration::from_secs(u64::from(n))),
+            ..order(users[usize::from(n % 3 == 0)])
+        })
+        .collect();
+    apply(&*store, all.iter().map(|order| commit([put_order(order)]))).await;
+    let at = |seconds| start.saturating_add(Duration::from_secs(seconds));
+    let mut filters = vec![
+        OrderFilter { placed_from: Some(at(30)), ..OrderFilter::default() },
+        OrderFilter { placed_to: Some(at(5)), ..OrderFilter::default() },
+        OrderFilter {
+            placed_from: Some(at(10)),
+            placed_to: Some(at(20)),
+            status: Some(OrderStatus::Paid),
+            ..OrderFilter::of_user(users[0])
+        },
+        OrderFilter { number: Some(OrderNumber::of(OrderId::new())), ..OrderFilter::default() },
+    ];
+    for &status in OrderStatus::ALL {
+        filters.push(OrderFilter { status: Some(status), ..OrderFilter::default() });
+        filters.push(OrderFilter { status: Some(status), ..OrderFilter::of_user(users[1]) });
+    }
+    for order in &all {
+        filters.push(OrderFilter { number: Some(order.number()), ..OrderFilter::default() });
+    }
+    for filter in filters {
+        let matching: Vec<Order> =
+            all.iter().rev().filter(|order| filter.matches(order)).cloned().collect();
+        assert_eq!(
+            store.list_orders(filter, None, 100).await.as_ref(),
+            Ok(&matching),
+            "{filter:?}"
+        );
+        let first: Vec<Order> = matching.into_iter().take(2).collect();
+        assert_eq!(store.list_orders(filter, None, 2).await, Ok(first), "{filter:?}");
+    }
+}
+
+pub(crate) async fn order_is_placed_and_paid_in_one_commit(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let placed = order(UserId::new());
+    let paid = placed.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
+    let both = || {
+        let mut both = order_commit(&placed);
+        let paid = order_commit(&paid);
+        both.writes.extend(paid.writes);
+        both.events.extend(paid.events);
+        both
+    };
+    apply_one(&*store, both()).await.unwrap();
+    assert_eq!(store.find_order(placed.id).await, Ok(Some(paid.clone())));
+    assert_eq!(apply_one(&*store, both()).await, Err(CommitError::Conflict));
+    let next = paid.decide(OrderCommand::fulfill_all(), now()).unwrap().order;
+    let skipped = Order { version: 4, ..next.clone() };
+    assert_eq!(apply_one(&*store, order_commit(&skipped)).await, Err(CommitError::Conflict));
+    apply_one(&*store, order_commit(&next)).await.unwrap();
 }
 
 pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Harness) {
@@ -121,7 +206,9 @@ pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Ha
         Ok(vec![first.clone(), second.clone()]),
         "the longest overdue order comes first"
     );
-    for (order, command) in [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel)] {
+    for (order, command) in
+        [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel(CancelledBy::Staff))]
+    {
         let next = order.decide(command, after(50)).unwrap().order;
         apply_one(&*store, commit([put_order(&next)])).await.unwrap();
     }
@@ -272,7 +359,7 @@ pub(crate) async fn pending_orders_per_user_are_limited(harness: &dyn Harness) {
         [false, true, true, false],
         "a paid order frees a slot"
     );
-    assert_eq!(store.list_orders(Some(ada), None, 10).await.unwrap().len(), 4);
+    assert_eq!(store.list_orders(OrderFilter::of_user(ada), None, 10).await.unwrap().len(), 4);
 }
 
 pub(crate) async fn stock_of_a_deleted_product_still_moves(harness: &dyn Harness) {

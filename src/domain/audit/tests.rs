@@ -161,6 +161,7 @@ fn evaluate_order(status: OrderStatus, quantity: i64, moved: (i64, i64, i64)) ->
     let item = OrderItemAudit {
         product_id: ProductId::new(),
         quantity,
+        fulfilled: if status == OrderStatus::Fulfilled { quantity } else { 0 },
         movements: moved,
         stock_version: 7,
     };
@@ -212,10 +213,29 @@ fn order_movements_are_corrected_to_order_status() {
 }
 
 #[test]
+fn units_that_were_shipped_in_part_are_expected_to_be_gone() {
+    let evaluate = |status, fulfilled, (on_hand, reserved): (i64, i64)| {
+        let item = OrderItemAudit {
+            product_id: ProductId::new(),
+            quantity: 5,
+            fulfilled,
+            movements: MovementTotals { on_hand, reserved, total_reserved: 5 },
+            stock_version: 7,
+        };
+        OrderAudit { order_id: OrderId::new(), status: Some(status), items: vec![item] }.evaluate()
+    };
+    assert!(evaluate(OrderStatus::PartiallyFulfilled, 2, (-2, 3)).findings.is_empty());
+    assert!(evaluate(OrderStatus::Cancelled, 2, (-2, 0)).findings.is_empty());
+    let wrong = evaluate(OrderStatus::PartiallyFulfilled, 2, (-5, 0));
+    assert_eq!(finding_kinds(&wrong), [FindingKind::OrderMovements]);
+}
+
+#[test]
 fn unknown_order_is_reported() {
     let item = OrderItemAudit {
         product_id: ProductId::new(),
         quantity: 0,
+        fulfilled: 0,
         movements: MovementTotals::default(),
         stock_version: 1,
     };
@@ -254,6 +274,7 @@ fn paid_order(product_id: ProductId) -> Order {
         name: "Tea".into(),
         quantity: 2,
         unit_price: Money::zero(currency),
+        fulfilled: 0,
     };
     let now = Timestamp::from_millis(0);
     Order {
@@ -264,6 +285,7 @@ fn paid_order(product_id: ProductId) -> Order {
         currency,
         lines: vec![line],
         payment: Payment { method: PaymentMethod::Manual, reference: None },
+        shipments: Vec::new(),
         shipping_address: None,
         placed_at: now,
         expires_at: None,

@@ -29,6 +29,8 @@ scopes! {
     StockReadScope = [StockRead];
     /// Change stock.
     StockScope = [Stock];
+    /// Read everybody's orders.
+    OrdersReadScope = [OrdersRead];
     /// Change everybody's orders.
     OrdersScope = [Orders];
     /// Read accounts.

@@ -52,12 +52,21 @@ impl Planner<'_> {
     }
 
     pub(super) fn check_versions(&self, commit: &Commit) -> Result<(), CommitError> {
-        for write in &commit.writes {
+        for (index, write) in commit.writes.iter().enumerate() {
             let (stored, new) = match write {
                 Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
                 Write::Product(product) => (self.state.products.get(&product.id), product.version),
                 Write::Order(order) => {
-                    (self.state.orders.get(&order.id).map(|(version, _)| version), order.version)
+                    // A commit can write two versions: an order that is placed and paid at once.
+                    let earlier =
+                        commit.writes.iter().take(index).rev().find_map(|write| match write {
+                            Write::Order(earlier) if earlier.id == order.id => {
+                                Some(&earlier.version)
+                            }
+                            _ => None,
+                        });
+                    let stored = || self.state.orders.get(&order.id).map(|(version, _)| version);
+                    (earlier.or_else(stored), order.version)
                 }
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),

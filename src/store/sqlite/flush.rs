@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     login_failures::known_networks_to_bytes,
-    rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json},
+    rows::{self, CartLines, OrderLinesToStore, ShipmentsToStore, TextBytes, UuidText, to_json},
 };
 use crate::{
     events::OutboxEvent,
@@ -109,14 +109,15 @@ fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
 fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
-         payment_reference, shipping_address, placed_at, expires_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+         payment_reference, shipping_address, placed_at, expires_at, updated_at, shipments) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
          payment_reference = excluded.payment_reference, \
          shipping_address = excluded.shipping_address, placed_at = excluded.placed_at, \
-         expires_at = excluded.expires_at, updated_at = excluded.updated_at",
+         expires_at = excluded.expires_at, updated_at = excluded.updated_at, \
+         shipments = excluded.shipments",
     )?;
     for order in writes.orders.values() {
         put.execute(params![
@@ -132,6 +133,7 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             order.placed_at.as_millis(),
             order.expires_at.map(|at| at.as_millis()),
             order.updated_at.as_millis(),
+            to_json(&ShipmentsToStore(&order.shipments))?,
         ])?;
     }
     Ok(())

@@ -180,7 +180,8 @@ fn load_purchases(
     }
     for (user, product) in &read_set.purchases {
         let sql = "SELECT lines FROM orders WHERE user_id = ?1 \
-                   AND status IN ('paid', 'fulfilled') AND instr(lines, ?2) > 0";
+                   AND status IN ('paid', 'partially_fulfilled', 'fulfilled') \
+                   AND instr(lines, ?2) > 0";
         let ids = [user.as_uuid(), product.as_uuid()].map(UuidText::new);
         let mut select = connection.prepare_cached(sql)?;
         let mut rows = select.query(ids)?;
