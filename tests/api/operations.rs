@@ -32,6 +32,7 @@ POST /api/admin/audit
 GET /api/events
 POST /api/events/ticket
 GET /api/orders
+GET /api/orders/export
 GET /api/orders/{id}
 POST /api/orders/{id}/cancel
 POST /api/orders/{id}/fulfil

@@ -27,6 +27,7 @@ mod lists;
 mod login_failures;
 mod migration;
 mod nodes;
+mod order_lists;
 mod orders;
 mod outbox;
 mod partitions;
@@ -107,10 +108,12 @@ every_engine_keeps! {
         one_admin_remains
         users_are_filtered_and_paged
     }
-    orders {
-        orders_round_trip
+    order_lists {
         orders_are_paged_newest_first
         orders_are_filtered
+    }
+    orders {
+        orders_round_trip
         order_is_placed_and_paid_in_one_commit
         orders_are_due_after_their_payment_deadline
         due_orders_are_paged

@@ -3,7 +3,7 @@
 mod accounts;
 mod orders;
 
-use std::{borrow::Cow, collections::BTreeMap, error::Error};
+use std::{borrow::Cow, error::Error};
 
 use bytes::Bytes;
 use rusqlite::{
@@ -28,7 +28,6 @@ use crate::{
         ids::ProductId,
         inventory::{MovementKind, StockDelta, StockLevel, StockMovement},
         money::{Currency, Money},
-        order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
     },
     events::{Audience, OutboxEvent, OutboxPosition},
     messages::command_context::StoredReply,
