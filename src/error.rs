@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::domain::{
     cart::Shortage,
     money::Money,
-    order::PurchaseExcess,
+    order::{PriceRise, PurchaseExcess, QuantityExcess},
     validation::{FieldError, ValidationErrors},
 };
 
@@ -116,6 +116,9 @@ pub enum ErrorCode {
     /// The order's status does not permit this change.
     #[strum(message = "Invalid order status change")]
     InvalidTransition,
+    /// The order has fewer units left.
+    #[strum(message = "Quantity exceeds the order")]
+    QuantityExceedsOrder,
     /// One buyer may not buy so many units of this product.
     #[strum(message = "Purchase limit reached")]
     PurchaseLimitReached,
@@ -218,6 +221,10 @@ pub enum RefusedLines {
     Short(Vec<Shortage>),
     /// Lines that ask for more units than their buyer may buy.
     Limited(Vec<PurchaseExcess>),
+    /// Lines that ask for more units than are left in an order.
+    Exceeding(Vec<QuantityExcess>),
+    /// Lines whose prices rose.
+    Repriced(Vec<PriceRise>),
 }
 
 impl Error {

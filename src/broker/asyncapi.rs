@@ -72,7 +72,8 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::OrderPaid => "An order was paid.",
         EventType::OrderCancelled => "An order was cancelled and its stock released.",
         EventType::OrderExpired => "An order was not paid in time and its stock was released.",
-        EventType::OrderFulfilled => "An order was shipped.",
+        EventType::OrderPartiallyFulfilled => "Some units of an order were shipped.",
+        EventType::OrderFulfilled => "An order was shipped completely.",
         EventType::UserRegistered => "An account was registered.",
         EventType::RightsChanged => {
             "The role, the scopes or the block of an account changed. Its tokens go on with them."
@@ -105,6 +106,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         | EventType::OrderPaid
         | EventType::OrderCancelled
         | EventType::OrderExpired
+        | EventType::OrderPartiallyFulfilled
         | EventType::OrderFulfilled => envelope_schema::<OrderData<'_>>,
         EventType::UserRegistered => envelope_schema::<UserRegisteredData>,
         EventType::RightsChanged => envelope_schema::<RightsChangedData>,
@@ -331,7 +333,8 @@ mod tests {
         assert_eq!(required("Stock"), "product_id on_hand reserved available version");
         assert_eq!(
             required("Order"),
-            "id user_id status version currency items total_amount payment placed_at updated_at"
+            "id number user_id status version currency items total_amount payment shipments \
+             placed_at updated_at"
         );
         assert_eq!(
             required("CartItemAdded"),

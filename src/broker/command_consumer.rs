@@ -227,7 +227,7 @@ fn is_transient(error: &Error, internal_errors: &AtomicU32) -> bool {
 fn rejection_reason(error: &Error) -> String {
     let shortage = match &error.refused_lines {
         RefusedLines::Short(lines) => lines.first(),
-        RefusedLines::None | RefusedLines::Limited(_) => None,
+        _ => None,
     };
     match shortage {
         Some(line) => format!(

@@ -1,6 +1,6 @@
 //! Timestamps, and a clock that tests can replace.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -56,6 +56,21 @@ impl fmt::Display for Timestamp {
             // Years after 9999 have no RFC 3339 form. The shop never produces one.
             Err(_) => write!(f, "{}", jiff::Timestamp::MAX),
         }
+    }
+}
+
+/// The text is no RFC 3339 time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no RFC 3339 time")]
+pub struct InvalidTime;
+
+/// Parses RFC 3339 with any offset. What is shorter than a millisecond is cut.
+impl FromStr for Timestamp {
+    type Err = InvalidTime;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let time: jiff::Timestamp = text.parse().map_err(|_| InvalidTime)?;
+        Ok(Self(time.as_millisecond()))
     }
 }
 

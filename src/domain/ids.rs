@@ -63,6 +63,10 @@ id! {
     UserId
 }
 id! {
+    /// A shipment of units of an order.
+    ShipmentId
+}
+id! {
     /// A product of the catalog.
     ProductId
 }

@@ -1,6 +1,6 @@
 //! The errors of the domain as errors that clients get.
 
-use super::{Error, ErrorCode};
+use super::{Error, ErrorCode, RefusedLines};
 use crate::domain::{
     cart::CartError,
     order::{CheckoutError, OrderError},
@@ -71,13 +71,14 @@ impl From<CheckoutError> for Error {
             }
             CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
             CheckoutError::TotalLimitExceeded => Self::total_limit(),
-            CheckoutError::PriceChanged(total) => {
+            CheckoutError::PriceChanged { total, rises } => {
                 let detail = format!(
                     "The cart now costs {total}, which is more than expected_total. \
                      Show the new total to the buyer, then retry."
                 );
                 Self {
                     total_amount: Some(Box::new(total)),
+                    refused_lines: RefusedLines::Repriced(rises),
                     ..Self::new(ErrorCode::PriceChanged, detail)
                 }
             }
@@ -92,6 +93,15 @@ impl From<OrderError> for Error {
                 let [from, to] = [from, to].map(|status| status.as_str().replace('_', " "));
                 let detail = format!("An order that is {from} cannot become {to}.");
                 Self::new(ErrorCode::InvalidTransition, detail)
+            }
+            OrderError::PaidOrder => Self::new(
+                ErrorCode::InvalidTransition,
+                "The order is paid. Ask the shop to cancel it.",
+            ),
+            OrderError::QuantityExceedsOrder(lines) => {
+                let detail = "The order has fewer units left than requested. See lines.";
+                let refused_lines = RefusedLines::Exceeding(lines);
+                Self { refused_lines, ..Self::new(ErrorCode::QuantityExceedsOrder, detail) }
             }
             OrderError::NotYetExpired => Self::new(
                 ErrorCode::InvalidTransition,

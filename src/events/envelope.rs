@@ -182,7 +182,9 @@ event_types! {
     OrderCancelled = "order.cancelled", Order;
     /// An order was not paid in time.
     OrderExpired = "order.expired", Order;
-    /// An order was shipped.
+    /// Some units of an order were shipped.
+    OrderPartiallyFulfilled = "order.partially_fulfilled", Order;
+    /// An order was shipped completely.
     OrderFulfilled = "order.fulfilled", Order;
     /// An account was registered.
     UserRegistered = "auth.user.registered", Auth;
@@ -274,6 +276,7 @@ impl DomainEvent {
             Self::Order(order) => match order.status {
                 OrderStatus::PendingPayment => EventType::OrderPlaced,
                 OrderStatus::Paid => EventType::OrderPaid,
+                OrderStatus::PartiallyFulfilled => EventType::OrderPartiallyFulfilled,
                 OrderStatus::Fulfilled => EventType::OrderFulfilled,
                 OrderStatus::Cancelled => EventType::OrderCancelled,
                 OrderStatus::Expired => EventType::OrderExpired,

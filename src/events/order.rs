@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::{actor::ActorData, schema};
 use crate::domain::{
-    ids::{OrderId, ProductId, UserId},
+    ids::{OrderId, ProductId, ShipmentId, UserId},
     money::{Currency, Money},
-    order::{Order, OrderLine},
+    order::{Order, OrderLine, OrderUnits, Shipment},
 };
 
 /// An order. Its items are copies that later catalog changes do not affect.
@@ -23,6 +23,13 @@ pub struct OrderData<'a> {
     #[schemars(with = "Uuid")]
     #[schema(value_type = Uuid)]
     id: OrderId,
+    /// What people call the order by. It tells nobody how many orders there are.
+    #[schemars(regex(pattern = "^[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){2}$"))]
+    #[schema(
+        pattern = "^[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){2}$",
+        example = "7KQ2-M9XF-4T0D"
+    )]
+    number: String,
     #[schemars(with = "Uuid")]
     #[schema(value_type = Uuid)]
     user_id: UserId,
@@ -41,6 +48,8 @@ pub struct OrderData<'a> {
     #[schema(value_type = f64, example = 59.97)]
     total_amount: Money,
     payment: PaymentData<'a>,
+    /// The shipments, the oldest first.
+    shipments: Vec<ShipmentData<'a>>,
     /// Events are without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -85,6 +94,51 @@ pub struct OrderItemData<'a> {
     #[schemars(with = "schema::Amount")]
     #[schema(value_type = f64, example = 59.97)]
     total: Money,
+    /// The number of units that were shipped.
+    #[schema(examples(0))]
+    fulfilled: u32,
+}
+
+/// Units of an order that were shipped together.
+#[derive(Debug, Serialize, JsonSchema, ToSchema)]
+#[schemars(rename = "Shipment")]
+#[schema(as = Shipment)]
+pub struct ShipmentData<'a> {
+    #[schemars(with = "Uuid")]
+    #[schema(value_type = Uuid)]
+    id: ShipmentId,
+    items: Vec<ShipmentItemData>,
+    /// Who carries it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    #[schema(nullable = false, examples("DHL"))]
+    carrier: Option<&'a str>,
+    /// The carrier's tracking number or address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    #[schema(nullable = false, examples("00340434161094042557"))]
+    tracking: Option<&'a str>,
+    /// The caller's own reference. The stock movements have it, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    #[schema(nullable = false, examples("PARCEL-4"))]
+    reference: Option<&'a str>,
+    #[schemars(extend("format" = "date-time"))]
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+/// Units of a product in a shipment.
+#[derive(Debug, Serialize, JsonSchema, ToSchema)]
+#[schemars(rename = "ShipmentItem")]
+#[schema(as = ShipmentItem)]
+pub struct ShipmentItemData {
+    #[schemars(with = "Uuid")]
+    #[schema(value_type = Uuid)]
+    product_id: ProductId,
+    #[schemars(range(min = 1))]
+    #[schema(minimum = 1, examples(3))]
+    quantity: u32,
 }
 
 /// How an order is paid.
@@ -106,6 +160,7 @@ impl<'a> From<&'a Order> for OrderData<'a> {
     fn from(order: &'a Order) -> Self {
         Self {
             id: order.id,
+            number: order.number().to_string(),
             user_id: order.user_id,
             status: order.status.as_str(),
             version: order.version,
@@ -116,6 +171,7 @@ impl<'a> From<&'a Order> for OrderData<'a> {
                 method: order.payment.method.as_str(),
                 reference: order.payment.reference.as_deref(),
             },
+            shipments: order.shipments.iter().map(ShipmentData::from).collect(),
             shipping_address: order.shipping_address.as_ref().map(|address| address.fields()),
             placed_at: order.placed_at.to_string(),
             expires_at: order.expires_at.map(|at| at.to_string()),
@@ -133,6 +189,24 @@ impl<'a> OrderData<'a> {
     }
 }
 
+impl<'a> From<&'a Shipment> for ShipmentData<'a> {
+    fn from(shipment: &'a Shipment) -> Self {
+        let item = |units: &OrderUnits| ShipmentItemData {
+            product_id: units.product_id,
+            quantity: units.quantity,
+        };
+        let details = &shipment.details;
+        Self {
+            id: shipment.id,
+            items: shipment.items.iter().map(item).collect(),
+            carrier: details.carrier.as_deref(),
+            tracking: details.tracking.as_deref(),
+            reference: details.reference.as_deref(),
+            at: shipment.shipped_at.to_string(),
+        }
+    }
+}
+
 impl<'a> From<&'a OrderLine> for OrderItemData<'a> {
     fn from(line: &'a OrderLine) -> Self {
         Self {
@@ -142,6 +216,7 @@ impl<'a> From<&'a OrderLine> for OrderItemData<'a> {
             quantity: line.quantity,
             unit_price: line.unit_price,
             total: line.total(),
+            fulfilled: line.fulfilled,
         }
     }
 }

@@ -299,6 +299,7 @@ mod tests {
             currency: eur(),
             lines: Vec::new(),
             payment: Payment { method: PaymentMethod::Manual, reference: None },
+            shipments: Vec::new(),
             shipping_address: None,
             placed_at: NOW,
             expires_at: None,

@@ -59,6 +59,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::GuestCartMerged
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
+        | ErrorCode::QuantityExceedsOrder
         | ErrorCode::PurchaseLimitReached
         | ErrorCode::InvalidTransition => Code::FailedPrecondition,
         ErrorCode::VersionMismatch => Code::Aborted,

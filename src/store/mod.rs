@@ -51,7 +51,7 @@ use crate::{
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        order::Order,
+        order::{Order, OrderFilter},
     },
     events::{OutboxCursor, parse::parse_or_log},
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -169,10 +169,10 @@ pub trait Store: StaffStore {
     /// The order with this id.
     async fn find_order(&self, id: OrderId) -> Result<Option<Order>, StoreUnavailable>;
 
-    /// Up to `limit` orders that were placed before `before`, newest first, of one user or of all.
+    /// Up to `limit` orders that match `filter` and were placed before `before`, newest first.
     async fn list_orders(
         &self,
-        user: Option<UserId>,
+        filter: OrderFilter,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable>;

@@ -27,7 +27,7 @@ use crate::{
         ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        order::Order,
+        order::{Order, OrderFilter},
     },
     events::OutboxCursor,
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -126,7 +126,7 @@ observe! {
         find_products_by_sku(skus: Vec<String>) -> Vec<(Product, StockLevel)>;
         list_movements(id: ProductId, before: Option<u64>, limit: u32) -> Vec<StockMovement>;
         find_order(id: OrderId) -> Option<Order>;
-        list_orders(user: Option<UserId>, before: Option<OrderId>, limit: u32) -> Vec<Order>;
+        list_orders(filter: OrderFilter, before: Option<OrderId>, limit: u32) -> Vec<Order>;
         list_overdue_orders(
             now: Timestamp, after: Option<(Timestamp, OrderId)>, limit: u32
         ) -> Vec<Order>;

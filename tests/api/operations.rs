@@ -46,6 +46,7 @@ POST /api/api-keys
 GET /api/events
 POST /api/events/ticket
 GET /api/orders
+GET /api/orders/export
 GET /api/orders/{id}
 POST /api/orders/{id}/cancel
 POST /api/orders/{id}/fulfil

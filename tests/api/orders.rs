@@ -80,10 +80,12 @@ async fn order_is_paid_and_fulfilled() {
 #[tokio::test]
 async fn cancelled_order_releases_stock() {
     let Shop { app, admin, ada, tea, .. } = Shop::start().await;
-    for (account, pay_first) in [(&ada, false), (&ada, true), (&admin, false), (&admin, true)] {
+    for (account, pay_first) in [(&ada, false), (&admin, false), (&admin, true)] {
         let order = app.buy(&ada, &tea, 10).await;
         if pay_first {
             app.order_action(&admin, &order, "pay").await.ok();
+            // What is paid has to be refunded, so it is for the shop to cancel.
+            app.order_action(&ada, &order, "cancel").await.problem(409, "invalid_transition");
         }
         app.add_to_cart(&ada, &tea, 1).await.problem(409, "insufficient_stock");
         let cancelled = app.order_action(account, &order, "cancel").await.ok();
@@ -253,9 +255,11 @@ async fn openapi_document_describes_orders() {
             assert!(value.get(required.as_str().unwrap()).is_some(), "{name} lacks {required}");
         }
     }
-    for (path, name) in
-        [("/api/checkout", "CheckoutRequest"), ("/api/orders/{id}/pay", "ReferenceRequest")]
-    {
+    for (path, name) in [
+        ("/api/checkout", "CheckoutRequest"),
+        ("/api/orders/{id}/pay", "ReferenceRequest"),
+        ("/api/orders/{id}/fulfil", "FulfilRequest"),
+    ] {
         let body = &document["paths"][path]["post"]["requestBody"];
         let schema = format!("#/components/schemas/{name}");
         assert_eq!(

@@ -92,6 +92,7 @@ pub(crate) fn access_of(operation: &str) -> Option<Access> {
         "import_products" => Staff(&["catalog", "stock"]),
         "get_stock" | "list_stock_movements" => Staff(&["stock:read"]),
         "change_stock" => Staff(&["stock"]),
+        "export_orders" => Staff(&["orders:read"]),
         "pay_order" | "fulfil_order" => Staff(&["orders"]),
         "list_users" | "get_user" => Staff(&["customers:read"]),
         "patch_user" | "audit_stock" | "create_api_key" | "list_api_keys" | "delete_api_key"

@@ -13,7 +13,7 @@ use souk::{
         clock::SystemClock,
         ids::{OrderId, ProductId, UserId},
         inventory::{MovementKind, StockChange, StockDelta},
-        order::{Order, OrderCommand, OrderStatus},
+        order::{CancelledBy, Order, OrderCommand, OrderStatus},
     },
     events::OutboxPosition,
     store::{Commit, CommitError, StockWrite, Store, Write, writer::CommitWriter},
@@ -118,7 +118,8 @@ pub(crate) async fn audit_pages_include_deleted_products(harness: &dyn Harness) 
     let (pending, paid, cancelled) = (audited_order(tea), audited_order(tea), audited_order(tea));
     apply(&*store, [&pending, &paid, &cancelled].map(checkout_commit)).await;
     apply_one(&*store, advance(&paid, OrderCommand::Pay { reference: None }).0).await.unwrap();
-    apply_one(&*store, advance(&cancelled, OrderCommand::Cancel).0).await.unwrap();
+    let cancel = advance(&cancelled, OrderCommand::Cancel(CancelledBy::Staff)).0;
+    apply_one(&*store, cancel).await.unwrap();
     let whole = all_products(&*store, 100).await;
     assert_eq!(
         whole.iter().map(|facts| facts.product_id).collect::<Vec<_>>(),
@@ -159,10 +160,11 @@ pub(crate) async fn audited_orders_include_their_movements(harness: &dyn Harness
     let tea = stocked_product(&*store, 100).await;
     let orders: Vec<Order> = (0..5).map(|_| audited_order(tea)).collect();
     apply(&*store, orders.iter().map(checkout_commit)).await;
-    apply_one(&*store, advance(&orders[1], OrderCommand::Cancel).0).await.unwrap();
+    let cancel = advance(&orders[1], OrderCommand::Cancel(CancelledBy::Staff)).0;
+    apply_one(&*store, cancel).await.unwrap();
     let (pay, paid) = advance(&orders[2], OrderCommand::Pay { reference: None });
     apply_one(&*store, pay).await.unwrap();
-    apply_one(&*store, advance(&paid, OrderCommand::Fulfill { reference: None }).0).await.unwrap();
+    apply_one(&*store, advance(&paid, OrderCommand::fulfill_all()).0).await.unwrap();
     let whole = all_orders(&*store, 100).await;
     let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
     assert_eq!(whole.iter().map(|facts| facts.order_id).collect::<Vec<_>>(), ids);
@@ -227,7 +229,7 @@ async fn damage_stock(store: &dyn Store, [tea, cup, pot]: [ProductId; 3]) -> (Or
     .unwrap();
     let (bare, kept) = (audited_order(cup), audited_order(cup));
     apply(store, [commit([put_order(&bare)]), checkout_commit(&kept)]).await;
-    let cancelled = advance(&kept, OrderCommand::Cancel).1;
+    let cancelled = advance(&kept, OrderCommand::Cancel(CancelledBy::Staff)).1;
     apply_one(store, commit([put_order(&cancelled)])).await.unwrap();
     apply_one(store, commit([stock(pot, StockChange::Reserve(1))])).await.unwrap();
     (bare, kept)
@@ -335,11 +337,11 @@ async fn trade(writer: &CommitWriter, product: ProductId, orders: usize) {
         writer.commit(checkout_commit(&order)).await.unwrap();
         let (pay, paid) = advance(&order, OrderCommand::Pay { reference: None });
         let end = match n % 3 {
-            0 => advance(&order, OrderCommand::Cancel).0,
+            0 => advance(&order, OrderCommand::Cancel(CancelledBy::Staff)).0,
             1 => pay,
             _ => {
                 writer.commit(pay).await.unwrap();
-                advance(&paid, OrderCommand::Fulfill { reference: None }).0
+                advance(&paid, OrderCommand::fulfill_all()).0
             }
         };
         writer.commit(end).await.unwrap();

@@ -4,7 +4,7 @@ use souk::{
     domain::{
         cart::Cart,
         inventory::StockChange,
-        order::{Order, OrderCommand},
+        order::{CancelledBy, Order, OrderCommand},
     },
     store::{Commit, CommitError, Condition, Store, Write},
 };
@@ -40,12 +40,11 @@ type OrderSteps = Vec<(OrderCommand, Option<fn(u64) -> StockChange>)>;
 pub(crate) async fn failed_step_leaves_no_partial_change(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = stocked_product(&*store, 10).await;
-    let (pay, fulfil) =
-        (OrderCommand::Pay { reference: None }, OrderCommand::Fulfill { reference: None });
+    let (pay, fulfil) = (OrderCommand::Pay { reference: None }, OrderCommand::fulfill_all());
     let scenarios: [OrderSteps; 4] = [
         vec![(pay.clone(), None), (fulfil, Some(StockChange::Ship))],
-        vec![(OrderCommand::Cancel, Some(StockChange::Release))],
-        vec![(pay, None), (OrderCommand::Cancel, Some(StockChange::Release))],
+        vec![(OrderCommand::Cancel(CancelledBy::Staff), Some(StockChange::Release))],
+        vec![(pay, None), (OrderCommand::Cancel(CancelledBy::Staff), Some(StockChange::Release))],
         vec![(OrderCommand::Expire, Some(StockChange::Release))],
     ];
     for steps in scenarios {

@@ -29,6 +29,7 @@ mod login_failures;
 mod mails;
 mod migration;
 mod nodes;
+mod order_lists;
 mod orders;
 mod outbox;
 mod partitions;
@@ -127,9 +128,13 @@ every_engine_keeps! {
         account_with_an_open_order_is_not_erased
         erased_rights_are_told_to_caches
     }
+    order_lists {
+        orders_are_paged_newest_first
+        orders_are_filtered
+    }
     orders {
         orders_round_trip
-        orders_are_paged_newest_first
+        order_is_placed_and_paid_in_one_commit
         orders_are_due_after_their_payment_deadline
         due_orders_are_paged
         checkout_is_one_commit

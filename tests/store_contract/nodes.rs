@@ -16,6 +16,7 @@ use souk::{
         ids::{ProductId, UserId},
         inventory::StockChange,
         money::Money,
+        order::OrderFilter,
     },
     events::{OutboxCursor, OutboxEvent},
     store::{Commit, CommitError, CommitOutcome, Condition, Store, writer::CommitWriter},
@@ -213,7 +214,10 @@ async fn pending_orders_are_limited_across_nodes() {
                 .filter_map(Result::err)
                 .all(|error| error == CommitError::TooManyPendingOrders)
         );
-        assert_eq!(nodes[0].0.list_orders(Some(owner.id), None, 50).await.unwrap().len(), 5);
+        assert_eq!(
+            nodes[0].0.list_orders(OrderFilter::of_user(owner.id), None, 50).await.unwrap().len(),
+            5
+        );
     }
     mongo.drop_database().await;
 }

@@ -7,11 +7,12 @@ use souk::{
     domain::{
         action::Actor,
         catalog::product::Product,
-        ids::{ApiKeyId, OrderId, ProductId, UserId},
+        ids::{ApiKeyId, OrderId, ProductId, ShipmentId, UserId},
         inventory::{MovementKind, StockChange},
         money::{MAX_MINOR_UNITS, Money},
         order::{
-            Order, OrderCommand, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress,
+            CancelledBy, Order, OrderCommand, OrderFilter, OrderLine, OrderStatus, OrderUnits,
+            Payment, PaymentMethod, Shipment, ShipmentDetails, ShippingAddress,
         },
     },
     store::{Commit, CommitError, Condition, StockWrite, Write, writer::CommitWriter},
@@ -36,6 +37,17 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         name: UNUSUAL_TEXT.into(),
         quantity,
         unit_price: Money::from_minor_units(minor, euro()).unwrap(),
+        fulfilled: 0,
+    };
+    let shipment = |text: Option<&str>| Shipment {
+        id: ShipmentId::new(),
+        items: vec![OrderUnits { product_id: ProductId::new(), quantity: 7 }],
+        details: ShipmentDetails {
+            carrier: text.map(Into::into),
+            tracking: text.map(Into::into),
+            reference: text.map(Into::into),
+        },
+        shipped_at: now(),
     };
     let fields = BTreeMap::from([
         ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
@@ -44,6 +56,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     let full = Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
         payment: Payment { method: PaymentMethod::Manual, reference: Some(UNUSUAL_TEXT.into()) },
+        shipments: vec![shipment(Some(UNUSUAL_TEXT)), shipment(None)],
         shipping_address: ShippingAddress::from_stored(fields),
         ..order(UserId::new())
     };
@@ -61,11 +74,19 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     let mut known = vec![full.clone(), bare.clone()];
     for (version, status) in (2..).zip([
         OrderStatus::Paid,
+        OrderStatus::PartiallyFulfilled,
         OrderStatus::Fulfilled,
         OrderStatus::Cancelled,
         OrderStatus::Expired,
     ]) {
-        let next = later(&full, version, status);
+        let mut next = later(&full, version, status);
+        let ships = matches!(status, OrderStatus::PartiallyFulfilled | OrderStatus::Fulfilled);
+        for line in &mut next.lines {
+            line.fulfilled = match status {
+                OrderStatus::Fulfilled => line.quantity,
+                _ => u32::from(ships),
+            };
+        }
         apply_one(&*store, commit([put_order(&next)])).await.unwrap();
         assert_eq!(store.find_order(full.id).await, Ok(Some(next.clone())));
         known[0] = next;
@@ -77,27 +98,24 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn orders_are_paged_newest_first(harness: &dyn Harness) {
+pub(crate) async fn order_is_placed_and_paid_in_one_commit(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (ada, bob) = (UserId::new(), UserId::new());
-    let all: Vec<Order> = (0..25).map(|n| order(if n % 3 == 0 { bob } else { ada })).collect();
-    // Written in another order than placed.
-    apply(&*store, all.iter().rev().map(|order| commit([put_order(order)]))).await;
-    for of in [None, Some(ada), Some(bob), Some(UserId::new())] {
-        let (mut read, mut before) = (Vec::new(), None);
-        loop {
-            let page = store.list_orders(of, before, 4).await.unwrap();
-            assert!(page.len() <= 4);
-            let Some(last) = page.last() else { break };
-            before = Some(last.id);
-            read.extend(page);
-        }
-        let mut expected: Vec<&Order> =
-            all.iter().filter(|order| of.is_none_or(|user| order.user_id == user)).collect();
-        expected.reverse();
-        assert_eq!(read.iter().collect::<Vec<_>>(), expected);
-    }
-    assert_eq!(store.list_orders(None, None, 0).await, Ok(vec![]));
+    let placed = order(UserId::new());
+    let paid = placed.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
+    let both = || {
+        let mut both = order_commit(&placed);
+        let paid = order_commit(&paid);
+        both.writes.extend(paid.writes);
+        both.events.extend(paid.events);
+        both
+    };
+    apply_one(&*store, both()).await.unwrap();
+    assert_eq!(store.find_order(placed.id).await, Ok(Some(paid.clone())));
+    assert_eq!(apply_one(&*store, both()).await, Err(CommitError::Conflict));
+    let next = paid.decide(OrderCommand::fulfill_all(), now()).unwrap().order;
+    let skipped = Order { version: 4, ..next.clone() };
+    assert_eq!(apply_one(&*store, order_commit(&skipped)).await, Err(CommitError::Conflict));
+    apply_one(&*store, order_commit(&next)).await.unwrap();
 }
 
 pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Harness) {
@@ -123,7 +141,9 @@ pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Ha
         Ok(vec![first.clone(), second.clone()]),
         "the longest overdue order comes first"
     );
-    for (order, command) in [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel)] {
+    for (order, command) in
+        [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel(CancelledBy::Staff))]
+    {
         let next = order.decide(command, after(50)).unwrap().order;
         apply_one(&*store, commit([put_order(&next)])).await.unwrap();
     }
@@ -274,7 +294,7 @@ pub(crate) async fn pending_orders_per_user_are_limited(harness: &dyn Harness) {
         [false, true, true, false],
         "a paid order frees a slot"
     );
-    assert_eq!(store.list_orders(Some(ada), None, 10).await.unwrap().len(), 4);
+    assert_eq!(store.list_orders(OrderFilter::of_user(ada), None, 10).await.unwrap().len(), 4);
 }
 
 pub(crate) async fn stock_of_a_deleted_product_still_moves(harness: &dyn Harness) {

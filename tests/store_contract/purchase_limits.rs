@@ -6,7 +6,10 @@ use souk::{
     domain::{
         cart::CartOwner,
         ids::{ProductId, UserId},
-        order::{LimitedLine, Order, OrderCommand, OrderLine, OrderStatus, PurchaseExcess},
+        order::{
+            CancelledBy, LimitedLine, Order, OrderCommand, OrderFilter, OrderLine, OrderStatus,
+            PurchaseExcess,
+        },
     },
     store::{Commit, CommitError, CommitOutcome, Condition, Store, writer::CommitWriter},
 };
@@ -35,7 +38,7 @@ fn place(order: &Order, limit: u32) -> Commit {
 }
 
 fn cancel(order: &Order) -> Commit {
-    order_commit(&order.decide(OrderCommand::Cancel, now()).unwrap().order)
+    order_commit(&order.decide(OrderCommand::Cancel(CancelledBy::Staff), now()).unwrap().order)
 }
 
 fn limit_reached(product_id: ProductId, requested: u64, left: u64) -> CommitError {
@@ -104,7 +107,7 @@ pub(crate) async fn purchase_limit_counts_the_batch(harness: &dyn Harness) {
         Err(limit_reached(tea, 1, 0)),
     ];
     assert_eq!(plain(apply(&*store, batch).await.outcomes), expected);
-    assert_eq!(store.list_orders(Some(ada), None, 10).await.unwrap().len(), 3);
+    assert_eq!(store.list_orders(OrderFilter::of_user(ada), None, 10).await.unwrap().len(), 3);
 }
 
 pub(crate) async fn unpaid_units_per_user_are_limited(harness: &dyn Harness) {
@@ -153,7 +156,7 @@ async fn check_out((store, writer): &Node, owner: CartOwner, order: &Order) -> C
 
 /// What a buyer has of a product, by the orders.
 async fn bought(store: &dyn Store, user: UserId) -> u32 {
-    let orders = store.list_orders(Some(user), None, 500).await.unwrap();
+    let orders = store.list_orders(OrderFilter::of_user(user), None, 500).await.unwrap();
     let units = |order: &Order| order.lines[0].quantity;
     orders.iter().filter(|order| order.status.counts_as_purchase()).map(units).sum()
 }

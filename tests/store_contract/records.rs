@@ -12,6 +12,7 @@ use souk::{
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{MovementKind, StockChange, StockDelta, StockLevel, StockMovement},
         money::{MAX_MINOR_UNITS, Money},
+        order::OrderFilter,
     },
     events::OutboxCursor,
     store::{StockWrite, Write},
@@ -38,7 +39,7 @@ pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
     assert_eq!(store.find_product(ProductId::new()).await, Ok(None));
     assert_eq!(store.list_movements(ProductId::new(), None, 10).await, Ok(vec![]));
     assert_eq!(store.find_order(OrderId::new()).await, Ok(None));
-    assert_eq!(store.list_orders(None, None, 10).await, Ok(vec![]));
+    assert_eq!(store.list_orders(OrderFilter::default(), None, 10).await, Ok(vec![]));
     assert_eq!(
         store.list_overdue_orders(Timestamp::from_millis(i64::MAX), None, 10).await,
         Ok(vec![])

@@ -68,7 +68,7 @@ impl AccountService {
     ) -> Result<(bool, Commit), Error> {
         let store = &self.deps.store;
         let orders = store.list_unfinished_orders(user.id, MAX_CANCELLED_ORDERS).await?;
-        if orders.iter().any(|order| order.status == OrderStatus::Paid) {
+        if orders.iter().any(|order| OrderStatus::TO_SHIP.contains(&order.status)) {
             return Err(Error::orders_open());
         }
         for order in &orders {

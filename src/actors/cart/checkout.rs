@@ -9,7 +9,10 @@ use crate::{
         catalog::product::Product,
         ids::{OrderId, ProductId},
         inventory::StockChange,
-        order::{CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine, OrderRules},
+        order::{
+            CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine, OrderRules,
+            OrderStatus,
+        },
     },
     error::Error,
     events::{DomainEvent, order::order_json},
@@ -69,9 +72,18 @@ impl CartService {
         outcome: CheckoutOutcome,
         context: &CommandContext,
     ) -> Decision<Arc<Order>, impl FnOnce(CommitReceipt) -> Arc<Order>> {
-        let CheckoutOutcome { cart: (cart, cart_event), order, product_versions, limited_lines } =
-            outcome;
-        let (cart, order) = (Arc::new(cart), Arc::new(order));
+        let CheckoutOutcome {
+            cart: (cart, cart_event),
+            order: placed,
+            paid,
+            product_versions,
+            limited_lines,
+        } = outcome;
+        let (cart, placed) = (Arc::new(cart), Arc::new(placed));
+        // An order with nothing to pay is placed and paid at once: two versions, and two events.
+        let states: Vec<Arc<Order>> =
+            std::iter::once(Arc::clone(&placed)).chain(paid.map(Arc::new)).collect();
+        let order = states.last().map_or_else(|| Arc::clone(&placed), Arc::clone);
         let reserve = |line: &OrderLine| {
             Write::Stock(StockWrite {
                 product_id: line.product_id,
@@ -91,14 +103,13 @@ impl CartService {
             conditions: unchanged
                 .chain(order_limits(&order, limited_lines, self.deps.order_rules))
                 .collect(),
-            writes: [Write::Cart(Arc::clone(&cart)), Write::Order(Arc::clone(&order))]
-                .into_iter()
+            writes: std::iter::once(Write::Cart(Arc::clone(&cart)))
+                .chain(states.iter().map(|order| Write::Order(Arc::clone(order))))
                 .chain(order.lines.iter().map(reserve))
                 .collect(),
-            events: vec![
-                DomainEvent::Cart(Arc::clone(&cart), cart_event),
-                DomainEvent::Order(Arc::clone(&order)),
-            ],
+            events: std::iter::once(DomainEvent::Cart(Arc::clone(&cart), cart_event))
+                .chain(states.iter().map(|order| DomainEvent::Order(Arc::clone(order))))
+                .collect(),
             idempotency_record: idempotency_record(context, StoredReplyBody::Ready(body)),
             trace: context.trace.clone(),
             ..Commit::new(order.placed_at, context.ticket.deadline())
@@ -117,11 +128,12 @@ fn order_limits(
     rules: OrderRules,
 ) -> impl Iterator<Item = Condition> {
     let (user_id, units) = (order.user_id, order.units());
-    let pending = [
+    let pending = (order.status == OrderStatus::PendingPayment).then_some([
         Condition::PendingOrdersBelow(user_id, rules.max_pending),
         Condition::PendingUnitsWithin { user_id, units, limit: rules.max_pending_units },
-    ];
+    ]);
     pending
         .into_iter()
+        .flatten()
         .chain(limited_lines.into_iter().map(move |line| Condition::PurchaseWithin(user_id, line)))
 }

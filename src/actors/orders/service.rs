@@ -45,7 +45,7 @@ impl OrderService {
                 .ok_or_else(Error::order_not_found)?;
             let transition = self.decide_if_version_matches(&order, command.clone(), &context)?;
             let reference = match &command {
-                OrderCommand::Fulfill { reference } => reference.clone(),
+                OrderCommand::Fulfill { details, .. } => details.reference.clone(),
                 _ => None,
             };
             let order = Arc::new(Order { actor: context.actor(), ..transition.order });

@@ -94,6 +94,7 @@ impl OrderFixture {
             name,
             quantity: 1,
             unit_price: Money::zero(eur()),
+            fulfilled: 0,
         };
         Order {
             id: OrderId::new(),
@@ -103,6 +104,7 @@ impl OrderFixture {
             currency: eur(),
             lines: vec![line],
             payment: Payment { method: PaymentMethod::Manual, reference: None },
+            shipments: Vec::new(),
             shipping_address: None,
             placed_at: Timestamp::default(),
             expires_at: Some(Timestamp::from_millis(expires_at)),

@@ -29,6 +29,8 @@ pub struct OrderItemAudit {
     pub product_id: ProductId,
     /// The number of units ordered. 0 if the order does not contain the product.
     pub quantity: i64,
+    /// The number of those units that were shipped.
+    pub fulfilled: i64,
     /// The sum of the movements.
     pub movements: MovementTotals,
     /// The version of the product's stock.
@@ -123,9 +125,9 @@ impl OrderItemAudit {
     }
 
     fn expected_movements(&self, status: OrderStatus) -> ExpectedMovements {
-        let reserved = if status.holds_reservation() { self.quantity } else { 0 };
-        let on_hand =
-            if status == OrderStatus::Fulfilled { self.quantity.saturating_neg() } else { 0 };
+        let left = self.quantity.saturating_sub(self.fulfilled);
+        let reserved = if status.holds_reservation() { left } else { 0 };
+        let on_hand = self.fulfilled.saturating_neg();
         ExpectedMovements { on_hand, reserved }
     }
 
@@ -133,11 +135,12 @@ impl OrderItemAudit {
         let ExpectedMovements { on_hand, reserved } = self.expected_movements(status);
         let moved = self.movements;
         format!(
-            "the order is {} with {} units, so its movements should reserve {} in total \
+            "the order is {} with {} units, of which {} are shipped, so its movements should reserve {} in total \
              and add up to on_hand {on_hand} and reserved {reserved}; \
              they reserve {} and add up to on_hand {} and reserved {}",
             status.as_str(),
             self.quantity,
+            self.fulfilled,
             self.quantity,
             moved.total_reserved,
             moved.on_hand,
@@ -183,8 +186,8 @@ pub fn join_orders_with_movements(
     }
 }
 
-/// The units ordered, and the sum of the movements.
-type ItemsByProduct = BTreeMap<ProductId, (i64, MovementTotals)>;
+/// The units ordered, those shipped, and the sum of the movements.
+type ItemsByProduct = BTreeMap<ProductId, (i64, i64, MovementTotals)>;
 
 fn group_by_order(
     orders: Vec<Order>,
@@ -196,15 +199,17 @@ fn group_by_order(
         let (status, items) = found.entry(order.id).or_default();
         *status = Some(order.status);
         for line in order.lines {
-            items.entry(line.product_id).or_default().0 += i64::from(line.quantity);
+            let item = items.entry(line.product_id).or_default();
+            item.0 += i64::from(line.quantity);
+            item.1 += i64::from(line.fulfilled);
         }
     }
     for (order_id, product_id, moved) in moved {
-        found.entry(order_id).or_default().1.entry(product_id).or_default().1 = moved;
+        found.entry(order_id).or_default().1.entry(product_id).or_default().2 = moved;
     }
-    let item = |(product_id, (quantity, moved))| {
+    let item = |(product_id, (quantity, fulfilled, moved))| {
         let stock_version = versions.get(&product_id).copied().unwrap_or(0);
-        OrderItemAudit { product_id, quantity, movements: moved, stock_version }
+        OrderItemAudit { product_id, quantity, fulfilled, movements: moved, stock_version }
     };
     let to_audit = |(order_id, (status, items)): (_, (_, ItemsByProduct))| OrderAudit {
         order_id,

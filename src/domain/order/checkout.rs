@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Order, OrderLine, OrderRules, OrderStatus, Payment, PaymentMethod, ShippingAddress};
+use super::{
+    Order, OrderCommand, OrderLine, OrderRules, OrderStatus, Payment, PaymentMethod,
+    ShippingAddress,
+};
 use crate::domain::{
     cart::{Cart, CartChange, CartError, CartEvent, CartLine, Shortage},
     catalog::product::Product,
@@ -42,6 +45,8 @@ pub struct CheckoutOutcome {
     pub cart: CartChange,
     /// The new order. Its units must be reserved.
     pub order: Order,
+    /// The order after its payment, if there is nothing to pay.
+    pub paid: Option<Order>,
     /// The product versions that names and prices come from.
     pub product_versions: Vec<(ProductId, u64)>,
     /// The lines whose products have a purchase limit. Whether the buyer is within the limit
@@ -58,6 +63,17 @@ pub struct LimitedLine {
     pub quantity: u32,
     /// The most units that one buyer gets.
     pub limit: u32,
+}
+
+/// A line of a cart whose price rose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PriceRise {
+    /// The product.
+    pub product_id: ProductId,
+    /// The unit price when the line was last changed.
+    pub was: Money,
+    /// The current unit price.
+    pub now: Money,
 }
 
 /// A line that would take its buyer beyond the product's purchase limit.
@@ -90,8 +106,13 @@ pub enum CheckoutError {
     InsufficientStock(Vec<Shortage>),
     /// The total exceeds [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
     TotalLimitExceeded,
-    /// The total, given here, is higher than the buyer accepts.
-    PriceChanged(Money),
+    /// The total is higher than the buyer accepts.
+    PriceChanged {
+        /// The total.
+        total: Money,
+        /// The lines whose prices rose since the buyer put them into the cart.
+        rises: Vec<PriceRise>,
+    },
 }
 
 impl Cart {
@@ -125,6 +146,7 @@ impl Cart {
             currency,
             lines,
             payment: Payment { method: checkout.payment_method, reference: None },
+            shipments: Vec::new(),
             shipping_address: checkout.shipping_address,
             placed_at: now,
             expires_at: Some(now.saturating_add(rules.payment_timeout)),
@@ -137,14 +159,27 @@ impl Cart {
             return Err(CheckoutError::TotalLimitExceeded);
         }
         if checkout.expected_total.is_some_and(|expected| total.exceeds(expected)) {
-            return Err(CheckoutError::PriceChanged(total));
+            let rises = self.price_rises(&order.lines);
+            return Err(CheckoutError::PriceChanged { total, rises });
         }
         Ok(CheckoutOutcome {
             cart: (cart, CartEvent::CheckedOut { order_id }),
+            paid: order.paid_if_free(now),
             order,
             product_versions,
             limited_lines,
         })
+    }
+
+    /// The lines whose prices are above those of the cart.
+    fn price_rises(&self, lines: &[OrderLine]) -> Vec<PriceRise> {
+        let rise = |line: &OrderLine| {
+            let was = self.lines.iter().find(|known| known.product_id == line.product_id)?.price;
+            let now = line.unit_price;
+            let product_id = line.product_id;
+            now.exceeds(was).then_some(PriceRise { product_id, was, now })
+        };
+        lines.iter().filter_map(rise).collect()
     }
 
     fn collect_order_lines(
@@ -176,6 +211,15 @@ impl Cart {
     }
 }
 
+impl Order {
+    /// The order after its payment, if there is nothing to pay.
+    fn paid_if_free(&self, now: Timestamp) -> Option<Self> {
+        let is_free = self.total() == Money::zero(self.currency);
+        let pay = OrderCommand::Pay { reference: None };
+        is_free.then(|| self.decide(pay, now)).and_then(Result::ok).map(|paid| paid.order)
+    }
+}
+
 fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderLine {
     let details = &product.details;
     OrderLine {
@@ -184,5 +228,6 @@ fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderL
         name: details.name.clone(),
         quantity,
         unit_price: details.price,
+        fulfilled: 0,
     }
 }

@@ -2,6 +2,9 @@
 
 mod address;
 mod checkout;
+mod filter;
+mod number;
+mod shipment;
 #[cfg(test)]
 mod tests;
 mod transition;
@@ -10,8 +13,13 @@ use std::time::Duration;
 
 pub use self::{
     address::{KEPT_ADDRESS_FIELDS, ShippingAddress},
-    checkout::{CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, PurchaseExcess},
-    transition::{OrderCommand, OrderError, OrderTransition},
+    checkout::{
+        CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, PriceRise, PurchaseExcess,
+    },
+    filter::OrderFilter,
+    number::{InvalidOrderNumber, OrderNumber},
+    shipment::{OrderUnits, QuantityExcess, Shipment, ShipmentDetails, validate_units},
+    transition::{CancelledBy, OrderCommand, OrderError, OrderTransition},
 };
 use super::{
     action::Actor,
@@ -37,6 +45,8 @@ pub struct Order {
     pub lines: Vec<OrderLine>,
     /// The payment method and reference.
     pub payment: Payment,
+    /// The shipments, the oldest first.
+    pub shipments: Vec<Shipment>,
     /// The shipping address.
     pub shipping_address: Option<ShippingAddress>,
     /// The time at which the order was placed.
@@ -65,6 +75,8 @@ pub struct OrderLine {
     pub quantity: u32,
     /// The price of one unit.
     pub unit_price: Money,
+    /// The number of units that were shipped.
+    pub fulfilled: u32,
 }
 
 impl OrderLine {
@@ -85,9 +97,11 @@ pub enum OrderStatus {
     PendingPayment,
     /// Paid. The units stay reserved until they ship.
     Paid,
-    /// The units were shipped.
+    /// Some units were shipped. The others stay reserved.
+    PartiallyFulfilled,
+    /// All units were shipped.
     Fulfilled,
-    /// Cancelled. The reserved units were released.
+    /// Cancelled. The units that were not shipped were released.
     Cancelled,
     /// Not paid in time. The reserved units were released.
     Expired,
@@ -96,6 +110,9 @@ pub enum OrderStatus {
 impl OrderStatus {
     /// Every status, in the order of declaration.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// The statuses of orders that are paid, and of which units are still to be shipped.
+    pub const TO_SHIP: [Self; 2] = [Self::Paid, Self::PartiallyFulfilled];
 
     /// The name on the wire.
     #[must_use]
@@ -110,10 +127,10 @@ impl OrderStatus {
         !matches!(self, Self::Cancelled | Self::Expired)
     }
 
-    /// Whether an order with this status has units reserved.
+    /// Whether the units of an order with this status that were not shipped are reserved.
     #[must_use]
     pub const fn holds_reservation(self) -> bool {
-        matches!(self, Self::PendingPayment | Self::Paid)
+        matches!(self, Self::PendingPayment | Self::Paid | Self::PartiallyFulfilled)
     }
 }
 
@@ -169,6 +186,12 @@ pub struct OrderRules {
 }
 
 impl Order {
+    /// The number that people call the order by.
+    #[must_use]
+    pub const fn number(&self) -> OrderNumber {
+        OrderNumber::of(self.id)
+    }
+
     /// The tag of what clients read of the order. An anonymized order has another one, so that a
     /// client does not keep what it read before.
     #[must_use]

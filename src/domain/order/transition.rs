@@ -1,7 +1,11 @@
 //! Status transitions of orders.
 
-use super::{Order, OrderStatus, Payment};
-use crate::domain::{clock::Timestamp, ids::ProductId, inventory::StockChange};
+use super::{Order, OrderStatus, OrderUnits, Payment, QuantityExcess, Shipment, ShipmentDetails};
+use crate::domain::{
+    clock::Timestamp,
+    ids::{ProductId, ShipmentId},
+    inventory::StockChange,
+};
 
 /// A command for an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,14 +16,27 @@ pub enum OrderCommand {
         reference: Option<String>,
     },
     /// Cancels the order.
-    Cancel,
+    Cancel(CancelledBy),
     /// Expires the order because it was not paid in time.
     Expire,
-    /// Marks the order as shipped.
+    /// Ships units of the order.
     Fulfill {
-        /// The shipment's reference, which its stock movements carry.
-        reference: Option<String>,
+        /// The id of the new shipment.
+        shipment_id: ShipmentId,
+        /// The units to ship. `None` ships all that are left.
+        items: Option<Vec<OrderUnits>>,
+        /// The carrier, the tracking number, and the reference, which the stock movements carry.
+        details: ShipmentDetails,
     },
+}
+
+/// Who cancels an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelledBy {
+    /// The buyer, who may cancel what is not paid.
+    Owner,
+    /// The shop, which may cancel what is not shipped completely.
+    Staff,
 }
 
 /// The result of a command, which is stored atomically.
@@ -32,7 +49,7 @@ pub struct OrderTransition {
 }
 
 /// The reason a command is rejected. A rejected command changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderError {
     /// The order's status does not allow the transition.
     InvalidTransition {
@@ -43,15 +60,26 @@ pub enum OrderError {
     },
     /// The payment deadline has not passed.
     NotYetExpired,
+    /// The order is paid, so only the shop may cancel it.
+    PaidOrder,
+    /// More units are to be shipped than are left of these products.
+    QuantityExceedsOrder(Vec<QuantityExcess>),
 }
 
 impl OrderCommand {
-    /// The status that the command leads to.
+    /// Ships all units that are left, without details.
+    #[must_use]
+    pub fn fulfill_all() -> Self {
+        let shipment_id = ShipmentId::new();
+        Self::Fulfill { shipment_id, items: None, details: ShipmentDetails::default() }
+    }
+
+    /// The status that the command leads to when it concerns the whole order.
     #[must_use]
     pub const fn target_status(&self) -> OrderStatus {
         match self {
             Self::Pay { .. } => OrderStatus::Paid,
-            Self::Cancel => OrderStatus::Cancelled,
+            Self::Cancel(_) => OrderStatus::Cancelled,
             Self::Expire => OrderStatus::Expired,
             Self::Fulfill { .. } => OrderStatus::Fulfilled,
         }
@@ -62,48 +90,69 @@ impl Order {
     /// Decides what `command` does.
     ///
     /// # Errors
-    /// The current status does not allow the command, or the command comes too early.
+    /// The current status does not allow the command, the command comes too early, or the order has
+    /// fewer units left.
     pub fn decide(
         &self,
         command: OrderCommand,
         now: Timestamp,
     ) -> Result<OrderTransition, OrderError> {
-        let (from, to) = (self.status, command.target_status());
-        match (from, to) {
-            (
-                OrderStatus::PendingPayment,
-                OrderStatus::Paid | OrderStatus::Cancelled | OrderStatus::Expired,
-            )
-            | (OrderStatus::Paid, OrderStatus::Fulfilled | OrderStatus::Cancelled) => {}
-            _ => return Err(OrderError::InvalidTransition { from, to }),
-        }
-        if to == OrderStatus::Expired && self.expires_at.is_none_or(|deadline| now < deadline) {
-            return Err(OrderError::NotYetExpired);
-        }
-        let payment = match command {
-            OrderCommand::Pay { reference } => Payment { reference, ..self.payment },
-            _ => self.payment.clone(),
-        };
-        let version = self.version + 1;
-        let order = Self {
-            status: to,
-            version,
-            payment,
+        self.ensure_allowed(&command, now)?;
+        let mut order = Self {
+            status: command.target_status(),
+            version: self.version + 1,
             expires_at: None,
             updated_at: now,
             actor: None,
             ..self.clone()
         };
-        Ok(OrderTransition { stock_changes: self.stock_changes_for(to), order })
+        let stock_changes = match command {
+            OrderCommand::Pay { reference } => {
+                order.payment = Payment { reference, ..order.payment };
+                Vec::new()
+            }
+            OrderCommand::Cancel(_) | OrderCommand::Expire => {
+                stock_changes(&self.unshipped_units(), StockChange::Release)
+            }
+            OrderCommand::Fulfill { shipment_id, items, details } => {
+                let items = self.units_to_ship(items)?;
+                order.add_fulfilled(&items);
+                if !order.unshipped_units().is_empty() {
+                    order.status = OrderStatus::PartiallyFulfilled;
+                }
+                let changes = stock_changes(&items, StockChange::Ship);
+                order.shipments.push(Shipment { id: shipment_id, items, details, shipped_at: now });
+                changes
+            }
+        };
+        Ok(OrderTransition { order, stock_changes })
     }
 
-    /// The stock change for the reserved units when an order reaches `status`.
-    fn stock_changes_for(&self, status: OrderStatus) -> Vec<(ProductId, StockChange)> {
-        let change: fn(u64) -> StockChange = match status {
-            OrderStatus::PendingPayment | OrderStatus::Paid => return Vec::new(),
-            OrderStatus::Fulfilled => StockChange::Ship,
-            OrderStatus::Cancelled | OrderStatus::Expired => StockChange::Release,
+    fn ensure_allowed(&self, command: &OrderCommand, now: Timestamp) -> Result<(), OrderError> {
+        use OrderStatus::{Paid, PartiallyFulfilled, PendingPayment};
+        let from = self.status;
+        let is_allowed = match command {
+            OrderCommand::Pay { .. } | OrderCommand::Expire => from == PendingPayment,
+            OrderCommand::Cancel(_) => matches!(from, PendingPayment | Paid | PartiallyFulfilled),
+            OrderCommand::Fulfill { .. } => matches!(from, Paid | PartiallyFulfilled),
         };
-        self.lines.iter().map(|line| (line.product_id, change(u64::from(line.quantity)))).collect()
+        if !is_allowed {
+            return Err(OrderError::InvalidTransition { from, to: command.target_status() });
+        }
+        let is_early = self.expires_at.is_none_or(|deadline| now < deadline);
+        match command {
+            OrderCommand::Cancel(CancelledBy::Owner) if from != PendingPayment => {
+                Err(OrderError::PaidOrder)
+            }
+            OrderCommand::Expire if is_early => Err(OrderError::NotYetExpired),
+            _ => Ok(()),
+        }
     }
+}
+
+fn stock_changes(
+    units: &[OrderUnits],
+    change: fn(u64) -> StockChange,
+) -> Vec<(ProductId, StockChange)> {
+    units.iter().map(|units| (units.product_id, change(u64::from(units.quantity)))).collect()
 }

@@ -12,7 +12,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    domain::{cart::Shortage, money::Money, order::PurchaseExcess},
+    domain::{
+        cart::Shortage,
+        ids::ProductId,
+        money::Money,
+        order::{PriceRise, PurchaseExcess, QuantityExcess},
+    },
     error::{Error, ErrorCode, RefusedLines},
     http::openapi::enums,
 };
@@ -83,6 +88,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::GuestCartMerged
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
+        | ErrorCode::QuantityExceedsOrder
         | ErrorCode::PurchaseLimitReached
         | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
         ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
@@ -174,35 +180,69 @@ pub(crate) struct FieldProblem<'a> {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ProblemLine {
     product_id: Uuid,
-    #[schema(examples(3))]
-    requested: u64,
+    /// How many units the line asks for. `price_changed` is without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples(3))]
+    requested: Option<u64>,
     /// How many units are available. Only `insufficient_stock` has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples(1))]
     available: Option<u64>,
-    /// How many units the buyer can still buy. Only `purchase_limit_reached` has it.
+    /// How many units the buyer can still buy, or are left in the order. Only
+    /// `purchase_limit_reached` and `quantity_exceeds_order` have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples(2))]
     left: Option<u64>,
+    /// The unit price that the cart showed. Only `price_changed` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = f64, required = false, examples(19.99))]
+    was: Option<Money>,
+    /// The current unit price. Only `price_changed` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = f64, required = false, examples(21.99))]
+    now: Option<Money>,
+}
+
+impl ProblemLine {
+    const fn new(product_id: ProductId) -> Self {
+        Self {
+            product_id: product_id.as_uuid(),
+            requested: None,
+            available: None,
+            left: None,
+            was: None,
+            now: None,
+        }
+    }
 }
 
 fn problem_lines(error: &Error) -> Vec<ProblemLine> {
     let short = |line: &Shortage| ProblemLine {
-        product_id: line.product_id.as_uuid(),
-        requested: line.requested,
+        requested: Some(line.requested),
         available: Some(line.available),
-        left: None,
+        ..ProblemLine::new(line.product_id)
     };
     let limited = |line: &PurchaseExcess| ProblemLine {
-        product_id: line.product_id.as_uuid(),
-        requested: line.requested,
-        available: None,
+        requested: Some(line.requested),
         left: Some(line.left),
+        ..ProblemLine::new(line.product_id)
+    };
+    let exceeding = |line: &QuantityExcess| ProblemLine {
+        requested: Some(line.requested),
+        left: Some(line.left),
+        ..ProblemLine::new(line.product_id)
+    };
+    let repriced = |line: &PriceRise| ProblemLine {
+        was: Some(line.was),
+        now: Some(line.now),
+        ..ProblemLine::new(line.product_id)
     };
     match &error.refused_lines {
         RefusedLines::None => Vec::new(),
         RefusedLines::Short(lines) => lines.iter().map(short).collect(),
         RefusedLines::Limited(lines) => lines.iter().map(limited).collect(),
+        RefusedLines::Exceeding(lines) => lines.iter().map(exceeding).collect(),
+        RefusedLines::Repriced(lines) => lines.iter().map(repriced).collect(),
     }
 }
 

@@ -1,9 +1,13 @@
 //! The routes for checkout and orders.
 
+pub(crate) mod export;
+pub(crate) mod fulfil;
+pub(crate) mod list;
+
 use std::sync::Arc;
 
 use actix_web::{http::StatusCode, web};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -14,7 +18,8 @@ use crate::{
         ids::{OrderId, UserId},
         money::Currency,
         order::{
-            CheckoutOptions, Order, OrderCommand, OrderStatus, PaymentMethod, ShippingAddress,
+            CancelledBy, CheckoutOptions, Order, OrderCommand, OrderStatus, PaymentMethod,
+            ShippingAddress,
         },
         validation::ValidationErrors,
     },
@@ -27,7 +32,6 @@ use crate::{
         request::{
             body::JsonRequest,
             extract::{Account, AccountOrKey, ChangeRequest, OwnerOrStaff, ReadRequest, Staff},
-            query::encode_cursor,
             scopes::{OrdersReadScope, OrdersScope},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
@@ -42,11 +46,12 @@ use crate::{
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/checkout").post(check_out))
-        .service(web::resource("/api/orders").get(list))
+        .service(web::resource("/api/orders").get(list::list))
+        .service(web::resource("/api/orders/export").get(export::export))
         .service(web::resource("/api/orders/{id}").get(show))
         .service(web::resource("/api/orders/{id}/cancel").post(cancel))
         .service(web::resource("/api/orders/{id}/pay").post(pay))
-        .service(web::resource("/api/orders/{id}/fulfil").post(fulfil));
+        .service(web::resource("/api/orders/{id}/fulfil").post(fulfil::fulfil));
 }
 
 /// The details of a checkout. All of them are optional.
@@ -60,7 +65,7 @@ pub(crate) struct CheckoutRequest {
     payment_method: Option<String>,
 }
 
-/// A payment or a shipment.
+/// A payment.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ReferenceRequest {
     /// The caller's own reference, such as the number of a transfer.
@@ -71,15 +76,6 @@ pub(crate) struct ReferenceRequest {
 /// An object without members.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CancelRequest {}
-
-/// A page of orders, newest first.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct OrderPage<'a> {
-    items: Vec<OrderData<'a>>,
-    /// The `cursor` of the next page. It is null on the last page.
-    #[schema(required = true, examples("WzE3LCI0Il0"))]
-    next_cursor: Option<String>,
-}
 
 impl JsonRequest for CheckoutRequest {
     const OPTIONAL: bool = true;
@@ -135,7 +131,7 @@ impl ReferenceRequest {
 
 /// Order everything in the cart.
 ///
-/// The stock is reserved until the order is shipped, cancelled, or expires. Products that are added
+/// An order that costs nothing is paid at once. The stock is reserved until the order is shipped, cancelled, or expires. Products that are added
 /// to the cart during checkout stay in it. If the stock is too low, the response names the lines.
 /// `If-Match` is compared with the ETag of the cart, and the response has the ETag of the order.
 #[utoipa::path(post, path = "/api/checkout", operation_id = "check_out",
@@ -154,7 +150,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
         description = "`cart_empty`; `insufficient_stock` with `lines`; `purchase_limit_reached` \
             with `lines`: the buyer's orders that are neither cancelled nor expired would have \
             more units of a product than its `purchase_limit`; `price_changed` with the new \
-            `total_amount`, which is above `expected_total`"),
+            `total_amount`, which is above `expected_total`, and the `lines` whose prices rose"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
     (status = 429, body = ProblemDetails,
@@ -178,51 +174,6 @@ async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResu
         Ok(order_response(&order).with_location(location))
     };
     Ok(ApiResponse::from_reply(StatusCode::CREATED, reply, render)?.with_no_store())
-}
-
-/// List orders, newest first.
-///
-/// A customer gets their own orders. Staff with `orders:read` can ask for all of them.
-#[utoipa::path(get, path = "/api/orders", operation_id = "list_orders",
-tag = "Orders", security(("bearer" = [])), params(
-    ("all" = Option<bool>, Query, example = false,
-        description = "Whether to list the orders of all users. Only for staff with \
-            `orders:read`."),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
-        description = "The number of items on a page. The default is 20."),
-    ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
-    ("Cache-Control" = Option<String>, Header),
-), responses(
-    (status = 200, body = OrderPage),
-    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
-    (status = 403, body = ProblemDetails,
-        description = "`forbidden`: a guest has no orders, and only staff with `orders:read` \
-            can list all orders"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
-))]
-async fn list(read: ReadRequest<AccountOrKey<OrdersReadScope>>) -> RouteResult {
-    let (state, query) = (&read.state, &read.query);
-    if query.has("all", "true") {
-        read.caller.require(&[Scope::OrdersRead])?;
-    }
-    query.reject_others(&["all", "limit", "cursor"])?;
-    let mut errors = ValidationErrors::new();
-    let all = query.flag("all", &mut errors).unwrap_or(false);
-    errors.into_result(())?;
-    let (limit, before) = (query.page_limit()?, query.parse_cursor::<OrderId>()?);
-    let owner = (!all).then_some(read.caller.user_id);
-    read.honor_no_cache().await?;
-    // One extra order shows whether there is a next page.
-    let orders = state.store.list_orders(owner, before, limit + 1);
-    let mut found = state.read_before_deadline(&read.request, orders).await?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| has_more).map(|order| order.id);
-    let page = OrderPage {
-        items: found.iter().map(OrderData::from).collect(),
-        next_cursor: encode_cursor(next),
-    };
-    Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }
 
 /// Get an order.
@@ -255,7 +206,8 @@ async fn show(read: ReadRequest<AccountOrKey<OrdersReadScope>, OrderId>) -> Rout
 
 /// Cancel an order.
 ///
-/// Its stock is released. An order that was shipped cannot be canceled.
+/// The units that were not shipped are released. The buyer can cancel an order that is not paid, and
+/// staff one that is not shipped completely.
 #[utoipa::path(post, path = "/api/orders/{id}/cancel", operation_id = "cancel_order",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>, params(
     ("id" = Uuid, Path, description = "The id of the order."),
@@ -266,7 +218,9 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
     (status = 404, body = ProblemDetails,
         description = "`not_found`: there is no such order, or it is another user's"),
-    (status = 409, body = ProblemDetails, description = "`invalid_transition`"),
+    (status = 409, body = ProblemDetails,
+        description = "`invalid_transition`: it is paid and the caller is the buyer, or it was \
+            shipped, cancelled, or has expired"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
@@ -282,7 +236,8 @@ async fn cancel(change: CancelOrder) -> RouteResult {
         // An owner needs no further rights.
         context.action = None;
     }
-    let command = OrderCommand::Cancel;
+    let by = owner.map_or(CancelledBy::Staff, |_| CancelledBy::Owner);
+    let command = OrderCommand::Cancel(by);
     let message = ChangeOrder { order_id: change.target, owner, command, context };
     change_order(&change.state, message).await
 }
@@ -306,39 +261,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn pay(change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>) -> RouteResult {
-    change_order_as_staff(change, |reference| OrderCommand::Pay { reference }).await
-}
-
-/// Ship an order.
-///
-/// Its stock leaves `on_hand`. The stock movements have the reference.
-#[utoipa::path(post, path = "/api/orders/{id}/fulfil", operation_id = "fulfil_order",
-tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceRequest>, params(
-    ("id" = Uuid, Path, description = "The id of the order."),
-    ("Idempotency-Key" = Option<String>, Header),
-    ("If-Match" = Option<String>, Header),
-), responses(
-    (status = 200, body = OrderData),
-    (status = 403, body = ProblemDetails,
-        description = "`forbidden`: only for staff with `orders`"),
-    (status = 404, body = ProblemDetails, description = "`not_found`"),
-    (status = 409, body = ProblemDetails,
-        description = "`invalid_transition`: it is not paid, or was shipped already"),
-    (status = 422, body = ProblemDetails,
-        description = "`validation_failed`, `idempotency_key_reused`"),
-))]
-async fn fulfil(
-    change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>,
-) -> RouteResult {
-    change_order_as_staff(change, |reference| OrderCommand::Fulfill { reference }).await
-}
-
-async fn change_order_as_staff(
-    change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>,
-    command: fn(Option<String>) -> OrderCommand,
-) -> RouteResult {
     let context = change.context()?;
-    let command = command(change.body.into_reference()?);
+    let command = OrderCommand::Pay { reference: change.body.into_reference()? };
     let message = ChangeOrder { order_id: change.target, owner: None, command, context };
     change_order(&change.state, message).await
 }

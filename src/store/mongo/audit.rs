@@ -158,16 +158,19 @@ async fn sum_promised_units(
         id: BsonUuid,
         units: i64,
     }
-    let open = [OrderStatus::PendingPayment, OrderStatus::Paid].map(OrderStatus::as_str);
+    let open = OrderStatus::ALL.iter().filter(|status| status.holds_reservation());
+    let open: Vec<&str> = open.map(|status| status.as_str()).collect();
+    let fulfilled = doc! { "$ifNull": ["$lines.fulfilled", 0] };
+    let units = doc! { "$subtract": ["$lines.quantity", fulfilled] };
     let stages = vec![
         doc! { "$match": {
-            "status": { "$in": open.to_vec() },
+            "status": { "$in": open },
             "lines": { "$elemMatch": { "product_id": id_range_filter(range) } },
         } },
-        doc! { "$project": { "lines.product_id": 1, "lines.quantity": 1 } },
+        doc! { "$project": { "lines.product_id": 1, "lines.quantity": 1, "lines.fulfilled": 1 } },
         doc! { "$unwind": "$lines" },
         doc! { "$match": { "lines.product_id": id_range_filter(range) } },
-        doc! { "$group": { "_id": "$lines.product_id", "units": { "$sum": "$lines.quantity" } } },
+        doc! { "$group": { "_id": "$lines.product_id", "units": { "$sum": units } } },
     ];
     let sum = |document: &RawDocument| {
         let PromisedUnits { id, units } = deserialize_document(document)?;

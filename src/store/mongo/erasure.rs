@@ -39,7 +39,8 @@ pub(super) async fn load_open_order_users(
         return Ok(());
     }
     let ids: Vec<BsonUuid> = users.iter().map(|user| id_to_bson(user.as_uuid())).collect();
-    let open = doc! { "user_id": { "$in": ids }, "status": OrderStatus::Paid.as_str() };
+    let to_ship = OrderStatus::TO_SHIP.map(OrderStatus::as_str).to_vec();
+    let open = doc! { "user_id": { "$in": ids }, "status": { "$in": to_ship } };
     let record = |document: &RawDocument| {
         let Buyer { user_id } = deserialize_document(document)?;
         loaded.open_order_users.insert(id_from_bson(user_id));

@@ -48,9 +48,10 @@ pub(super) const ADMIN_GUARD: &str = "admins";
 /// The index of users' unpaid orders and of the units in each.
 pub(super) const PENDING_OF_USER: &str = "pending_units_of_user";
 /// The index of what users have paid for, by product.
-pub(super) const PAID_OF_USER: &str = "paid_of_user";
+pub(super) const PAID_OF_USER: &str = "bought_of_user";
 /// The statuses of the orders in [`PAID_OF_USER`].
-pub(super) const PAID_STATUSES: [OrderStatus; 2] = [OrderStatus::Paid, OrderStatus::Fulfilled];
+pub(super) const PAID_STATUSES: [OrderStatus; 3] =
+    [OrderStatus::Paid, OrderStatus::PartiallyFulfilled, OrderStatus::Fulfilled];
 /// The field with the logical time at which a record was last written.
 pub(super) const COMMIT_TIME: &str = "commit_time";
 /// One document for each running node, with the sessions that its transactions run in.
@@ -170,6 +171,10 @@ fn refusal_expiry_index() -> Document {
 fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let pending = doc! { "status": OrderStatus::PendingPayment.as_str() };
     let paid = doc! { "status": { "$in": PAID_STATUSES.map(OrderStatus::as_str).to_vec() } };
+    let to_ship = OrderStatus::TO_SHIP.map(OrderStatus::as_str).to_vec();
+    let to_ship = doc! { "status": { "$in": to_ship } };
+    let mut number = sparse_index("number", doc! { "number": 1 });
+    number.insert("unique", true);
     let active_with_sku = doc! { "sku": { "$exists": true }, "deleted": false };
     let mut sku = partial_index("sku", doc! { "sku": 1 }, active_with_sku);
     sku.insert("unique", true);
@@ -191,6 +196,8 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                     doc! { "user_id": 1, "status": 1, "pending_units": 1 },
                     pending.clone(),
                 ),
+                number,
+                partial_index("to_ship", doc! { "status": 1, "_id": -1 }, to_ship),
                 partial_index(PAID_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
                 partial_index("overdue", doc! { "expires_at": 1, "_id": 1 }, pending),
             ],

@@ -25,7 +25,7 @@ use crate::{
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        order::Order,
+        order::{Order, OrderFilter},
     },
     events::OutboxCursor,
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -145,11 +145,11 @@ impl Store for MongoStore {
 
     async fn list_orders(
         &self,
-        user: Option<UserId>,
+        filter: OrderFilter,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(|database| read::list_orders(database, user, before, limit)).await
+        self.run_read(|database| read::list_orders(database, filter, before, limit)).await
     }
 
     async fn list_overdue_orders(

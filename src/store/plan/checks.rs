@@ -51,13 +51,11 @@ impl Planner<'_> {
     }
 
     pub(super) fn check_versions(&self, commit: &Commit) -> Result<(), CommitError> {
-        for write in &commit.writes {
+        for (index, write) in commit.writes.iter().enumerate() {
             let (stored, new) = match write {
                 Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
                 Write::Product(product) => (self.state.products.get(&product.id), product.version),
-                Write::Order(order) => {
-                    (self.state.orders.get(&order.id).map(|(version, _)| version), order.version)
-                }
+                Write::Order(order) => (self.version_before(commit, index, order), order.version),
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::ApiKey(key) => (self.state.api_keys.get(&key.id), key.version),
@@ -84,6 +82,22 @@ impl Planner<'_> {
             && self.state.orders.contains_key(&order.id);
         let is_anonymized = is_erased_in_batch || self.state.anonymized_orders.contains(&order.id);
         is_anonymized && !order.anonymized
+    }
+
+    /// The version of an order before one of the writes of a commit. A commit can write two: an
+    /// order that is placed and paid at once.
+    fn version_before<'a>(
+        &'a self,
+        commit: &'a Commit,
+        index: usize,
+        order: &Order,
+    ) -> Option<&'a u64> {
+        let same_order = |write: &'a Write| match write {
+            Write::Order(earlier) if earlier.id == order.id => Some(&earlier.version),
+            _ => None,
+        };
+        let earlier = commit.writes.iter().take(index).rev().find_map(same_order);
+        earlier.or_else(|| self.state.orders.get(&order.id).map(|(version, _)| version))
     }
 
     pub(super) fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {

@@ -230,7 +230,7 @@ impl<'a> Planner<'a> {
             }
             Write::Order(order) => {
                 self.update_order_counts(order);
-                if order.status == OrderStatus::Paid {
+                if OrderStatus::TO_SHIP.contains(&order.status) {
                     self.state.open_order_users.insert(order.user_id);
                 }
                 self.state.orders.insert(order.id, (order.version, order.status));

@@ -106,9 +106,10 @@ fn sum_promised_units(
     range: IdRange,
     products: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT line.value ->> 'product_id' AS product_id, sum(line.value ->> 'quantity') \
+    let sql = "SELECT line.value ->> 'product_id' AS product_id, \
+               sum((line.value ->> 'quantity') - coalesce(line.value ->> 'fulfilled', 0)) \
                FROM orders, json_each(orders.lines) AS line \
-               WHERE orders.status IN ('pending_payment', 'paid') \
+               WHERE orders.status IN ('pending_payment', 'paid', 'partially_fulfilled') \
                AND line.value ->> 'product_id' > ?1 AND line.value ->> 'product_id' <= ?2 \
                GROUP BY 1";
     add_to_products(connection, sql, range, products, |product, row| {

@@ -8,7 +8,7 @@ use super::{
     erasure,
     login_failures::known_networks_to_bytes,
     mails::{mail_tokens_to_bytes, write_mails},
-    rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json},
+    rows::{self, CartLines, OrderLinesToStore, ShipmentsToStore, TextBytes, UuidText, to_json},
 };
 use crate::{
     events::OutboxEvent,
@@ -124,15 +124,16 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
          payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, actor_id, \
-         anonymized) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+         anonymized, shipments) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
          payment_reference = excluded.payment_reference, \
          shipping_address = excluded.shipping_address, placed_at = excluded.placed_at, \
          expires_at = excluded.expires_at, updated_at = excluded.updated_at, \
-         actor = excluded.actor, actor_id = excluded.actor_id, anonymized = excluded.anonymized",
+         actor = excluded.actor, actor_id = excluded.actor_id, \
+         anonymized = excluded.anonymized, shipments = excluded.shipments",
     )?;
     for order in writes.orders.values() {
         let (actor, actor_id) = rows::actor_columns(order.actor);
@@ -152,6 +153,7 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             actor,
             actor_id,
             order.anonymized,
+            to_json(&ShipmentsToStore(&order.shipments))?,
         ])?;
     }
     Ok(())

@@ -187,7 +187,8 @@ fn load_orders(
         }
     }
     for user in &read_set.open_order_users {
-        let sql = "SELECT 1 FROM orders WHERE user_id = ?1 AND status = 'paid'";
+        let sql = "SELECT 1 FROM orders WHERE user_id = ?1 \
+                   AND status IN ('paid', 'partially_fulfilled')";
         if connection.prepare_cached(sql)?.exists([UuidText::new(user.as_uuid())])? {
             loaded.open_order_users.insert(*user);
         }
@@ -219,7 +220,8 @@ fn load_purchases(
     }
     for (user, product) in &read_set.purchases {
         let sql = "SELECT lines FROM orders WHERE user_id = ?1 \
-                   AND status IN ('paid', 'fulfilled') AND instr(lines, ?2) > 0";
+                   AND status IN ('paid', 'partially_fulfilled', 'fulfilled') \
+                   AND instr(lines, ?2) > 0";
         let ids = [user.as_uuid(), product.as_uuid()].map(UuidText::new);
         let mut select = connection.prepare_cached(sql)?;
         let mut rows = select.query(ids)?;

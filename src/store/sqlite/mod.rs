@@ -54,7 +54,7 @@ use crate::{
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        order::Order,
+        order::{Order, OrderFilter},
     },
     events::OutboxCursor,
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -142,11 +142,11 @@ impl Store for SqliteStore {
 
     async fn list_orders(
         &self,
-        user: Option<UserId>,
+        filter: OrderFilter,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(move |connection| read::list_orders(connection, user, before, limit)).await
+        self.run_read(move |connection| read::list_orders(connection, &filter, before, limit)).await
     }
 
     async fn list_overdue_orders(

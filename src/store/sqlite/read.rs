@@ -1,18 +1,19 @@
 //! The queries, and the worker that runs them.
 
 mod accounts;
+mod orders;
 mod products;
 mod sessions;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 pub(super) use self::{
     accounts::{
         active_admins, find_address_book, find_user, find_user_by_email, has_admin,
         list_special_rights, list_users,
     },
+    orders::{find_order, list_orders, list_orders_in_id_range, list_overdue_orders},
     products::{find_product, find_products_by_id, find_products_by_sku, list_products},
     sessions::{
         find_session, list_active_sessions, list_sessions_revoked_since, list_stale_sessions,
@@ -27,10 +28,9 @@ use crate::{
     domain::{
         cart::{Cart, CartOwner},
         clock::Timestamp,
-        ids::{OrderId, ProductId, UserId},
+        ids::{ProductId, UserId},
         inventory::StockMovement,
         money::Currency,
-        order::Order,
     },
     messages::command_context::StoredReply,
     store::{OutboxPage, StoreUnavailable, StoredReplyUsage},
@@ -74,17 +74,6 @@ pub(super) async fn run_read<T: Send + 'static>(
     });
     readers.enqueue_job(query).await.map_err(|_| StoreUnavailable)?;
     result.await.unwrap_or(Err(StoreUnavailable))
-}
-
-macro_rules! orders {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, user_id, status, version, currency, lines, payment_method, \
-             payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, \
-             actor_id, anonymized FROM orders ",
-            $rest
-        )
-    };
 }
 
 pub(super) fn find_one<T>(
@@ -141,100 +130,6 @@ pub(super) fn list_movements(
     find_many(connection, sql, &[&UuidText::new(id.as_uuid()), &before, &limit], |row| {
         rows::movement_from_row(row, id)
     })
-}
-
-pub(super) fn find_order(connection: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
-    find_one(
-        connection,
-        orders!("WHERE id = ?1"),
-        &[&UuidText::new(id.as_uuid())],
-        rows::order_from_row,
-    )
-}
-
-pub(super) fn list_orders(
-    connection: &Connection,
-    user: Option<UserId>,
-    before: Option<OrderId>,
-    limit: u32,
-) -> rusqlite::Result<Vec<Order>> {
-    let user = user.map(|id| UuidText::new(id.as_uuid()));
-    let before = before.map(|id| UuidText::new(id.as_uuid()));
-    // Every id sorts before this text.
-    let before: &dyn ToSql = before.as_ref().map_or(&"~", |id| id);
-    match &user {
-        Some(user) => {
-            let sql = orders!("WHERE user_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3");
-            find_many(connection, sql, &[user, before, &limit], rows::order_from_row)
-        }
-        None => find_many(
-            connection,
-            orders!("WHERE id < ?1 ORDER BY id DESC LIMIT ?2"),
-            &[before, &limit],
-            rows::order_from_row,
-        ),
-    }
-}
-
-pub(super) fn list_unfinished_orders(
-    connection: &Connection,
-    user: UserId,
-    limit: u32,
-) -> rusqlite::Result<Vec<Order>> {
-    let sql = orders!(
-        "WHERE user_id = ?1 AND status IN ('pending_payment', 'paid') ORDER BY id LIMIT ?2"
-    );
-    find_many(connection, sql, &[&UuidText::new(user.as_uuid()), &limit], rows::order_from_row)
-}
-
-/// Orders with ids after `after` and up to `up_to`, inclusive, ordered by id.
-pub(super) fn list_orders_in_id_range(
-    connection: &Connection,
-    after: Uuid,
-    up_to: Uuid,
-    limit: u32,
-) -> rusqlite::Result<Vec<Order>> {
-    let sql = orders!("WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
-    find_many(
-        connection,
-        sql,
-        &[&UuidText::new(after), &UuidText::new(up_to), &limit],
-        rows::order_from_row,
-    )
-}
-
-pub(super) fn list_overdue_orders(
-    connection: &Connection,
-    now: Timestamp,
-    after: Option<(Timestamp, OrderId)>,
-    limit: u32,
-) -> rusqlite::Result<Vec<Order>> {
-    let sql = orders!(
-        "WHERE status = 'pending_payment' AND expires_at <= ?1 AND (expires_at, id) > (?2, ?3) \
-         ORDER BY expires_at, id"
-    );
-    let (time, id) =
-        after.map_or((i64::MIN, String::new()), |(time, id)| (time.as_millis(), id.to_string()));
-    let mut statement = connection.prepare_cached(sql)?;
-    // A row that cannot be read is skipped, so that the other orders still expire. Other errors
-    // fail the query.
-    let found = statement.query_map((now.as_millis(), time, id), |row| {
-        Ok(rows::order_from_row(row).map_err(|error| (row.get(0), error)))
-    })?;
-    let readable = found.filter_map(|row| match row {
-        Ok(Ok(order)) => Some(Ok(order)),
-        Ok(Err((id, error))) => {
-            let id: String = id.unwrap_or_default();
-            tracing::error!(
-                order = id,
-                %error,
-                "failed to read an overdue order; it cannot expire"
-            );
-            None
-        }
-        Err(error) => Some(Err(error)),
-    });
-    readable.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
 }
 
 /// The response stored under `key` later than `stored_after`, with the fingerprint of its request.

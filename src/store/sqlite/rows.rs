@@ -1,9 +1,10 @@
 //! Converts between domain types and rows.
 
 mod accounts;
+mod orders;
 mod staff;
 
-use std::{borrow::Cow, collections::BTreeMap, error::Error};
+use std::{borrow::Cow, error::Error};
 
 use bytes::Bytes;
 use rusqlite::{
@@ -15,6 +16,9 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 pub(super) use self::{
     accounts::{address_book_from_row, session_from_row, user_from_row},
+    orders::{
+        OrderLinesToStore, ShipmentsToStore, order_from_row, order_status_column, ordered_units,
+    },
     staff::{action_from_row, actor_columns, api_key_from_row},
 };
 use super::outbox::PARTITION;
@@ -26,7 +30,6 @@ use crate::{
         ids::ProductId,
         inventory::{MovementKind, StockDelta, StockLevel, StockMovement},
         money::{Currency, Money},
-        order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
     },
     events::{Audience, OutboxEvent, OutboxPosition},
     messages::command_context::StoredReply,
@@ -138,100 +141,6 @@ fn parse_cart_lines(
         })
     };
     read.into_iter().map(line).collect()
-}
-
-/// An order's lines, as stored.
-pub(super) struct OrderLinesToStore<'a>(pub(super) &'a [OrderLine]);
-
-#[derive(Serialize, Deserialize)]
-struct StoredOrderLine<'a> {
-    product_id: ProductId,
-    #[serde(borrow)]
-    sku: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    quantity: u32,
-    unit_price: i64,
-}
-
-impl Serialize for OrderLinesToStore<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|line| StoredOrderLine {
-            product_id: line.product_id,
-            sku: line.sku.as_deref().map(Cow::Borrowed),
-            name: Cow::Borrowed(&line.name),
-            quantity: line.quantity,
-            unit_price: line.unit_price.minor_units(),
-        }))
-    }
-}
-
-/// An order, from all columns of `orders` in table order.
-pub(super) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
-    let currency: Currency =
-        text_column(row, 4)?.parse().map_err(|_| conversion_error(4)("no currency".into()))?;
-    let address =
-        row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
-    let method = text_column(row, 6)?
-        .parse::<PaymentMethod>()
-        .map_err(|_| conversion_error(6)("no way to pay".into()))?;
-    Ok(Order {
-        id: id_column(row, 0)?,
-        user_id: id_column(row, 1)?,
-        status: order_status_column(row, 2)?,
-        version: row.get(3)?,
-        currency,
-        lines: parse_order_lines(text_column(row, 5)?, currency).map_err(conversion_error(5))?,
-        payment: Payment { method, reference: row.get(7)? },
-        shipping_address: address
-            .transpose()
-            .map_err(|error| conversion_error(8)(error.into()))?
-            .and_then(ShippingAddress::from_stored),
-        placed_at: timestamp_column(row, 9)?,
-        expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
-        updated_at: timestamp_column(row, 11)?,
-        actor: staff::actor_from_row(row, 12)?,
-        anonymized: row.get(14)?,
-    })
-}
-
-fn parse_order_lines(
-    json: &str,
-    currency: Currency,
-) -> Result<Vec<OrderLine>, Box<dyn Error + Send + Sync>> {
-    let read: Vec<StoredOrderLine<'_>> = serde_json::from_str(json)?;
-    let line = |line: StoredOrderLine<'_>| {
-        Ok(OrderLine {
-            product_id: line.product_id,
-            sku: line.sku.map(Cow::into_owned),
-            name: line.name.into_owned(),
-            quantity: line.quantity,
-            unit_price: Money::from_minor_units(line.unit_price, currency)?,
-        })
-    };
-    read.into_iter().map(line).collect()
-}
-
-/// The order status in a column.
-pub(super) fn order_status_column(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderStatus> {
-    text_column(row, column)?
-        .parse::<OrderStatus>()
-        .map_err(|_| conversion_error(column)("no status of an order".into()))
-}
-
-/// The products and quantities in an order's lines, from the column `lines`.
-pub(super) fn ordered_units(
-    row: &Row<'_>,
-    column: usize,
-) -> rusqlite::Result<Vec<(ProductId, u64)>> {
-    #[derive(Deserialize)]
-    struct OrderedUnits {
-        product_id: ProductId,
-        quantity: u64,
-    }
-    let lines: Vec<OrderedUnits> = serde_json::from_str(text_column(row, column)?)
-        .map_err(|error| conversion_error(column)(error.into()))?;
-    Ok(lines.into_iter().map(|line| (line.product_id, line.quantity)).collect())
 }
 
 fn parse_money(

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::domain::{
     money::Currency,
-    order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
+    order::{
+        Order, OrderLine, OrderNumber, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
+        ShipmentDetails, ShippingAddress,
+    },
 };
 
 /// An order as stored in `orders`. All its prices are in `currency`.
@@ -19,6 +22,10 @@ use crate::domain::{
 pub(in crate::store::mongo) struct OrderDocument<'a> {
     #[serde(rename = "_id")]
     order_id: BsonUuid,
+    /// What the order number is made of. Orders from before there were numbers lack it until they
+    /// change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<i64>,
     user_id: BsonUuid,
     #[serde(borrow)]
     status: Cow<'a, str>,
@@ -32,6 +39,8 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     pending_units: Option<i64>,
     #[serde(borrow)]
     payment: PaymentDocument<'a>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shipments: Vec<ShipmentDocument<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shipping_address: Option<Cow<'a, BTreeMap<String, String>>>,
     placed_at: DateTime,
@@ -53,6 +62,8 @@ struct OrderLineDocument<'a> {
     name: Cow<'a, str>,
     quantity: u32,
     unit_price: i64,
+    #[serde(default)]
+    fulfilled: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,6 +74,62 @@ struct PaymentDocument<'a> {
     reference: Option<Cow<'a, str>>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct ShipmentDocument<'a> {
+    id: BsonUuid,
+    items: Vec<UnitsDocument>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    carrier: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    tracking: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    reference: Option<Cow<'a, str>>,
+    at: DateTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UnitsDocument {
+    product_id: BsonUuid,
+    quantity: u32,
+}
+
+impl<'a> From<&'a Shipment> for ShipmentDocument<'a> {
+    fn from(shipment: &'a Shipment) -> Self {
+        let units = |units: &OrderUnits| UnitsDocument {
+            product_id: id_to_bson(units.product_id.as_uuid()),
+            quantity: units.quantity,
+        };
+        let ShipmentDetails { carrier, tracking, reference } = &shipment.details;
+        Self {
+            id: id_to_bson(shipment.id.as_uuid()),
+            items: shipment.items.iter().map(units).collect(),
+            carrier: carrier.as_deref().map(Cow::Borrowed),
+            tracking: tracking.as_deref().map(Cow::Borrowed),
+            reference: reference.as_deref().map(Cow::Borrowed),
+            at: timestamp_to_bson(shipment.shipped_at),
+        }
+    }
+}
+
+impl From<ShipmentDocument<'_>> for Shipment {
+    fn from(document: ShipmentDocument<'_>) -> Self {
+        let units = |units: UnitsDocument| OrderUnits {
+            product_id: id_from_bson(units.product_id),
+            quantity: units.quantity,
+        };
+        Self {
+            id: id_from_bson(document.id),
+            items: document.items.into_iter().map(units).collect(),
+            details: ShipmentDetails {
+                carrier: document.carrier.map(Cow::into_owned),
+                tracking: document.tracking.map(Cow::into_owned),
+                reference: document.reference.map(Cow::into_owned),
+            },
+            shipped_at: timestamp_from_bson(document.at),
+        }
+    }
+}
+
 impl<'a> From<&'a Order> for OrderDocument<'a> {
     fn from(order: &'a Order) -> Self {
         let line = |line: &'a OrderLine| OrderLineDocument {
@@ -71,9 +138,11 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             name: Cow::Borrowed(&line.name),
             quantity: line.quantity,
             unit_price: line.unit_price.minor_units(),
+            fulfilled: line.fulfilled,
         };
         Self {
             order_id: id_to_bson(order.id.as_uuid()),
+            number: i64::try_from(OrderNumber::place_of(order.id)).ok(),
             user_id: id_to_bson(order.user_id.as_uuid()),
             status: Cow::Borrowed(order.status.as_str()),
             version: order.version,
@@ -85,6 +154,7 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
                 method: Cow::Borrowed(order.payment.method.as_str()),
                 reference: order.payment.reference.as_deref().map(Cow::Borrowed),
             },
+            shipments: order.shipments.iter().map(ShipmentDocument::from).collect(),
             shipping_address: order
                 .shipping_address
                 .as_ref()
@@ -103,6 +173,7 @@ impl TryFrom<OrderDocument<'_>> for Order {
 
     fn try_from(document: OrderDocument<'_>) -> Result<Self, DocumentError> {
         let (status, method) = (&*document.status, &*document.payment.method);
+        let is_fulfilled = status == OrderStatus::Fulfilled.as_str();
         let line = |line: OrderLineDocument<'_>| {
             Ok(OrderLine {
                 product_id: id_from_bson(line.product_id),
@@ -110,6 +181,8 @@ impl TryFrom<OrderDocument<'_>> for Order {
                 name: line.name.into_owned(),
                 quantity: line.quantity,
                 unit_price: parse_money(line.unit_price, &document.currency)?,
+                // Orders from before there were partial shipments do not say it.
+                fulfilled: if is_fulfilled { line.quantity } else { line.fulfilled },
             })
         };
         let currency: Currency = document
@@ -131,6 +204,7 @@ impl TryFrom<OrderDocument<'_>> for Order {
                 })?,
                 reference: document.payment.reference.map(Cow::into_owned),
             },
+            shipments: document.shipments.into_iter().map(Shipment::from).collect(),
             shipping_address: document
                 .shipping_address
                 .and_then(|fields| ShippingAddress::from_stored(fields.into_owned())),

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::domain::{
     clock::Timestamp,
-    ids::{OrderId, UserId},
-    order::{Order, OrderStatus},
+    ids::OrderId,
+    order::{Order, OrderFilter, OrderStatus},
 };
 
 pub(in crate::store::mongo) fn order_from_document(
@@ -35,20 +35,45 @@ pub(in crate::store::mongo) async fn find_order(
 
 pub(in crate::store::mongo) async fn list_orders(
     database: Database,
-    user: Option<UserId>,
+    filter: OrderFilter,
     before: Option<OrderId>,
     limit: u32,
 ) -> ReadResult<Vec<Order>> {
-    let mut filter = Document::new();
-    if let Some(user) = user {
-        filter.insert("user_id", id_to_bson(user.as_uuid()));
+    let mut query = Document::new();
+    if let Some(user) = filter.user_id {
+        query.insert("user_id", id_to_bson(user.as_uuid()));
+    }
+    if let Some(status) = filter.status {
+        query.insert("status", status.as_str());
+    }
+    let mut ids = Vec::new();
+    if let Some((first, end)) = filter.number.map(|number| number.id_range()) {
+        ids.push(doc! { "_id": { "$gte": id_to_bson(first), "$lt": id_to_bson(end) } });
     }
     if let Some(before) = before {
-        filter.insert("_id", doc! { "$lt": id_to_bson(before.as_uuid()) });
+        ids.push(doc! { "_id": { "$lt": id_to_bson(before.as_uuid()) } });
+    }
+    if !ids.is_empty() {
+        query.insert("$and", ids);
+    }
+    let mut placed_at = Document::new();
+    let bounds = [("$gte", filter.placed_from), ("$lte", filter.placed_to)];
+    for (operator, bound) in bounds {
+        if let Some(bound) = bound {
+            placed_at.insert(operator, timestamp_to_bson(bound));
+        }
+    }
+    if !placed_at.is_empty() {
+        query.insert("placed_at", placed_at);
     }
     let sort = Some(doc! { "_id": -1 });
-    let query = ListQuery { filter, sort, limit: Some(limit), ..ListQuery::default() };
-    find_many(&database, ORDERS, query, order_from_document).await
+    // The few orders of a millisecond are compared with the number here.
+    let most = if filter.number.is_some() { None } else { Some(limit) };
+    let query = ListQuery { filter: query, sort, limit: most, ..ListQuery::default() };
+    let mut found = find_many(&database, ORDERS, query, order_from_document).await?;
+    found.retain(|order| filter.matches(order));
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found)
 }
 
 pub(in crate::store::mongo) async fn list_unfinished_orders(
@@ -56,7 +81,8 @@ pub(in crate::store::mongo) async fn list_unfinished_orders(
     user: UserId,
     limit: u32,
 ) -> ReadResult<Vec<Order>> {
-    let unfinished = [OrderStatus::PendingPayment, OrderStatus::Paid].map(OrderStatus::as_str);
+    let [paid, partly_shipped] = OrderStatus::TO_SHIP;
+    let unfinished = [OrderStatus::PendingPayment, paid, partly_shipped].map(OrderStatus::as_str);
     let filter = doc! {
         "user_id": id_to_bson(user.as_uuid()), "status": { "$in": unfinished.to_vec() },
     };

@@ -18,7 +18,7 @@ use crate::{
         ids::{OrderId, ProductId, UserId},
         inventory::{StockChange, StockMovement},
         money::{Currency, Money},
-        order::{CheckoutOptions, OrderCommand, OrderRules, OrderTransition},
+        order::{CancelledBy, CheckoutOptions, OrderCommand, OrderRules, OrderTransition},
     },
     events::DomainEvent,
     store::commit::{Commit, Condition, StockWrite, Write},
@@ -66,9 +66,9 @@ enum Step {
 fn node_steps() -> impl Strategy<Value = (usize, Step)> {
     let command = prop_oneof![
         Just(OrderCommand::Pay { reference: None }),
-        Just(OrderCommand::Cancel),
+        Just(OrderCommand::Cancel(CancelledBy::Staff)),
         Just(OrderCommand::Expire),
-        Just(OrderCommand::Fulfill { reference: None }),
+        Just(OrderCommand::fulfill_all()),
     ];
     let step = prop_oneof![
         2 => (0..PRODUCTS, -3..6_i64)

@@ -1,0 +1,146 @@
+//! Reads of orders.
+
+use rusqlite::{Connection, ToSql};
+use uuid::Uuid;
+
+use super::{
+    super::rows::{self, UuidText},
+    find_many, find_one,
+};
+use crate::domain::{
+    clock::Timestamp,
+    ids::{OrderId, UserId},
+    order::{Order, OrderFilter},
+};
+
+macro_rules! orders {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, user_id, status, version, currency, lines, payment_method, \
+             payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, \
+             actor_id, anonymized, shipments FROM orders ",
+            $rest
+        )
+    };
+}
+
+pub(in crate::store::sqlite) fn find_order(
+    connection: &Connection,
+    id: OrderId,
+) -> rusqlite::Result<Option<Order>> {
+    find_one(
+        connection,
+        orders!("WHERE id = ?1"),
+        &[&UuidText::new(id.as_uuid())],
+        rows::order_from_row,
+    )
+}
+
+pub(in crate::store::sqlite) fn list_orders(
+    connection: &Connection,
+    filter: &OrderFilter,
+    before: Option<OrderId>,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
+    let user = filter.user_id.map(|id| UuidText::new(id.as_uuid()));
+    let before = before.map(|id| UuidText::new(id.as_uuid()));
+    let range = filter.number.map(|number| number.id_range());
+    let range = range.map(|(first, end)| [first, end].map(UuidText::new));
+    let [from, to] = [filter.placed_from, filter.placed_to].map(|at| at.map(Timestamp::as_millis));
+    let mut sql = orders!("WHERE TRUE").to_owned();
+    let mut parameters: Vec<&dyn ToSql> = Vec::new();
+    let mut add = |condition: &str, parameter| {
+        sql.push_str(condition);
+        parameters.push(parameter);
+    };
+    if let Some(user) = &user {
+        add(" AND user_id = ?", user);
+    }
+    if let Some(before) = &before {
+        add(" AND id < ?", before);
+    }
+    if let Some([first, end]) = &range {
+        add(" AND id >= ?", first);
+        add(" AND id < ?", end);
+    }
+    if let Some(from) = &from {
+        add(" AND placed_at >= ?", from);
+    }
+    if let Some(to) = &to {
+        add(" AND placed_at <= ?", to);
+    }
+    if let Some(status) = filter.status {
+        // Only a literal lets a partial index be used.
+        sql.push_str(&format!(" AND status = '{}'", status.as_str()));
+    }
+    // The few orders of a millisecond are compared with the number here.
+    let most = if range.is_some() { i64::MAX } else { i64::from(limit) };
+    sql.push_str(" ORDER BY id DESC LIMIT ?");
+    parameters.push(&most);
+    let mut found = find_many(connection, &sql, &parameters, rows::order_from_row)?;
+    found.retain(|order| filter.matches(order));
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(found)
+}
+
+pub(in crate::store::sqlite) fn list_unfinished_orders(
+    connection: &Connection,
+    user: UserId,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
+    let sql = orders!(
+        "WHERE user_id = ?1 AND status IN ('pending_payment', 'paid', 'partially_fulfilled') \
+         ORDER BY id LIMIT ?2"
+    );
+    find_many(connection, sql, &[&UuidText::new(user.as_uuid()), &limit], rows::order_from_row)
+}
+
+/// Orders with ids after `after` and up to `up_to`, inclusive, ordered by id.
+pub(in crate::store::sqlite) fn list_orders_in_id_range(
+    connection: &Connection,
+    after: Uuid,
+    up_to: Uuid,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
+    let sql = orders!("WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
+    find_many(
+        connection,
+        sql,
+        &[&UuidText::new(after), &UuidText::new(up_to), &limit],
+        rows::order_from_row,
+    )
+}
+
+pub(in crate::store::sqlite) fn list_overdue_orders(
+    connection: &Connection,
+    now: Timestamp,
+    after: Option<(Timestamp, OrderId)>,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
+    let sql = orders!(
+        "WHERE status = 'pending_payment' AND expires_at <= ?1 AND (expires_at, id) > (?2, ?3) \
+         ORDER BY expires_at, id"
+    );
+    let (time, id) =
+        after.map_or((i64::MIN, String::new()), |(time, id)| (time.as_millis(), id.to_string()));
+    let mut statement = connection.prepare_cached(sql)?;
+    // A row that cannot be read is skipped, so that the other orders still expire. Other errors
+    // fail the query.
+    let found = statement.query_map((now.as_millis(), time, id), |row| {
+        Ok(rows::order_from_row(row).map_err(|error| (row.get(0), error)))
+    })?;
+    let readable = found.filter_map(|row| match row {
+        Ok(Ok(order)) => Some(Ok(order)),
+        Ok(Err((id, error))) => {
+            let id: String = id.unwrap_or_default();
+            tracing::error!(
+                order = id,
+                %error,
+                "failed to read an overdue order; it cannot expire"
+            );
+            None
+        }
+        Err(error) => Some(Err(error)),
+    });
+    readable.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
+}

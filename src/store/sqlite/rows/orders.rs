@@ -1,0 +1,186 @@
+//! Converts between orders and rows.
+
+use std::{borrow::Cow, collections::BTreeMap, error::Error};
+
+use rusqlite::Row;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{conversion_error, id_column, staff, text_column, timestamp_column};
+use crate::domain::{
+    clock::Timestamp,
+    ids::{ProductId, ShipmentId},
+    money::{Currency, Money},
+    order::{
+        Order, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
+        ShipmentDetails, ShippingAddress,
+    },
+};
+
+/// An order's lines, as stored.
+pub(in crate::store::sqlite) struct OrderLinesToStore<'a>(
+    pub(in crate::store::sqlite) &'a [OrderLine],
+);
+
+#[derive(Serialize, Deserialize)]
+struct StoredOrderLine<'a> {
+    product_id: ProductId,
+    #[serde(borrow)]
+    sku: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    quantity: u32,
+    unit_price: i64,
+    /// Missing in orders from before there were partial shipments.
+    #[serde(default)]
+    fulfilled: u32,
+}
+
+impl Serialize for OrderLinesToStore<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|line| StoredOrderLine {
+            product_id: line.product_id,
+            sku: line.sku.as_deref().map(Cow::Borrowed),
+            name: Cow::Borrowed(&line.name),
+            quantity: line.quantity,
+            unit_price: line.unit_price.minor_units(),
+            fulfilled: line.fulfilled,
+        }))
+    }
+}
+
+/// An order, from all columns of `orders` in table order.
+pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
+    let currency: Currency =
+        text_column(row, 4)?.parse().map_err(|_| conversion_error(4)("no currency".into()))?;
+    let address =
+        row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
+    let method = text_column(row, 6)?
+        .parse::<PaymentMethod>()
+        .map_err(|_| conversion_error(6)("no way to pay".into()))?;
+    let status = order_status_column(row, 2)?;
+    Ok(Order {
+        id: id_column(row, 0)?,
+        user_id: id_column(row, 1)?,
+        status,
+        version: row.get(3)?,
+        currency,
+        lines: parse_order_lines(text_column(row, 5)?, currency, status)
+            .map_err(conversion_error(5))?,
+        payment: Payment { method, reference: row.get(7)? },
+        shipping_address: address
+            .transpose()
+            .map_err(|error| conversion_error(8)(error.into()))?
+            .and_then(ShippingAddress::from_stored),
+        placed_at: timestamp_column(row, 9)?,
+        expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
+        updated_at: timestamp_column(row, 11)?,
+        actor: staff::actor_from_row(row, 12)?,
+        anonymized: row.get(14)?,
+        shipments: parse_shipments(text_column(row, 15)?).map_err(conversion_error(15))?,
+    })
+}
+
+fn parse_order_lines(
+    json: &str,
+    currency: Currency,
+    status: OrderStatus,
+) -> Result<Vec<OrderLine>, Box<dyn Error + Send + Sync>> {
+    let read: Vec<StoredOrderLine<'_>> = serde_json::from_str(json)?;
+    let line = |line: StoredOrderLine<'_>| {
+        Ok(OrderLine {
+            product_id: line.product_id,
+            sku: line.sku.map(Cow::into_owned),
+            name: line.name.into_owned(),
+            quantity: line.quantity,
+            unit_price: Money::from_minor_units(line.unit_price, currency)?,
+            fulfilled: match status {
+                OrderStatus::Fulfilled => line.quantity,
+                _ => line.fulfilled,
+            },
+        })
+    };
+    read.into_iter().map(line).collect()
+}
+
+/// The order status in a column.
+pub(in crate::store::sqlite) fn order_status_column(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<OrderStatus> {
+    text_column(row, column)?
+        .parse::<OrderStatus>()
+        .map_err(|_| conversion_error(column)("no status of an order".into()))
+}
+
+/// An order's shipments, as stored.
+pub(in crate::store::sqlite) struct ShipmentsToStore<'a>(
+    pub(in crate::store::sqlite) &'a [Shipment],
+);
+
+#[derive(Serialize, Deserialize)]
+struct StoredShipment {
+    id: ShipmentId,
+    items: Vec<StoredUnits>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    carrier: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tracking: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredUnits {
+    product_id: ProductId,
+    quantity: u32,
+}
+
+impl Serialize for ShipmentsToStore<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let units = |units: &OrderUnits| StoredUnits {
+            product_id: units.product_id,
+            quantity: units.quantity,
+        };
+        serializer.collect_seq(self.0.iter().map(|shipment| StoredShipment {
+            id: shipment.id,
+            items: shipment.items.iter().map(units).collect(),
+            carrier: shipment.details.carrier.clone(),
+            tracking: shipment.details.tracking.clone(),
+            reference: shipment.details.reference.clone(),
+            at: shipment.shipped_at.as_millis(),
+        }))
+    }
+}
+
+fn parse_shipments(json: &str) -> Result<Vec<Shipment>, Box<dyn Error + Send + Sync>> {
+    let units =
+        |units: StoredUnits| OrderUnits { product_id: units.product_id, quantity: units.quantity };
+    let read: Vec<StoredShipment> = serde_json::from_str(json)?;
+    let shipment = |stored: StoredShipment| Shipment {
+        id: stored.id,
+        items: stored.items.into_iter().map(units).collect(),
+        details: ShipmentDetails {
+            carrier: stored.carrier,
+            tracking: stored.tracking,
+            reference: stored.reference,
+        },
+        shipped_at: Timestamp::from_millis(stored.at),
+    };
+    Ok(read.into_iter().map(shipment).collect())
+}
+
+/// The products and quantities in an order's lines, from the column `lines`.
+pub(in crate::store::sqlite) fn ordered_units(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Vec<(ProductId, u64)>> {
+    #[derive(Deserialize)]
+    struct OrderedUnits {
+        product_id: ProductId,
+        quantity: u64,
+    }
+    let lines: Vec<OrderedUnits> = serde_json::from_str(text_column(row, column)?)
+        .map_err(|error| conversion_error(column)(error.into()))?;
+    Ok(lines.into_iter().map(|line| (line.product_id, line.quantity)).collect())
+}
