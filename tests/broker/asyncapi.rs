@@ -8,7 +8,7 @@ use crate::{
     amqp_client::AmqpClient,
     audit_queue::{AuditQueue, Message},
     broker::shared_uri,
-    support::{Cli, PASSWORD, TestApp},
+    support::{Account, Cli, PASSWORD, TestApp},
 };
 
 /// Checks `value` against a schema; panics at a keyword that the document does not use today.
@@ -113,6 +113,27 @@ fn has_type(value: &Value, name: &str) -> bool {
     }
 }
 
+/// Triggers every event of accounts and of API keys.
+async fn trigger_account_events(app: &TestApp, admin: &Account, ada: &Account, left: &Account) {
+    app.call("POST", "/api/auth/logout").token(ada).await.is(204);
+    let ada = app.login(&ada.email, PASSWORD).await;
+    let other = app.login(&ada.email, PASSWORD).await;
+    let change = json!({"current_password": PASSWORD, "new_password": "another password"});
+    app.post("/api/auth/password", &change).token(&ada).await.is(204);
+    let reuse = json!({"refresh_token": other.refresh_token});
+    app.post("/api/auth/refresh", &reuse).await.problem(401, "unauthenticated");
+    for change in [json!({"role": "staff", "scopes": ["stock"]}), json!({"blocked": true})] {
+        app.patch(&format!("/api/users/{}", left.id), &change).token(admin).await.ok();
+    }
+    let key = json!({"name": "warehouse", "scopes": ["stock"]});
+    let key = app.post("/api/api-keys", &key).token(admin).await.is(201).json();
+    let key = format!("/api/api-keys/{}", key["id"].as_str().unwrap());
+    app.delete(&key).token(admin).await.is(204);
+    let leaver = app.customer().await;
+    let password = json!({"current_password": PASSWORD});
+    app.delete("/api/auth/me").json(&password).token(&leaver).await.is(204);
+}
+
 /// Triggers every documented event; the last one is a deleted product.
 async fn trigger_every_event(app: &TestApp) {
     let admin = app.admin().await;
@@ -156,23 +177,7 @@ async fn trigger_every_event(app: &TestApp) {
     app.add_to_cart(&left, &tea, 1).await.ok();
     app.change_stock(&admin, &tea, &json!({"set": 5, "reason": "count"})).await.ok();
     app.change_stock(&admin, &tea, &json!({"set": 0, "reason": "count"})).await.ok();
-    app.call("POST", "/api/auth/logout").token(&ada).await.is(204);
-    let ada = app.login(&ada.email, PASSWORD).await;
-    let other = app.login(&ada.email, PASSWORD).await;
-    let change = json!({"current_password": PASSWORD, "new_password": "another password"});
-    app.post("/api/auth/password", &change).token(&ada).await.is(204);
-    let reuse = json!({"refresh_token": other.refresh_token});
-    app.post("/api/auth/refresh", &reuse).await.problem(401, "unauthenticated");
-    for change in [json!({"role": "staff", "scopes": ["stock"]}), json!({"blocked": true})] {
-        app.patch(&format!("/api/users/{}", left.id), &change).token(&admin).await.ok();
-    }
-    let key = json!({"name": "warehouse", "scopes": ["stock"]});
-    let key = app.post("/api/api-keys", &key).token(&admin).await.is(201).json();
-    let key = format!("/api/api-keys/{}", key["id"].as_str().unwrap());
-    app.delete(&key).token(&admin).await.is(204);
-    let leaver = app.customer().await;
-    let password = json!({"current_password": PASSWORD});
-    app.delete("/api/auth/me").json(&password).token(&leaver).await.is(204);
+    trigger_account_events(app, &admin, &ada, &left).await;
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
 }
 

@@ -29,8 +29,8 @@ use crate::{
     records::UNUSUAL_TEXT,
 };
 
-pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
-    let store = harness.open().await;
+/// An order with every field, and with text that needs care.
+fn full_order() -> Order {
     let line = |sku: Option<&str>, quantity, minor| OrderLine {
         product_id: ProductId::new(),
         sku: sku.map(Into::into),
@@ -53,14 +53,19 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
         ("2nd-line_".to_owned(), String::new()),
     ]);
-    let full = Order {
+    Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
         payment: Payment { method: PaymentMethod::Manual, reference: Some(UNUSUAL_TEXT.into()) },
         shipments: vec![shipment(Some(UNUSUAL_TEXT)), shipment(None)],
         shipping_address: ShippingAddress::from_stored(fields),
+        actor: Some(Actor::ApiKey(ApiKeyId::new())),
         ..order(UserId::new())
-    };
-    let full = Order { actor: Some(Actor::ApiKey(ApiKeyId::new())), ..full };
+    }
+}
+
+pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let full = full_order();
     let bare = Order { expires_at: None, ..order(UserId::new()) };
     for written in [&full, &bare] {
         apply_one(&*store, commit([put_order(written)])).await.unwrap();

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         account::{RevocationReason, User},
         cart::{Cart, CartOwner},
-        order::{Order, OrderCommand, OrderStatus},
+        order::{CancelledBy, Order, OrderCommand, OrderStatus},
     },
     error::Error,
     events::DomainEvent,
@@ -102,7 +102,7 @@ impl AccountService {
 }
 
 fn cancel_order(order: &Order, commit: &mut Commit) -> Result<(), Error> {
-    let cancelled = order.decide(OrderCommand::Cancel, commit.decided_at)?;
+    let cancelled = order.decide(OrderCommand::Cancel(CancelledBy::Owner), commit.decided_at)?;
     add_transition(&Arc::new(cancelled.order), cancelled.stock_changes, None, commit);
     Ok(())
 }

@@ -13,7 +13,10 @@ pub(super) use self::{
         active_admins, find_address_book, find_user, find_user_by_email, has_admin,
         list_special_rights, list_users,
     },
-    orders::{find_order, list_orders, list_orders_in_id_range, list_overdue_orders},
+    orders::{
+        find_order, list_orders, list_orders_in_id_range, list_overdue_orders,
+        list_unfinished_orders,
+    },
     products::{find_product, find_products_by_id, find_products_by_sku, list_products},
     sessions::{
         find_session, list_active_sessions, list_sessions_revoked_since, list_stale_sessions,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::{IdRange, MovementTotals, join_orders_with_movements};
+use super::super::{AuditOutcome, IdRange, MovementTotals, join_orders_with_movements};
 use crate::domain::{
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
@@ -34,6 +34,8 @@ fn paid_order(product_id: ProductId) -> Order {
         placed_at: now,
         expires_at: None,
         updated_at: now,
+        actor: None,
+        anonymized: false,
     }
 }
 

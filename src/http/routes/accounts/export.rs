@@ -13,7 +13,10 @@ use super::{
     devices::{AccountSessionResponse, MAX_LISTED_SESSIONS},
 };
 use crate::{
-    domain::ids::{OrderId, UserId},
+    domain::{
+        ids::{OrderId, UserId},
+        order::OrderFilter,
+    },
     error::Error,
     events::order::{OrderData, order_json},
     http::{
@@ -136,7 +139,8 @@ impl OrderPages {
             Next::Nothing => return Ok(None),
         };
         let state = &self.state;
-        let orders = state.store.list_orders(Some(self.user_id), before, ORDERS_PER_PAGE);
+        let own = OrderFilter { user_id: Some(self.user_id), ..OrderFilter::default() };
+        let orders = state.store.list_orders(own, before, ORDERS_PER_PAGE);
         let orders = state.read_limiter.run(state.options.request_timeout, orders).await;
         let orders = orders.map_err(io::Error::other)?;
         let mut chunk = Vec::new();

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::domain::{
     clock::Timestamp,
-    ids::OrderId,
+    ids::{OrderId, UserId},
     order::{Order, OrderFilter, OrderStatus},
 };
 

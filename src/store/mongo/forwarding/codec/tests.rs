@@ -69,6 +69,7 @@ fn order() -> Arc<Order> {
         name: "Mint tea".to_owned(),
         quantity: 2,
         unit_price: usd(450),
+        fulfilled: 1,
     };
     let fields = [("street".to_owned(), "Rua Nova 7".to_owned())];
     let time = Timestamp::from_millis(1_767_225_600_122);
@@ -80,6 +81,7 @@ fn order() -> Arc<Order> {
         currency: "USD".parse().unwrap(),
         lines: vec![line],
         payment: Payment { method: PaymentMethod::Manual, reference: None },
+        shipments: Vec::new(),
         shipping_address: ShippingAddress::from_stored(fields.into()),
         placed_at: time,
         expires_at: Some(time),
