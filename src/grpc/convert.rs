@@ -94,7 +94,7 @@ pub(super) fn cart(cart: &Cart, priced: &PricedCart) -> Result<pb::Cart, Error> 
         version: cart.version,
         items: priced.lines.iter().map(cart_item).collect::<Result<_, _>>()?,
         item_count: priced.item_count,
-        total_amount: Some(money(priced.total)?),
+        total_amount: Some(money(priced.breakdown.total)?),
         updated_at: Some(timestamp(cart.updated_at)),
         expires_at: cart.expires_at().map(timestamp),
     })

@@ -8,7 +8,8 @@ use crate::domain::{
     catalog::product::Product,
     clock::Timestamp,
     ids::{OrderId, ProductId},
-    money::{Currency, Money},
+    money::Money,
+    pricing::{self, Basket, BasketLine, ShopPricing},
 };
 
 /// The buyer's options at checkout.
@@ -104,7 +105,7 @@ impl Cart {
         checkout: CheckoutOptions,
         order_id: OrderId,
         find_product: impl Fn(ProductId) -> Option<(Arc<Product>, u64)>,
-        currency: Currency,
+        shop: ShopPricing<'_>,
         rules: OrderRules,
         now: Timestamp,
     ) -> Result<CheckoutOutcome, CheckoutError> {
@@ -114,13 +115,20 @@ impl Cart {
         if lines.is_empty() {
             return Err(CheckoutError::CartEmpty);
         }
+        let total = price_lines(&lines, shop, now);
+        if !total.is_within_limit() {
+            return Err(CheckoutError::TotalLimitExceeded);
+        }
+        if checkout.expected_total.is_some_and(|expected| total.exceeds(expected)) {
+            return Err(CheckoutError::PriceChanged(total));
+        }
         let cart = self.without_purchased(|line| checkout.units_to_buy(line), now);
         let order = Order {
             id: order_id,
             user_id: self.owner.id,
             status: OrderStatus::PendingPayment,
             version: 1,
-            currency,
+            currency: shop.currency,
             lines,
             payment: Payment { method: checkout.payment_method, reference: None },
             shipping_address: checkout.shipping_address,
@@ -128,13 +136,6 @@ impl Cart {
             expires_at: Some(now.saturating_add(rules.payment_timeout)),
             updated_at: now,
         };
-        let total = order.total();
-        if !total.is_within_limit() {
-            return Err(CheckoutError::TotalLimitExceeded);
-        }
-        if checkout.expected_total.is_some_and(|expected| total.exceeds(expected)) {
-            return Err(CheckoutError::PriceChanged(total));
-        }
         Ok(CheckoutOutcome {
             cart: (cart, CartEvent::CheckedOut { order_id }),
             order,
@@ -170,6 +171,14 @@ impl Cart {
         }
         if short.is_empty() { Ok(bought) } else { Err(CheckoutError::InsufficientStock(short)) }
     }
+}
+
+/// What the lines come to, priced like a cart's.
+fn price_lines(lines: &[OrderLine], shop: ShopPricing<'_>, now: Timestamp) -> Money {
+    let line =
+        |line: &OrderLine| BasketLine::plain(line.product_id, line.quantity, line.unit_price);
+    let lines: Vec<BasketLine<'_>> = lines.iter().map(line).collect();
+    pricing::price(&Basket::of_lines(&lines, shop.currency), shop.rules, now).total
 }
 
 fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderLine {

@@ -12,6 +12,7 @@ use crate::domain::{
     catalog::product::{Product, ProductDetails},
     inventory::{StockChange, StockLevel},
     money::MAX_MINOR_UNITS,
+    pricing::{PricingRules, ShopPricing},
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -65,7 +66,8 @@ fn check_out_cart(
         let found = products.iter().find(|(product, _)| product.id == id);
         found.map(|(product, available)| (Arc::clone(product), *available))
     };
-    cart.check_out(checkout, OrderId::new(), find_product, euro(), RULES, NOW)
+    let shop = ShopPricing { currency: euro(), rules: &PricingRules::default() };
+    cart.check_out(checkout, OrderId::new(), find_product, shop, RULES, NOW)
 }
 
 fn pending_order() -> Order {

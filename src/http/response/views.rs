@@ -127,10 +127,10 @@ pub fn render_cart(cart: &Cart, priced: &PricedCart) -> Bytes {
         id: cart.owner.id.as_uuid(),
         user_id: cart.owner.id.as_uuid(),
         version: cart.version,
-        currency: priced.total.currency(),
+        currency: priced.breakdown.total.currency(),
         items: priced.lines.iter().map(to_cart_item).collect(),
         item_count: priced.item_count,
-        total_amount: priced.total,
+        total_amount: priced.breakdown.total,
         updated_at: cart.updated_at.to_string(),
         expires_at: cart.expires_at().map(|at| at.to_string()),
     };
