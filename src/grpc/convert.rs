@@ -55,6 +55,8 @@ pub(super) fn product(view: &ProductView) -> Result<pb::Product, Error> {
         image_url: details.image_url.clone(),
         attributes: attributes.map(|(name, value)| (name.clone(), attribute(value))).collect(),
         purchase_limit: details.purchase_limit,
+        weight_grams: details.weight_grams,
+        tax_class: details.tax_class.clone(),
         stock: view.stock.available(),
         version: product.version,
         created_at: Some(timestamp(product.created_at)),

@@ -50,6 +50,7 @@ mod operations;
 mod orders;
 mod parallel;
 mod private_responses;
+mod product_shipping;
 mod products;
 mod profile;
 mod purchase_limits;

@@ -34,6 +34,8 @@ struct Details<'a>(
     &'a [String],
     &'a Option<String>,
     &'a BTreeMap<String, AttributeValue>,
+    Option<u32>,
+    &'a Option<String>,
 );
 
 /// As [`Details`].
@@ -45,6 +47,8 @@ struct OwnedDetails(
     Vec<String>,
     Option<String>,
     BTreeMap<String, AttributeValue>,
+    Option<u32>,
+    Option<String>,
 );
 
 impl PackedProduct {
@@ -57,6 +61,8 @@ impl PackedProduct {
             &details.tags,
             &details.image_url,
             &details.attributes,
+            details.weight_grams,
+            &details.tax_class,
         ));
         Self {
             id: product.id,
@@ -74,7 +80,16 @@ impl PackedProduct {
     /// The product. `None` would be a bug, which is logged.
     pub(super) fn unpack(&self) -> Option<Arc<Product>> {
         let decoded = serde_json::from_slice(&self.details);
-        let OwnedDetails(sku, description, category, tags, image_url, attributes) = decoded
+        let OwnedDetails(
+            sku,
+            description,
+            category,
+            tags,
+            image_url,
+            attributes,
+            weight_grams,
+            tax_class,
+        ) = decoded
             .inspect_err(|error| tracing::error!(%error, id = %self.id, "a packed product is bad"))
             .ok()?;
         Some(Arc::new(Product {
@@ -93,6 +108,8 @@ impl PackedProduct {
                 image_url,
                 attributes,
                 purchase_limit: self.purchase_limit,
+                weight_grams,
+                tax_class,
             },
         }))
     }
@@ -116,6 +133,8 @@ mod tests {
             image_url: Some("https://example.com/tea.jpg".into()),
             attributes: serde_json::from_str(attributes).unwrap(),
             purchase_limit: Some(3),
+            weight_grams: Some(250),
+            tax_class: Some("reduced".into()),
         };
         let mut product = Product::new(ProductId::new(), details, Timestamp::from_millis(7));
         product.version = 9;
@@ -128,6 +147,8 @@ mod tests {
             image_url: None,
             attributes: BTreeMap::new(),
             purchase_limit: None,
+            weight_grams: None,
+            tax_class: None,
             ..product.details
         };
         assert_eq!(*PackedProduct::new(&product).unpack().unwrap(), product);

@@ -40,6 +40,8 @@ fn sample_product(name: &str, cost: &str, version: u64) -> Arc<Product> {
         tags: Vec::new(),
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: BTreeMap::new(),
     };
     Arc::new(Product { version, ..Product::new(ProductId::new(), details, NOW) })

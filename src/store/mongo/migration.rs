@@ -30,7 +30,7 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if !(2..=6).contains(&found) {
+    if !(2..=7).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
@@ -57,11 +57,17 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 5).await?;
         tracing::info!(from = 5, to = 6, orders, "upgraded the database schema");
     }
-    // Version 7 has scopes and blocks in accounts, which nodes of version 6 would remove, and would
-    // not heed. Accounts without them are as they were.
-    raise_schema_version(database, 6).await?;
-    tracing::info!(from = 6, to = 7, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(7))
+    if found <= 6 {
+        // Version 7 has scopes and blocks in accounts, which nodes of version 6 would remove, and
+        // would not heed. Accounts without them are as they were.
+        raise_schema_version(database, 6).await?;
+        tracing::info!(from = 6, to = 7, "upgraded the database schema");
+    }
+    // Version 8 has weights and tax classes in products, which nodes of version 7 would remove.
+    // Products without them are as they were.
+    raise_schema_version(database, 7).await?;
+    tracing::info!(from = 7, to = 8, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(8))
 }
 
 async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {

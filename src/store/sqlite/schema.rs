@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_login_limit.sql"),
     include_str!("migrations/0008_rights.sql"),
     include_str!("migrations/0009_session_clients.sql"),
+    include_str!("migrations/0014_weight_and_tax_class.sql"),
 ];
 
 /// The id of this application in the database's header: "Souk" in ASCII.

@@ -215,6 +215,8 @@ pub(super) fn sample_product(name: &str) -> Product {
         tags: Vec::new(),
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: std::collections::BTreeMap::new(),
     };
     Product::new(ProductId::new(), details, Timestamp::default())
