@@ -235,6 +235,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
         order_rules: order_rules(settings),
+        pricing_rules: Arc::default(),
         reply_quota: reply_quota(settings),
         currency: settings.shop.currency,
         render: http::render_cart,

@@ -148,3 +148,15 @@ impl EventId {
         Self(earliest_at(time))
     }
 }
+id! {
+    /// A promotion.
+    PromotionId
+}
+id! {
+    /// A shipping method.
+    ShippingMethodId
+}
+id! {
+    /// A tax rate.
+    TaxRateId
+}

@@ -15,4 +15,5 @@ pub mod inventory;
 pub mod mail;
 pub mod money;
 pub mod order;
+pub mod pricing;
 pub mod validation;

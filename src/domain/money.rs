@@ -1,9 +1,13 @@
 //! Exact money: integer minor units and an ISO 4217 currency, never a float.
 
+mod decimal;
+
 use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+
+pub(super) use self::decimal::parse_scaled;
 
 /// The largest amount that a client can send and that a cart or an order can come to, in minor
 /// units: the largest integer that an IEEE 754 double tells from its neighbors (2^53 - 1,
@@ -127,30 +131,17 @@ impl Money {
     /// # Errors
     /// Not a number, negative, more decimals than the currency has, or too large.
     pub fn parse(text: &str, currency: Currency) -> Result<Self, MoneyError> {
-        let (negative, unsigned) =
-            text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
-            None => (unsigned, 0),
-        };
-        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let digits = || whole.bytes().chain(fraction.bytes());
-        if whole.is_empty() || mantissa.ends_with('.') || !digits().all(|b| b.is_ascii_digit()) {
-            return Err(MoneyError::NotANumber);
-        }
-        if digits().all(|b| b == b'0') {
-            return Ok(Self::zero(currency));
-        }
-        if negative {
-            return Err(MoneyError::Negative);
-        }
-        let fraction_len = i64::try_from(fraction.len()).map_err(|_| MoneyError::TooPrecise)?;
-        // The number is `digits` times ten to this power, in minor units.
-        let power =
-            exponent.saturating_sub(fraction_len).saturating_add(i64::from(currency.decimals));
-        let all: Vec<u8> = digits().skip_while(|b| *b == b'0').collect();
-        let minor = scale_digits(all, power)?;
-        Self::from_minor_units(minor, currency)
+        Self::from_minor_units(parse_scaled(text, currency.decimals)?, currency)
+    }
+
+    /// `minor` minor units of `currency`; 0 for a negative number.
+    pub(super) const fn from_exact(minor: i128, currency: Currency) -> Self {
+        Self { minor: if minor > 0 { minor } else { 0 }, currency }
+    }
+
+    /// The amount in minor units, also above [`MAX_MINOR_UNITS`].
+    pub(super) const fn exact_minor_units(self) -> i128 {
+        self.minor
     }
 
     /// The amount in minor units, such as cents for USD; `i64::MAX` for an amount that is larger,
@@ -198,33 +189,6 @@ impl Money {
     pub const fn saturating_mul(self, count: u32) -> Self {
         Self { minor: self.minor.saturating_mul(count as i128), ..self }
     }
-}
-
-fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(MoneyError::NotANumber);
-    }
-    // An exponent outside of i64 saturates, which keeps its sign.
-    Ok(text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX }))
-}
-
-/// `digits` times ten to the `power`, as an integer.
-fn scale_digits(mut digits: Vec<u8>, mut power: i64) -> Result<i64, MoneyError> {
-    while power < 0 && digits.last() == Some(&b'0') {
-        digits.pop();
-        power += 1;
-    }
-    if power < 0 {
-        return Err(MoneyError::TooPrecise);
-    }
-    let power = u32::try_from(power).map_err(|_| MoneyError::TooLarge)?;
-    let number = digits
-        .iter()
-        .try_fold(0_i64, |sum, digit| sum.checked_mul(10)?.checked_add(i64::from(digit - b'0')))
-        .ok_or(MoneyError::TooLarge)?;
-    let scale = 10_i64.checked_pow(power).ok_or(MoneyError::TooLarge)?;
-    number.checked_mul(scale).ok_or(MoneyError::TooLarge)
 }
 
 /// `19.99`, `500`, `1.250`: with the currency's decimals.

@@ -34,6 +34,10 @@ pub struct ProductData<'a> {
     /// The most units that one buyer gets, over all orders that are neither cancelled nor expired.
     #[schemars(range(min = 1))]
     purchase_limit: Option<u32>,
+    /// The weight of one unit.
+    weight_grams: Option<u32>,
+    /// The class of goods that tax rates can name.
+    tax_class: Option<&'a str>,
     #[schemars(range(min = 1))]
     version: u64,
 }
@@ -64,6 +68,8 @@ impl<'a> From<&'a Product> for ProductData<'a> {
             image_url: details.image_url.as_deref(),
             attributes: &details.attributes,
             purchase_limit: details.purchase_limit,
+            weight_grams: details.weight_grams,
+            tax_class: details.tax_class.as_deref(),
             version: product.version,
         }
     }

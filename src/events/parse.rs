@@ -255,6 +255,8 @@ mod tests {
             tags: Vec::new(),
             image_url: None,
             purchase_limit: None,
+            weight_grams: None,
+            tax_class: None,
             attributes: BTreeMap::new(),
         };
         let created = Product::new(ProductId::new(), details, NOW);

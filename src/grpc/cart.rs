@@ -37,7 +37,6 @@ impl CartService {
         call.honor_no_cache().await?;
         let state = &self.0;
         let view = state.carts.read_cart(user.owner(), &call.ticket()).await?;
-        let offer = |id| state.catalog_cache.offer(id);
-        convert::cart(&view.cart, &view.cart.with_prices(offer, state.options.currency))
+        convert::cart(&view.cart, &state.carts.price_cart(&view.cart))
     }
 }

@@ -62,6 +62,8 @@ pub(super) fn product(view: &ProductView) -> Result<pb::Product, Error> {
         image_url: details.image_url.clone(),
         attributes: attributes.map(|(name, value)| (name.clone(), attribute(value))).collect(),
         purchase_limit: details.purchase_limit,
+        weight_grams: details.weight_grams,
+        tax_class: details.tax_class.clone(),
         stock: view.stock.available(),
         version: product.version,
         created_at: Some(timestamp(product.created_at)),
@@ -101,7 +103,7 @@ pub(super) fn cart(cart: &Cart, priced: &PricedCart) -> Result<pb::Cart, Error> 
         version: cart.version,
         items: priced.lines.iter().map(cart_item).collect::<Result<_, _>>()?,
         item_count: priced.item_count,
-        total_amount: Some(money(priced.total)?),
+        total_amount: Some(money(priced.breakdown.total)?),
         updated_at: Some(timestamp(cart.updated_at)),
         expires_at: cart.expires_at().map(timestamp),
     })

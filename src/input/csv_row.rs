@@ -37,6 +37,8 @@ enum Field {
     ImageUrl,
     Attributes,
     PurchaseLimit,
+    WeightGrams,
+    TaxClass,
 }
 
 /// A column of a file.
@@ -187,6 +189,10 @@ impl RowParser {
             Field::PurchaseLimit => {
                 patch.purchase_limit = Some(self.parse_integer("purchase_limit", cell));
             }
+            Field::WeightGrams => {
+                patch.weight_grams = Some(self.parse_integer("weight_grams", cell));
+            }
+            Field::TaxClass => patch.tax_class = text(),
             Field::Tags => {
                 let tags = cell.split('|').map(str::trim).filter(|tag| !tag.is_empty());
                 let tags: Vec<String> = tags.map(str::to_owned).collect();

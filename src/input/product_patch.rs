@@ -59,6 +59,12 @@ pub(crate) struct PatchProductRequest {
     #[serde(default, deserialize_with = "deserialize_present")]
     #[schema(value_type = Option<u32>, minimum = 1, examples(2))]
     purchase_limit: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(value_type = Option<u32>, maximum = 100_000_000, examples(250))]
+    weight_grams: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, examples("reduced"))]
+    tax_class: Option<Option<String>>,
 }
 
 /// Tells a member that is null (`Some(None)`) from one that is absent (`None`).
@@ -84,6 +90,8 @@ impl PatchProductRequest {
             image_url: self.image_url,
             attributes: self.attributes,
             purchase_limit: self.purchase_limit,
+            weight_grams: self.weight_grams,
+            tax_class: self.tax_class,
         };
         Ok(errors.into_result(patch.trimmed())?)
     }

@@ -154,6 +154,8 @@ fn product_routes(admin: &Account, product: &str) -> Vec<Route> {
             ("tags", List, false, json!(["iron"])),
             ("image_url", Text, false, json!("https://souk.example/pot.png")),
             ("purchase_limit", Whole, false, json!(2)),
+            ("weight_grams", Whole, false, json!(250)),
+            ("tax_class", Text, false, json!("reduced")),
             ("attributes", Object, false, json!({"litres": 1.5})),
         ]
     };

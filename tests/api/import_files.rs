@@ -104,12 +104,13 @@ async fn empty_csv_cell_keeps_and_null_clears() {
     let full = json!({
         "sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3,
         "category": "pots", "tags": ["x"], "image_url": "https://souk.example/a.png",
-        "attributes": {"color": "blue", "size": 3}, "purchase_limit": 2,
+        "attributes": {"color": "blue", "size": 3}, "purchase_limit": 2, "weight_grams": 250,
+        "tax_class": "reduced",
     });
     let before = app.create_product(&admin, &full).await;
-    let header =
-        "sku,name,description,price,stock,category,tags,image_url,attributes,purchase_limit";
-    let report = import_csv(&app, &admin, &format!("{header}\nA,,, ,,,\t,,,\n")).await;
+    let header = "sku,name,description,price,stock,category,tags,image_url,attributes,\
+                  purchase_limit,weight_grams,tax_class";
+    let report = import_csv(&app, &admin, &format!("{header}\nA,,, ,,,\t,,,,,\n")).await;
     assert_eq!(report_counts(&report), [0, 1, 0]);
     assert_eq!(only_product(&app).await, before);
     // One attribute is removed by name; everything optional by null in NDJSON.
@@ -118,7 +119,7 @@ async fn empty_csv_cell_keeps_and_null_clears() {
     assert_eq!(only_product(&app).await["attributes"], json!({"size": 3}));
     let nulls = json!({
         "sku": "A", "category": null, "tags": null, "image_url": null, "attributes": null,
-        "purchase_limit": null,
+        "purchase_limit": null, "weight_grams": null, "tax_class": null,
     });
     assert_eq!(report_counts(&app.import_products(&admin, nulls.to_string()).await), [0, 1, 0]);
     let after = only_product(&app).await;
@@ -128,6 +129,8 @@ async fn empty_csv_cell_keeps_and_null_clears() {
         ("image_url", Value::Null),
         ("attributes", json!({})),
         ("purchase_limit", Value::Null),
+        ("weight_grams", Value::Null),
+        ("tax_class", Value::Null),
         ("description", json!("Blue")),
     ] {
         assert_eq!(after[member], value, "{member}");

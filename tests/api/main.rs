@@ -56,6 +56,7 @@ mod orders;
 mod parallel;
 mod privacy;
 mod private_responses;
+mod product_shipping;
 mod products;
 mod profile;
 mod purchase_limits;

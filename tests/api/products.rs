@@ -41,7 +41,7 @@ async fn created_product_is_at_its_location() {
         assert_eq!(&product[name], value, "{name}");
     }
     let all = "attributes category created_at currency description id image_url name price \
-               purchase_limit sku stock tags updated_at version";
+               purchase_limit sku stock tags tax_class updated_at version weight_grams";
     assert_eq!(field_names(&product).join(" "), all);
     assert_eq!((&product["currency"], &product["version"]), (&json!("USD"), &json!(1)));
     assert_eq!(product["created_at"], product["updated_at"]);

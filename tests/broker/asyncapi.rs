@@ -141,6 +141,7 @@ async fn trigger_every_event(app: &TestApp) {
         "name": "Mint tea", "description": "Green", "price": 4.5, "stock": 20, "sku": "TEA",
         "category": "tea",
         "tags": ["green"], "image_url": "https://souk.example/tea.png", "purchase_limit": 5,
+        "weight_grams": 100, "tax_class": "reduced",
         "attributes": {"grams": 100, "loose": true, "origin": "Fès"},
     });
     let tea = app.create_product(&admin, &body).await["id"].as_str().unwrap().to_owned();

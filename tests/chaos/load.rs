@@ -174,6 +174,8 @@ async fn create_product(store: &dyn Store) -> ProductId {
         tags: vec![],
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: std::collections::BTreeMap::new(),
     };
     let product = Arc::new(Product::new(ProductId::new(), facts, SystemClock.now()));

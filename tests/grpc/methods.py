@@ -48,20 +48,23 @@ tea = http(
         "image_url": "https://example.com/tea.jpg",
         "attributes": attributes,
         "purchase_limit": 3,
+        "weight_grams": 100,
+        "tax_class": "reduced",
     },
     ADMIN,
 )
 plain = new_product(name="Cup", price=5, stock=0)
 found = answer(catalog.GetProduct, catalog_pb2.GetProductRequest(product_id=tea["id"]))
 same = ("id", "sku", "name", "description", "category", "image_url", "purchase_limit", "stock")
-for name in (*same, "version"):
+for name in (*same, "version", "weight_grams", "tax_class"):
     assert getattr(found, name) == tea[name], (name, found)
 assert list(found.tags) == ["green", "loose"] and amount(found.price) == 19.99
 kinds = {name: getattr(v, v.WhichOneof("kind")) for name, v in found.attributes.items()}
 assert kinds == attributes and kinds["organic"] is True, kinds
 assert found.created_at.ToDatetime(timezone.utc) == instant(tea["created_at"])
 cup = answer(catalog.GetProduct, catalog_pb2.GetProductRequest(product_id=plain))
-assert not any(cup.HasField(name) for name in ("sku", "category", "image_url", "purchase_limit"))
+unset = ("sku", "category", "image_url", "purchase_limit", "weight_grams", "tax_class")
+assert not any(cup.HasField(name) for name in unset)
 
 ids = [plain, NOWHERE, tea["id"], "no id", plain]
 batch = answer(catalog.BatchGetProducts, catalog_pb2.BatchGetProductsRequest(ids=ids))

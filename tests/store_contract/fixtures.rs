@@ -137,6 +137,8 @@ pub(crate) fn product(sku: Option<&str>) -> Product {
         tags: vec!["green".into()],
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: BTreeMap::new(),
     };
     Product::new(ProductId::new(), facts, now())

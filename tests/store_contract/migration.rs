@@ -29,6 +29,9 @@ use crate::{
     harness::{Harness, Mongo},
 };
 
+/// The schema version that the store writes.
+pub(crate) const NEWEST: i64 = 8;
+
 async fn set_schema_version(mongo: &Mongo, version: i64) {
     mongo
         .raw_database()
@@ -112,7 +115,7 @@ async fn carts_of_schema_version_2_are_migrated() {
     let mut indexes = carts.list_index_names().await.unwrap();
     indexes.sort();
     assert_eq!(indexes, ["_id_", "idle", "of_guests"]);
-    assert_eq!(schema_version(&mongo).await, 8);
+    assert_eq!(schema_version(&mongo).await, NEWEST);
     mongo.drop_database().await;
 }
 
@@ -178,7 +181,7 @@ async fn events_of_schema_version_3_come_first() {
     let owner = customer();
     let (kept, published) = version_3_with_events(&mongo, owner).await;
     let (first, second) = tokio::join!(mongo.open_with_broker(), mongo.open_with_broker());
-    assert_eq!(schema_version(&mongo).await, 8);
+    assert_eq!(schema_version(&mongo).await, NEWEST);
     assert_eq!(first.published_cursor().await, Ok(cursor_at(25)));
     assert_eq!(first.outbox_heads().await, Ok(cursor_at(40)));
     for (read, has_gap) in [(0, true), (9, true), (10, false), (25, false)] {
@@ -243,7 +246,7 @@ async fn interrupted_migration_is_completed() {
         assert_eq!(store.published_cursor().await, Ok(cursor_at(25)));
         assert_eq!(store.outbox_heads().await, Ok(cursor_at(40)));
         assert_eq!(events_after(&*store, &cursor_at(10)).await, kept);
-        assert_eq!(schema_version(&mongo).await, 8);
+        assert_eq!(schema_version(&mongo).await, NEWEST);
         store.close().await;
     }
     mongo.drop_database().await;
@@ -280,7 +283,7 @@ async fn unpaid_orders_of_schema_version_5_count_after_the_upgrade() {
     mongo.raw_database().collection::<Document>("nodes").delete_many(doc! {}).await.unwrap();
     set_schema_version(&mongo, 5).await;
     let store = mongo.open().await;
-    assert_eq!(schema_version(&mongo).await, 8);
+    assert_eq!(schema_version(&mongo).await, NEWEST);
     let limit = u32::try_from(placed.units()).unwrap();
     let another = Commit {
         conditions: vec![Condition::PendingUnitsWithin { user_id: buyer, units: 1, limit }],
@@ -331,11 +334,11 @@ async fn events_of_schema_version_9_lose_who_somebody_is() {
 async fn data_of_an_unknown_version_is_rejected() {
     let Some(mongo) = Mongo::new().await else { return };
     mongo.open().await.close().await;
-    for version in [1, 9] {
+    for version in [1, NEWEST + 1] {
         set_schema_version(&mongo, version).await;
         let error =
             MongoStore::connect(mongo.options(), Arc::new(SystemClock)).await.err().unwrap();
-        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 8 };
+        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: NEWEST };
         assert_eq!(error, expected);
     }
     mongo.drop_database().await;

@@ -77,6 +77,8 @@ pub(crate) async fn products_round_trip(harness: &dyn Harness) {
     full.details.category = Some(UNUSUAL_TEXT.into());
     full.details.tags = vec![UNUSUAL_TEXT.into(), String::new(), "b".into(), "a".into()];
     full.details.purchase_limit = Some(u32::MAX);
+    full.details.weight_grams = Some(u32::MAX);
+    full.details.tax_class = Some(UNUSUAL_TEXT.into());
     full.details.image_url = Some("https://example.com/a?b=%20&c=ü".into());
     full.details.attributes = BTreeMap::from([
         (UNUSUAL_TEXT.into(), AttributeValue::Text(UNUSUAL_TEXT.into())),

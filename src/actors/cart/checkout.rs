@@ -54,7 +54,7 @@ impl CartService {
             options.clone(),
             OrderId::new(),
             |id| self.product_and_available(id),
-            deps.currency,
+            deps.shop_pricing(),
             deps.order_rules,
             deps.clock.now(),
         );

@@ -16,7 +16,9 @@ use std::sync::Arc;
 pub use self::{actor::CartActor, registry::CartRegistry, reply_quota::ReplyQuota};
 use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower},
-    domain::{cart::CartLimits, clock::Clock, money::Currency, order::OrderRules},
+    domain::{
+        cart::CartLimits, clock::Clock, money::Currency, order::OrderRules, pricing::PricingRules,
+    },
     messages::cart::RenderCart,
     metrics::{actors::MailboxMetrics, caches::CacheReads},
     store::{Store, writer::CommitWriter},
@@ -40,6 +42,8 @@ pub struct CartDeps {
     pub order_rules: OrderRules,
     /// The limits on what is stored under idempotency keys.
     pub reply_quota: ReplyQuota,
+    /// The rules for discounts, shipping and tax.
+    pub pricing_rules: Arc<PricingRules>,
     /// The currency of all prices.
     pub currency: Currency,
     /// Renders the response body of a cart.

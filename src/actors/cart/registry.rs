@@ -14,7 +14,11 @@ use dashmap::DashMap;
 use super::{CartActor, CartDeps, passivation::MAX_ACTIVE_CARTS, state::CartState};
 use crate::{
     actors::{ask::timeout_error, mailbox::Queued},
-    domain::{cart::CartOwner, ids::UserId, order::Order},
+    domain::{
+        cart::{Cart, CartOwner, PricedCart},
+        ids::UserId,
+        order::Order,
+    },
     error::Error,
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
@@ -119,6 +123,12 @@ impl CartRegistry {
             tokio::time::timeout_at(ticket.deadline().into(), guest.state.change_lock.lock());
         let _guard = lock.await.map_err(|_| timeout_error(&ticket))?;
         self.ask_actor(owner, message, &ticket).await
+    }
+
+    /// Prices a cart as its view is.
+    #[must_use]
+    pub fn price_cart(&self, cart: &Cart) -> PricedCart {
+        self.deps.price_cart(cart)
     }
 
     /// The number of carts in memory.

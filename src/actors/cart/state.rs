@@ -12,7 +12,10 @@ use tokio::sync::Mutex;
 use super::{CartDeps, reply_quota::ReplyUsage};
 use crate::{
     cache::catalog_cache::CatalogCache,
-    domain::cart::{Cart, CartOwner},
+    domain::{
+        cart::{Cart, CartOwner, PricedCart},
+        pricing::ShopPricing,
+    },
     messages::cart::CartView,
 };
 
@@ -86,12 +89,23 @@ impl CartState {
 }
 
 impl CartDeps {
+    /// What the shop prices with.
+    pub(super) fn shop_pricing(&self) -> ShopPricing<'_> {
+        ShopPricing { currency: self.currency, rules: &self.pricing_rules }
+    }
+
+    /// Prices a cart at current prices.
+    pub(super) fn price_cart(&self, cart: &Cart) -> PricedCart {
+        let offer = |id| self.catalog_cache.offer(id);
+        cart.with_prices(offer, self.shop_pricing(), self.clock.now())
+    }
+
     /// Renders a cart at current prices. Also returns the catalog epoch of the prices.
     pub(super) fn render_view(&self, cart: Arc<Cart>) -> (Arc<CartView>, u64) {
         // Read the epoch before the prices: a change in between then makes the view look outdated,
         // never too new.
         let epoch = self.catalog_cache.epoch();
-        let priced = cart.with_prices(|id| self.catalog_cache.offer(id), self.currency);
+        let priced = self.price_cart(&cart);
         let body = (self.render)(&cart, &priced);
         let digest = Sha256::digest(&body);
         let short_digest =

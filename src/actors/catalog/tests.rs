@@ -118,6 +118,8 @@ fn tea_message(context: CommandContext) -> CreateProduct {
         tags: Vec::new(),
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: std::collections::BTreeMap::new(),
     };
     CreateProduct { details, initial_stock: 3, context }

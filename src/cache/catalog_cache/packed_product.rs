@@ -37,6 +37,8 @@ struct Details<'a>(
     &'a [String],
     &'a Option<String>,
     &'a BTreeMap<String, AttributeValue>,
+    Option<u32>,
+    &'a Option<String>,
 );
 
 /// As [`Details`].
@@ -48,6 +50,8 @@ struct OwnedDetails(
     Vec<String>,
     Option<String>,
     BTreeMap<String, AttributeValue>,
+    Option<u32>,
+    Option<String>,
 );
 
 /// The details of a product as JSON.
@@ -59,6 +63,8 @@ pub(super) fn encode_details(details: &ProductDetails) -> Vec<u8> {
         &details.tags,
         &details.image_url,
         &details.attributes,
+        details.weight_grams,
+        &details.tax_class,
     ));
     // Plain text, numbers and maps with text keys can always be encoded.
     encoded.unwrap_or_default()
@@ -103,7 +109,16 @@ impl PackedProduct {
         let decoded = codec
             .decompress(encoded)
             .and_then(|details| serde_json::from_slice(&details).map_err(std::io::Error::other));
-        let OwnedDetails(sku, description, category, tags, image_url, attributes) = decoded
+        let OwnedDetails(
+            sku,
+            description,
+            category,
+            tags,
+            image_url,
+            attributes,
+            weight_grams,
+            tax_class,
+        ) = decoded
             .inspect_err(|error| tracing::error!(%error, id = %self.id, "a packed product is bad"))
             .ok()?;
         Some(Arc::new(Product {
@@ -122,6 +137,8 @@ impl PackedProduct {
                 image_url,
                 attributes,
                 purchase_limit: self.purchase_limit,
+                weight_grams,
+                tax_class,
             },
         }))
     }
@@ -161,6 +178,8 @@ mod tests {
             image_url: Some("https://example.com/tea.jpg".into()),
             attributes: serde_json::from_str(attributes).unwrap(),
             purchase_limit: Some(3),
+            weight_grams: Some(250),
+            tax_class: Some("reduced".into()),
         };
         let mut product = Product::new(ProductId::new(), details, Timestamp::from_millis(7));
         product.version = 9;
@@ -173,6 +192,8 @@ mod tests {
             image_url: None,
             attributes: BTreeMap::new(),
             purchase_limit: None,
+            weight_grams: None,
+            tax_class: None,
             ..product.details
         };
         check(&product);

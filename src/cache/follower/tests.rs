@@ -177,6 +177,8 @@ async fn missed_events_that_are_gone_reload_the_caches() {
         tags: Vec::new(),
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: BTreeMap::new(),
     };
     let [changed, deleted] = [(); 2]

@@ -36,6 +36,8 @@ impl Fixture {
             tags: Vec::new(),
             image_url: None,
             purchase_limit: None,
+            weight_grams: None,
+            tax_class: None,
             attributes: BTreeMap::new(),
         };
         let product = Product::new(ProductId::new(), details, Timestamp::default());

@@ -2,8 +2,10 @@
 
 use super::{Cart, CartLine, Offer};
 use crate::domain::{
+    clock::Timestamp,
     ids::ProductId,
-    money::{Currency, Money},
+    money::Money,
+    pricing::{self, Basket, BasketLine, Breakdown, ShopPricing},
 };
 
 /// A cart at current prices.
@@ -11,10 +13,10 @@ use crate::domain::{
 pub struct PricedCart {
     /// The lines, in the cart's order.
     pub lines: Vec<PricedLine>,
-    /// The number of units in all lines.
+    /// The number of units in all lines whose product exists.
     pub item_count: u64,
-    /// The sum of all line totals.
-    pub total: Money,
+    /// What the lines whose product exists come to.
+    pub breakdown: Breakdown,
 }
 
 /// A line at the current price.
@@ -37,31 +39,40 @@ pub struct PricedLine {
 }
 
 impl Cart {
-    /// Prices the cart with `offer`.
+    /// Prices the cart with `offer` at the time `now`. A line whose product was deleted counts in no
+    /// sum.
     #[must_use]
     pub fn with_prices(
         &self,
         offer: impl Fn(ProductId) -> Option<Offer>,
-        currency: Currency,
+        shop: ShopPricing<'_>,
+        now: Timestamp,
     ) -> PricedCart {
-        let lines: Vec<PricedLine> =
-            self.lines.iter().map(|line| line.with_price(offer(line.product_id))).collect();
-        let item_count = lines.iter().map(|line| u64::from(line.quantity)).sum();
-        let total =
-            lines.iter().fold(Money::zero(currency), |sum, line| sum.saturating_add(line.total));
-        PricedCart { lines, item_count, total }
+        let (mut lines, mut counted) = (Vec::with_capacity(self.lines.len()), Vec::new());
+        for line in &self.lines {
+            let offer = offer(line.product_id);
+            if let Some(offer) = &offer {
+                counted.push(BasketLine::plain(line.product_id, line.quantity, offer.price));
+            }
+            lines.push(line.with_price(offer));
+        }
+        let basket = Basket::of_lines(&counted, shop.currency);
+        PricedCart {
+            lines,
+            item_count: counted.iter().map(|line| u64::from(line.quantity)).sum(),
+            breakdown: pricing::price(&basket, shop.rules, now),
+        }
     }
 
     /// Whether the total at the prices of `offer` is at most
     /// [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
     pub(super) fn is_total_within_limit(&self, offer: impl Fn(ProductId) -> Option<Offer>) -> bool {
         let total = |line: &CartLine| {
-            let price = offer(line.product_id).map_or(line.price, |offer| offer.price);
-            price.saturating_mul(line.quantity)
+            offer(line.product_id).map(|offer| offer.price.saturating_mul(line.quantity))
         };
         self.lines
             .iter()
-            .map(total)
+            .filter_map(total)
             .reduce(Money::saturating_add)
             .is_none_or(Money::is_within_limit)
     }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::domain::money::{Currency, MAX_MINOR_UNITS, MAX_PRICE_MINOR_UNITS};
+use crate::domain::{
+    money::{Currency, MAX_MINOR_UNITS, MAX_PRICE_MINOR_UNITS},
+    pricing::{PricingRules, ShopPricing},
+};
 
 const LIMITS: CartLimits = CartLimits { max_quantity: 999, max_lines: 3 };
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -202,14 +205,15 @@ fn total_may_reach_the_limit_but_not_exceed_it() {
     let flats = add(&user_cart(), flat, 900, 0).unwrap();
     assert_eq!(add(&flats, rest, 1, 1), Err(CartError::TotalLimitExceeded));
     let full = add(&flats, rest, 1, 0).unwrap();
-    let total = full.with_prices(offer(0), dong).total;
+    let shop = ShopPricing { currency: dong, rules: &PricingRules::default() };
+    let total = full.with_prices(offer(0), shop, NOW).breakdown.total;
     assert_eq!(total.minor_units(), MAX_MINOR_UNITS);
     assert_eq!(add(&full, flat, 1, 0), Err(CartError::TotalLimitExceeded));
     assert_eq!(update(&full, 901, 0), Err(CartError::TotalLimitExceeded));
     assert_eq!(add(&full, free, 1, 0).unwrap().lines.len(), 3);
 
     // A later price increase keeps the total exact, and the quantity can still be lowered.
-    let risen = full.with_prices(offer(1), dong).total;
+    let risen = full.with_prices(offer(1), shop, NOW).breakdown.total;
     assert_eq!(serde_json::to_string(&risen).unwrap(), "9007199254740992");
     assert!(update(&full, 899, MAX_PRICE_MINOR_UNITS / 2).is_ok());
 
@@ -234,8 +238,12 @@ fn priced_cart_uses_current_prices_and_reports_changes() {
     let today = |id| {
         (id == tea).then(|| Offer { name: "Mint tea".into(), price: money("5.00"), available: 7 })
     };
-    let priced = cart.with_prices(today, euro);
-    assert_eq!((priced.item_count, priced.total), (5, money("23.50")));
+    let priced = cart.with_prices(
+        today,
+        ShopPricing { currency: euro, rules: &PricingRules::default() },
+        NOW,
+    );
+    assert_eq!((priced.item_count, priced.breakdown.total), (2, money("10")));
     let [first, second] = &priced.lines[..] else { panic!("two lines") };
     assert_eq!(
         (first.name.as_str(), first.previous_price, first.available),

@@ -13,6 +13,9 @@ use crate::domain::{
     validation::ValidationErrors,
 };
 
+/// The most that one unit can weigh: a hundred tonnes.
+pub const MAX_WEIGHT_GRAMS: u32 = 100_000_000;
+
 /// A product of the catalog. Its stock is separate, see [`crate::domain::inventory`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Product {
@@ -53,6 +56,10 @@ pub struct ProductDetails {
     /// The most units that one buyer gets, at least 1, over all orders that are neither cancelled
     /// nor expired.
     pub purchase_limit: Option<u32>,
+    /// The weight of one unit in grams, at most [`MAX_WEIGHT_GRAMS`].
+    pub weight_grams: Option<u32>,
+    /// The class of goods that tax rates can name.
+    pub tax_class: Option<String>,
 }
 
 /// The value of an attribute.
@@ -89,6 +96,10 @@ pub struct ProductPatch {
     pub attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
     /// See [`ProductDetails::purchase_limit`].
     pub purchase_limit: Option<Option<u32>>,
+    /// See [`ProductDetails::weight_grams`].
+    pub weight_grams: Option<Option<u32>>,
+    /// See [`ProductDetails::tax_class`].
+    pub tax_class: Option<Option<String>>,
 }
 
 impl ProductDetails {
@@ -114,6 +125,13 @@ impl ProductDetails {
         self.validate_collections(&mut errors);
         if self.purchase_limit == Some(0) {
             errors.add("purchase_limit", "out_of_range", "purchase_limit must be at least 1");
+        }
+        if self.weight_grams.is_some_and(|grams| grams > MAX_WEIGHT_GRAMS) {
+            let message = format!("weight_grams must not be above {MAX_WEIGHT_GRAMS}");
+            errors.add("weight_grams", "out_of_range", message);
+        }
+        if let Some(tax_class) = &self.tax_class {
+            errors.check_text("tax_class", tax_class, 1, 64);
         }
         errors.into_result(())
     }
@@ -191,6 +209,8 @@ impl ProductPatch {
                 .filter_map(|(name, value)| Some((name, value?)))
                 .collect(),
             purchase_limit: self.purchase_limit.flatten(),
+            weight_grams: self.weight_grams.flatten(),
+            tax_class: self.tax_class.flatten(),
         })
     }
 }
@@ -238,6 +258,8 @@ impl Product {
         details.category = patch.category.unwrap_or(details.category);
         details.image_url = patch.image_url.unwrap_or(details.image_url);
         details.purchase_limit = patch.purchase_limit.unwrap_or(details.purchase_limit);
+        details.weight_grams = patch.weight_grams.unwrap_or(details.weight_grams);
+        details.tax_class = patch.tax_class.unwrap_or(details.tax_class);
         if let Some(tags) = patch.tags {
             details.tags = tags.unwrap_or_default();
         }
@@ -271,124 +293,4 @@ fn apply_required_field<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample_details() -> ProductDetails {
-        ProductDetails {
-            sku: Some("TEA-1".into()),
-            name: "Mint tea".into(),
-            description: String::new(),
-            price: Money::parse("4.50", "EUR".parse().unwrap()).unwrap(),
-            category: Some("tea".into()),
-            tags: vec!["green".into()],
-            image_url: None,
-            attributes: BTreeMap::from([("organic".into(), AttributeValue::Bool(true))]),
-            purchase_limit: Some(2),
-        }
-    }
-
-    fn invalid_fields(details: &ProductDetails) -> Vec<String> {
-        details
-            .validate()
-            .err()
-            .map(|f| f.into_vec().into_iter().map(|f| f.field).collect())
-            .unwrap_or_default()
-    }
-
-    #[test]
-    fn valid_details_pass_and_every_error_is_reported() {
-        assert_eq!(sample_details().validate(), Ok(()));
-        let bad = ProductDetails {
-            sku: Some("line\nbreak".into()),
-            name: " ".into(),
-            description: "\u{0}".into(),
-            price: Money::from_minor_units(
-                MAX_PRICE_MINOR_UNITS + 1,
-                sample_details().price.currency(),
-            )
-            .unwrap(),
-            category: Some(String::new()),
-            tags: vec!["a|b".into()],
-            image_url: Some("javascript:alert(1)".into()),
-            attributes: BTreeMap::from([("k".into(), AttributeValue::Text("\u{7}".into()))]),
-            purchase_limit: Some(0),
-        };
-        assert_eq!(
-            invalid_fields(&bad).join(" "),
-            "name description price sku category tags image_url attributes.k purchase_limit"
-        );
-    }
-
-    #[test]
-    fn sku_is_any_text_of_1_to_100_characters() {
-        let is_valid = |sku: &str| {
-            let details = ProductDetails { sku: Some(sku.into()), ..sample_details() };
-            invalid_fields(&details).is_empty()
-        };
-        for sku in ["12 Oaktree", "Ä-12", "品番12", "\"quoted\"", &"品".repeat(100)] {
-            assert!(is_valid(sku), "{sku}");
-        }
-        for sku in ["", &"x".repeat(101), "a\tb", "a\u{0}", "a\u{85}b"] {
-            assert!(!is_valid(sku), "{sku:?}");
-        }
-    }
-
-    #[test]
-    fn patch_sets_named_fields_and_null_clears_them() {
-        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
-        let patch = ProductPatch {
-            name: Some(Some("Sweet mint tea".into())),
-            category: Some(None),
-            purchase_limit: Some(None),
-            tags: Some(None),
-            attributes: Some(Some(BTreeMap::from([
-                ("organic".into(), None),
-                ("g".into(), Some(AttributeValue::Number(250.into()))),
-            ]))),
-            ..ProductPatch::default()
-        };
-        let after = product.apply_patch(patch).unwrap();
-        assert_eq!(after.name, "Sweet mint tea");
-        assert_eq!((after.category, after.purchase_limit, after.tags.len()), (None, None, 0));
-        assert_eq!(
-            after.attributes,
-            BTreeMap::from([("g".into(), AttributeValue::Number(250.into()))])
-        );
-        assert_eq!(after.sku, product.details.sku);
-    }
-
-    #[test]
-    fn patch_cannot_clear_required_fields() {
-        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
-        let patch = ProductPatch { name: Some(None), price: Some(None), ..ProductPatch::default() };
-        let errors = product.apply_patch(patch).unwrap_err().into_vec();
-        assert_eq!(errors.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
-    }
-
-    #[test]
-    fn new_product_requires_name_and_price() {
-        let price = Some(Some(sample_details().price));
-        let new = ProductPatch {
-            name: Some(Some("Cup".into())),
-            price,
-            category: Some(None),
-            ..ProductPatch::default()
-        };
-        let made = new.clone().into_details().unwrap();
-        assert_eq!((made.name.as_str(), made.category, made.tags.len()), ("Cup", None, 0));
-        let errors = ProductPatch { name: Some(None), price: None, ..new }
-            .into_details()
-            .unwrap_err()
-            .into_vec();
-        assert_eq!(errors.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
-    }
-
-    #[test]
-    fn replacing_with_equal_details_is_no_change() {
-        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
-        assert_eq!(product.with_details(sample_details(), Timestamp::from_millis(5)), None);
-        let other = ProductDetails { name: "Tea".into(), ..sample_details() };
-        assert_eq!(product.with_details(other, Timestamp::from_millis(5)).unwrap().version, 2);
-    }
-}
+mod tests;

@@ -7,13 +7,14 @@ use super::product::{AttributeValue, ProductDetails, ProductPatch};
 
 impl ProductDetails {
     /// These details without outer spaces in the sku, the name, the category, the tags, the image's
-    /// address and the attributes. Name, category and tags are one line each: a line break or tab
+    /// address, the tax class and the attributes. Name, category and tags are one line each: a line break or tab
     /// within them becomes a space. Of equal tags, the first one stays.
     #[must_use]
     pub fn trimmed(mut self) -> Self {
         self.name = to_single_line(self.name);
         trim_optional(&mut self.sku);
         trim_optional(&mut self.image_url);
+        trim_optional(&mut self.tax_class);
         self.category = self.category.map(to_single_line);
         self.tags = trim_tags(self.tags);
         for value in self.attributes.values_mut() {
@@ -35,6 +36,7 @@ impl ProductPatch {
         self.category = single_line(self.category);
         self.sku.iter_mut().for_each(trim_optional);
         self.image_url.iter_mut().for_each(trim_optional);
+        self.tax_class.iter_mut().for_each(trim_optional);
         self.tags = self.tags.map(|tags| tags.map(trim_tags));
         if let Some(Some(attributes)) = &mut self.attributes {
             attributes.values_mut().flatten().for_each(trim_attribute);
@@ -131,6 +133,8 @@ mod tests {
             image_url: Some(" https://souk.example/a.png ".into()),
             attributes: untrimmed_attributes(),
             purchase_limit: None,
+            weight_grams: None,
+            tax_class: None,
         }
         .trimmed();
         assert_eq!(details.sku.as_deref(), Some("12 Oaktree"));

@@ -13,7 +13,8 @@ use crate::domain::{
     catalog::product::Product,
     clock::Timestamp,
     ids::{OrderId, ProductId},
-    money::{Currency, Money},
+    money::Money,
+    pricing::{self, Basket, BasketLine, ShopPricing},
 };
 
 /// The buyer's options at checkout.
@@ -127,7 +128,7 @@ impl Cart {
         checkout: CheckoutOptions,
         order_id: OrderId,
         find_product: impl Fn(ProductId) -> Option<(Arc<Product>, u64)>,
-        currency: Currency,
+        shop: ShopPricing<'_>,
         rules: OrderRules,
         now: Timestamp,
     ) -> Result<CheckoutOutcome, CheckoutError> {
@@ -137,13 +138,21 @@ impl Cart {
         if lines.is_empty() {
             return Err(CheckoutError::CartEmpty);
         }
+        let total = price_lines(&lines, shop, now);
+        if !total.is_within_limit() {
+            return Err(CheckoutError::TotalLimitExceeded);
+        }
+        if checkout.expected_total.is_some_and(|expected| total.exceeds(expected)) {
+            let rises = self.price_rises(&lines);
+            return Err(CheckoutError::PriceChanged { total, rises });
+        }
         let cart = self.without_purchased(|line| checkout.units_to_buy(line), now);
         let order = Order {
             id: order_id,
             user_id: self.owner.id,
             status: OrderStatus::PendingPayment,
             version: 1,
-            currency,
+            currency: shop.currency,
             lines,
             payment: Payment { method: checkout.payment_method, reference: None },
             shipments: Vec::new(),
@@ -154,14 +163,6 @@ impl Cart {
             actor: None,
             anonymized: false,
         };
-        let total = order.total();
-        if !total.is_within_limit() {
-            return Err(CheckoutError::TotalLimitExceeded);
-        }
-        if checkout.expected_total.is_some_and(|expected| total.exceeds(expected)) {
-            let rises = self.price_rises(&order.lines);
-            return Err(CheckoutError::PriceChanged { total, rises });
-        }
         Ok(CheckoutOutcome {
             cart: (cart, CartEvent::CheckedOut { order_id }),
             paid: order.paid_if_free(now),
@@ -218,6 +219,14 @@ impl Order {
         let pay = OrderCommand::Pay { reference: None };
         is_free.then(|| self.decide(pay, now)).and_then(Result::ok).map(|paid| paid.order)
     }
+}
+
+/// What the lines come to, priced like a cart's.
+fn price_lines(lines: &[OrderLine], shop: ShopPricing<'_>, now: Timestamp) -> Money {
+    let line =
+        |line: &OrderLine| BasketLine::plain(line.product_id, line.quantity, line.unit_price);
+    let lines: Vec<BasketLine<'_>> = lines.iter().map(line).collect();
+    pricing::price(&Basket::of_lines(&lines, shop.currency), shop.rules, now).total
 }
 
 fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderLine {

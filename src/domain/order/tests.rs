@@ -13,6 +13,7 @@ use crate::domain::{
     catalog::product::{Product, ProductDetails},
     inventory::{StockChange, StockLevel},
     money::MAX_MINOR_UNITS,
+    pricing::{PricingRules, ShopPricing},
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -40,6 +41,8 @@ fn sample_product(name: &str, cost: &str, version: u64) -> Arc<Product> {
         tags: Vec::new(),
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: BTreeMap::new(),
     };
     Arc::new(Product { version, ..Product::new(ProductId::new(), details, NOW) })
@@ -66,7 +69,8 @@ fn check_out_cart(
         let found = products.iter().find(|(product, _)| product.id == id);
         found.map(|(product, available)| (Arc::clone(product), *available))
     };
-    cart.check_out(checkout, OrderId::new(), find_product, euro(), RULES, NOW)
+    let shop = ShopPricing { currency: euro(), rules: &PricingRules::default() };
+    cart.check_out(checkout, OrderId::new(), find_product, shop, RULES, NOW)
 }
 
 fn pending_order() -> Order {

@@ -96,6 +96,12 @@ pub(crate) struct ProductResponse<'a> {
     /// The most units that one buyer gets, over all orders that are neither cancelled nor expired.
     #[schema(required = true, minimum = 1, examples(2))]
     purchase_limit: Option<u32>,
+    /// The weight of one unit.
+    #[schema(required = true, maximum = 100_000_000, examples(250))]
+    weight_grams: Option<u32>,
+    /// The class of goods that tax rates can name.
+    #[schema(required = true, examples("reduced"))]
+    tax_class: Option<&'a str>,
     /// How many units can be bought now.
     #[schema(examples(40))]
     stock: u64,
@@ -127,10 +133,10 @@ pub fn render_cart(cart: &Cart, priced: &PricedCart) -> Bytes {
         id: cart.owner.id.as_uuid(),
         user_id: cart.owner.id.as_uuid(),
         version: cart.version,
-        currency: priced.total.currency(),
+        currency: priced.breakdown.total.currency(),
         items: priced.lines.iter().map(to_cart_item).collect(),
         item_count: priced.item_count,
-        total_amount: priced.total,
+        total_amount: priced.breakdown.total,
         updated_at: cart.updated_at.to_string(),
         expires_at: cart.expires_at().map(|at| at.to_string()),
     };
@@ -154,6 +160,8 @@ pub fn render_product(product: &Product, stock: &StockLevel) -> Bytes {
         image_url: details.image_url.as_deref(),
         attributes: &details.attributes,
         purchase_limit: details.purchase_limit,
+        weight_grams: details.weight_grams,
+        tax_class: details.tax_class.as_deref(),
         stock: stock.available(),
         version: product.version,
         created_at: product.created_at.to_string(),

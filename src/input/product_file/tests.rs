@@ -290,14 +290,16 @@ fn byte_order_mark_is_stripped() {
 
 #[test]
 fn empty_cells_and_missing_columns_keep_values() {
-    let header =
-        "sku,name,description,price,stock,category,tags,image_url,attributes,purchase_limit";
-    let row = csv_row(&format!("{header}\nA,, ,\t,,,|,,,\n")).unwrap();
+    let header = "sku,name,description,price,stock,category,tags,image_url,attributes,\
+                  purchase_limit,weight_grams,tax_class";
+    let row = csv_row(&format!("{header}\nA,, ,\t,,,|,,,,,\n")).unwrap();
     assert_eq!((row.sku(), row.stock), (Some("A"), None));
     assert_eq!(row.patch, ProductPatch { sku: row.patch.sku.clone(), ..ProductPatch::default() });
     for cell in ["null", "0.5", "x"] {
-        let error = csv_row(&format!("sku,purchase_limit\nA,{cell}\n")).unwrap_err();
-        assert_eq!(error.field_errors[0].field, "purchase_limit", "{cell}");
+        for column in ["purchase_limit", "weight_grams"] {
+            let error = csv_row(&format!("sku,{column}\nA,{cell}\n")).unwrap_err();
+            assert_eq!(error.field_errors[0].field, column, "{cell}");
+        }
     }
 }
 

@@ -70,15 +70,17 @@ fn write_products(connection: &Connection, writes: &WriteSet) -> rusqlite::Resul
     release_skus(connection, writes)?;
     let mut put = connection.prepare_cached(
         "INSERT INTO products (id, sku, name, description, price, currency, category, tags, \
-         image_url, attributes, version, created_at, updated_at, deleted, purchase_limit) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
+         image_url, attributes, version, created_at, updated_at, deleted, purchase_limit, \
+         weight_grams, tax_class) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
          ON CONFLICT (id) DO UPDATE SET sku = excluded.sku, name = excluded.name, \
          description = excluded.description, price = excluded.price, \
          currency = excluded.currency, category = excluded.category, tags = excluded.tags, \
          image_url = excluded.image_url, attributes = excluded.attributes, \
          version = excluded.version, created_at = excluded.created_at, \
          updated_at = excluded.updated_at, deleted = excluded.deleted, \
-         purchase_limit = excluded.purchase_limit",
+         purchase_limit = excluded.purchase_limit, \
+         weight_grams = excluded.weight_grams, tax_class = excluded.tax_class",
     )?;
     for product in writes.products.values() {
         let details = &product.details;
@@ -98,6 +100,8 @@ fn write_products(connection: &Connection, writes: &WriteSet) -> rusqlite::Resul
             product.updated_at.as_millis(),
             product.deleted,
             details.purchase_limit,
+            details.weight_grams,
+            details.tax_class,
         ])?;
     }
     Ok(())

@@ -170,6 +170,8 @@ pub(super) fn product_from_row(
         attributes: serde_json::from_str(text_column(row, 9)?)
             .map_err(|error| conversion_error(9)(error.into()))?,
         purchase_limit: row.get(14)?,
+        weight_grams: row.get(15)?,
+        tax_class: row.get(16)?,
     };
     let product = Product {
         id: id_column(row, 0)?,
@@ -179,11 +181,11 @@ pub(super) fn product_from_row(
         updated_at: timestamp_column(row, 12)?,
         deleted: row.get(13)?,
     };
-    let never_moved = row.get_ref(15)? == ValueRef::Null;
+    let never_moved = row.get_ref(17)? == ValueRef::Null;
     let stock = if never_moved {
         StockLevel::empty(product.id)
     } else {
-        stock_level_from_row(row, 15, product.id)?
+        stock_level_from_row(row, 17, product.id)?
     };
     Ok((product, stock))
 }

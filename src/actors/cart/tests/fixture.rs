@@ -94,7 +94,7 @@ pub(super) fn usd() -> Currency {
 }
 
 pub(super) fn render_text(cart: &Cart, priced: &PricedCart) -> Bytes {
-    format!("{} {} {}", cart.version, priced.item_count, priced.total).into()
+    format!("{} {} {}", cart.version, priced.item_count, priced.breakdown.total).into()
 }
 
 impl CartFixture {
@@ -175,6 +175,7 @@ impl CartFixture {
             follower,
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
+            pricing_rules: Arc::default(),
             order_rules: OrderRules {
                 payment_timeout: MINUTE,
                 max_pending: 2,
@@ -214,6 +215,8 @@ pub(super) fn sample_product(name: &str) -> Product {
         tags: Vec::new(),
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: std::collections::BTreeMap::new(),
     };
     Product::new(ProductId::new(), details, Timestamp::default())

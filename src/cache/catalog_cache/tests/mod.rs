@@ -18,6 +18,8 @@ fn product() -> Product {
         tags: Vec::new(),
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: BTreeMap::new(),
     };
     Product::new(ProductId::new(), details, Timestamp::default())

@@ -47,6 +47,12 @@ pub(crate) struct ProductRequest {
     /// The most units that one buyer gets, over all orders that are neither cancelled nor expired.
     #[schema(minimum = 1, examples(2))]
     purchase_limit: Option<u32>,
+    /// The weight of one unit.
+    #[schema(maximum = 100_000_000, examples(250))]
+    weight_grams: Option<u32>,
+    /// The class of goods that tax rates can name.
+    #[schema(min_length = 1, max_length = 64, examples("reduced"))]
+    tax_class: Option<String>,
 }
 
 /// The new details of a product. A member that is left out is removed.
@@ -71,6 +77,12 @@ pub(crate) struct ReplaceProductRequest {
     /// The most units that one buyer gets, over all orders that are neither cancelled nor expired.
     #[schema(minimum = 1, examples(2))]
     purchase_limit: Option<u32>,
+    /// The weight of one unit.
+    #[schema(maximum = 100_000_000, examples(250))]
+    weight_grams: Option<u32>,
+    /// The class of goods that tax rates can name.
+    #[schema(min_length = 1, max_length = 64, examples("reduced"))]
+    tax_class: Option<String>,
 }
 
 impl JsonRequest for ProductRequest {}
@@ -100,6 +112,8 @@ impl ProductRequest {
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
             purchase_limit: self.purchase_limit,
+            weight_grams: self.weight_grams,
+            tax_class: self.tax_class,
         };
         Ok(errors.into_result((details.trimmed(), self.stock))?)
     }
@@ -119,6 +133,8 @@ impl ReplaceProductRequest {
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
             purchase_limit: self.purchase_limit,
+            weight_grams: self.weight_grams,
+            tax_class: self.tax_class,
         };
         Ok(errors.into_result(details.trimmed())?)
     }

@@ -32,6 +32,10 @@ pub(in crate::store::mongo) struct ProductDocument {
     attributes: Vec<AttributeDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
     purchase_limit: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight_grams: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tax_class: Option<String>,
     version: u64,
     created_at: DateTime,
     updated_at: DateTime,
@@ -67,6 +71,8 @@ impl TryFrom<&Product> for ProductDocument {
                 .map(attribute)
                 .collect::<Result<_, DocumentError>>()?,
             purchase_limit: details.purchase_limit,
+            weight_grams: details.weight_grams,
+            tax_class: details.tax_class,
             version: product.version,
             created_at: timestamp_to_bson(product.created_at),
             updated_at: timestamp_to_bson(product.updated_at),
@@ -96,6 +102,8 @@ impl TryFrom<ProductDocument> for Product {
                 .map(attribute)
                 .collect::<Result<_, DocumentError>>()?,
             purchase_limit: document.purchase_limit,
+            weight_grams: document.weight_grams,
+            tax_class: document.tax_class,
         };
         Ok(Self {
             id: id_from_bson(document.product_id),

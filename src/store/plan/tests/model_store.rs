@@ -256,6 +256,8 @@ pub(super) fn product_details(sku: Option<&str>) -> ProductDetails {
         tags: Vec::new(),
         image_url: None,
         purchase_limit: None,
+        weight_grams: None,
+        tax_class: None,
         attributes: BTreeMap::new(),
     }
 }

@@ -19,6 +19,7 @@ use crate::{
         inventory::{StockChange, StockMovement},
         money::{Currency, Money},
         order::{CancelledBy, CheckoutOptions, OrderCommand, OrderRules, OrderTransition},
+        pricing::{PricingRules, ShopPricing},
     },
     events::DomainEvent,
     store::commit::{Commit, Condition, StockWrite, Write},
@@ -146,8 +147,9 @@ fn decide_checkout(seen: &ModelStore, user: u8, now: Timestamp) -> Option<Commit
     let product = |product| {
         Some((Arc::clone(&seen.products[&product]), seen.stock.get(&product)?.available()))
     };
+    let shop = ShopPricing { currency: euro_currency(), rules: &PricingRules::default() };
     let done = cart_or_empty(seen, user)
-        .check_out(CheckoutOptions::default(), OrderId::new(), product, euro_currency(), RULES, now)
+        .check_out(CheckoutOptions::default(), OrderId::new(), product, shop, RULES, now)
         .ok()?;
     let take = |line: &crate::domain::order::OrderLine| {
         order_stock_write(

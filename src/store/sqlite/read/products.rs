@@ -13,7 +13,8 @@ macro_rules! products {
         concat!(
             "SELECT p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, p.tags, \
              p.image_url, p.attributes, p.version, p.created_at, p.updated_at, p.deleted, \
-             p.purchase_limit, s.on_hand, s.reserved, s.version, s.last_movement FROM products p \
+             p.purchase_limit, p.weight_grams, p.tax_class, \
+             s.on_hand, s.reserved, s.version, s.last_movement FROM products p \
              LEFT JOIN stock s ON s.product_id = p.id ",
             $rest
         )

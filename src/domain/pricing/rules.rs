@@ -1,0 +1,234 @@
+//! The rules that a shop sets up: promotions, shipping methods and tax rates.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::fraction::{Percentage, Rate};
+use crate::domain::{
+    clock::Timestamp,
+    ids::{ProductId, PromotionId, ShippingMethodId, TaxRateId},
+    money::Money,
+};
+
+/// The tax class whose rates are for shipping.
+pub const SHIPPING_TAX_CLASS: &str = "shipping";
+
+/// A promotion: what it gives, on what, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promotion {
+    /// The promotion's identifier.
+    pub id: PromotionId,
+    /// The name that buyers see.
+    pub name: String,
+    /// The code that it takes, as staff wrote it. Without one it applies by itself.
+    pub code: Option<String>,
+    /// What it gives.
+    pub effect: Effect,
+    /// The products that it is on.
+    pub applies_to: Selection,
+    /// The least subtotal.
+    pub min_subtotal: Option<Money>,
+    /// When it begins. That moment is part of it.
+    pub starts_at: Option<Timestamp>,
+    /// When it ends. That moment is not part of it.
+    pub ends_at: Option<Timestamp>,
+    /// The most orders that can have it.
+    pub usage_limit: Option<u64>,
+    /// The most orders of one buyer that can have it.
+    pub per_customer_limit: Option<u32>,
+    /// Whether it applies together with others that are combinable.
+    pub combinable: bool,
+    /// Of two promotions, the one with the higher priority is applied first.
+    pub priority: i32,
+    /// Whether it is in force at all.
+    pub active: bool,
+    /// The number of orders that have it.
+    pub used: u64,
+}
+
+/// What a promotion gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A part of what the lines cost.
+    PercentOff(Percentage),
+    /// An amount, once per order.
+    AmountOff(Money),
+    /// What shipping costs.
+    FreeShipping,
+    /// Of every `buy + get` units, `get` of the cheapest are reduced.
+    BuyGet {
+        /// The units that are paid in full, at least 1.
+        buy: u32,
+        /// The units that are reduced, at least 1.
+        get: u32,
+        /// By how much they are reduced.
+        percent_off: Percentage,
+    },
+}
+
+/// The products that a promotion is on: those that one of the sets names. Without any, all are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Products by id.
+    pub product_ids: BTreeSet<ProductId>,
+    /// Products by category.
+    pub categories: BTreeSet<String>,
+    /// Products by tag.
+    pub tags: BTreeSet<String>,
+}
+
+impl Selection {
+    /// Whether it names nothing, so that it is every product.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        self.product_ids.is_empty() && self.categories.is_empty() && self.tags.is_empty()
+    }
+}
+
+/// A way to ship an order, and what it costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShippingMethod {
+    /// The method's identifier.
+    pub id: ShippingMethodId,
+    /// The name that buyers see.
+    pub name: String,
+    /// The countries that it serves, ISO 3166-1 alpha-2. `None` is all of them.
+    pub countries: Option<BTreeSet<String>>,
+    /// The price for each order.
+    pub price: Money,
+    /// It costs nothing when the goods cost this much after discounts.
+    pub free_from: Option<Money>,
+    /// The price for each kilogram.
+    pub per_kg: Option<Money>,
+    /// Whether it can be used.
+    pub active: bool,
+}
+
+impl ShippingMethod {
+    /// Whether it is active and serves this country.
+    #[must_use]
+    pub fn serves(&self, country: &str) -> bool {
+        self.active && self.countries.as_ref().is_none_or(|served| served.contains(country))
+    }
+}
+
+/// A tax rate of a place, for a class of goods or for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaxRate {
+    /// The rate's identifier.
+    pub id: TaxRateId,
+    /// The name that buyers see.
+    pub name: String,
+    /// The country, ISO 3166-1 alpha-2.
+    pub country: String,
+    /// The region, the part of ISO 3166-2 after the dash. `None` is the whole country.
+    pub region: Option<String>,
+    /// The class of the goods. `None` is all of them.
+    pub tax_class: Option<String>,
+    /// The rate.
+    pub rate: Rate,
+}
+
+/// Where an order goes, as far as shipping and tax depend on it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// The country, ISO 3166-1 alpha-2, upper case.
+    pub country: String,
+    /// The region, the part of ISO 3166-2 after the dash, upper case.
+    pub region: Option<String>,
+    /// The postal code.
+    pub postal_code: Option<String>,
+}
+
+/// All rules of a shop.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PricingRules {
+    /// The promotions without a code.
+    automatic: Vec<Arc<Promotion>>,
+    /// The promotions with a code, by the code in lower case.
+    by_code: HashMap<String, Arc<Promotion>>,
+    methods: Vec<Arc<ShippingMethod>>,
+    rates: Vec<Arc<TaxRate>>,
+    prices_include_tax: bool,
+}
+
+impl PricingRules {
+    /// The rules of a shop whose prices include tax or do not.
+    #[must_use]
+    pub fn new(
+        promotions: Vec<Arc<Promotion>>,
+        methods: Vec<Arc<ShippingMethod>>,
+        rates: Vec<Arc<TaxRate>>,
+        prices_include_tax: bool,
+    ) -> Self {
+        let (coded, automatic): (Vec<_>, Vec<_>) =
+            promotions.into_iter().partition(|promotion| promotion.code.is_some());
+        let by_code = coded
+            .into_iter()
+            .filter_map(|promotion| Some((code_key(promotion.code.as_deref()?), promotion)))
+            .collect();
+        Self { automatic, by_code, methods, rates, prices_include_tax }
+    }
+
+    /// Whether the shop has no rules.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.automatic.is_empty()
+            && self.by_code.is_empty()
+            && self.methods.is_empty()
+            && self.rates.is_empty()
+    }
+
+    /// Finds the promotion of a code. Codes are compared case-insensitively.
+    #[must_use]
+    pub fn find_by_code(&self, code: &str) -> Option<&Arc<Promotion>> {
+        self.by_code.get(&code_key(code))
+    }
+
+    /// The promotions that apply by themselves.
+    #[must_use]
+    pub fn automatic(&self) -> &[Arc<Promotion>] {
+        &self.automatic
+    }
+
+    /// The shipping methods.
+    #[must_use]
+    pub fn methods(&self) -> &[Arc<ShippingMethod>] {
+        &self.methods
+    }
+
+    /// Whether prices include tax.
+    #[must_use]
+    pub const fn prices_include_tax(&self) -> bool {
+        self.prices_include_tax
+    }
+
+    /// The most specific rate for goods of a class: a rate of the class goes before one of all
+    /// goods, and then a rate of the region before one of the whole country.
+    #[must_use]
+    pub fn find_rate(&self, destination: &Destination, class: Option<&str>) -> Option<&TaxRate> {
+        self.matching_rates(destination)
+            .filter(|rate| rate.tax_class.is_none() || rate.tax_class.as_deref() == class)
+            .min_by_key(|rate| (rate.tax_class.is_none(), rate.region.is_none(), rate.id))
+    }
+
+    /// The rate that is for shipping alone.
+    pub(super) fn find_shipping_rate(&self, destination: &Destination) -> Option<&TaxRate> {
+        self.matching_rates(destination)
+            .filter(|rate| rate.tax_class.as_deref() == Some(SHIPPING_TAX_CLASS))
+            .min_by_key(|rate| (rate.region.is_none(), rate.id))
+    }
+
+    fn matching_rates(&self, destination: &Destination) -> impl Iterator<Item = &TaxRate> {
+        self.rates.iter().map(AsRef::as_ref).filter(|rate| {
+            rate.country == destination.country
+                && (rate.region.is_none() || rate.region == destination.region)
+        })
+    }
+}
+
+fn code_key(code: &str) -> String {
+    code.to_ascii_lowercase()
+}

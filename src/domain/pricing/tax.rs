@@ -1,0 +1,81 @@
+//! Taxes on goods and shipping.
+
+use super::{Rate, TaxRate, discounts::Goods, rules::PricingRules};
+
+/// Taxes in minor units.
+#[derive(Default)]
+pub(super) struct Taxes<'a> {
+    /// The tax of each line, sorted by product.
+    pub(super) of_lines: Vec<i128>,
+    /// The tax on shipping, if a rate applies.
+    pub(super) of_shipping: Option<i128>,
+    /// The sums by name and rate, the highest rate first.
+    pub(super) sums: Vec<TaxSum<'a>>,
+}
+
+/// What is taxed under one name at one rate, in minor units.
+pub(super) struct TaxSum<'a> {
+    pub(super) name: &'a str,
+    pub(super) rate: Rate,
+    pub(super) amount: i128,
+    /// The price of the goods that are taxed.
+    goods: i128,
+}
+
+impl<'a> Taxes<'a> {
+    /// Taxes lines that cost `left` after discounts, and shipping at this price after
+    /// `free_shipping`.
+    pub(super) fn compute(
+        goods: &Goods<'a>,
+        rules: &'a PricingRules,
+        left: &[i128],
+        shipping: Option<i128>,
+    ) -> Self {
+        let tax = |rate: Rate, base| match rules.prices_include_tax() {
+            true => rate.contained_in(base),
+            false => rate.on_top_of(base),
+        };
+        let mut taxes = Self::default();
+        for (line, base) in goods.lines.iter().zip(left) {
+            let amount = line.rate.map_or(0, |rate| tax(rate.rate, *base));
+            taxes.of_lines.push(amount);
+            if let Some(rate) = line.rate {
+                taxes.add(&rate.name, rate.rate, amount, *base);
+            }
+        }
+        if let Some(base) = shipping
+            && let Some((name, rate)) = taxes.shipping_rate(goods, rules)
+        {
+            let amount = tax(rate, base);
+            taxes.of_shipping = Some(amount);
+            taxes.add(name, rate, amount, 0);
+        }
+        taxes.sums.sort_by(|a, b| (b.rate, a.name).cmp(&(a.rate, b.name)));
+        taxes
+    }
+
+    fn add(&mut self, name: &'a str, rate: Rate, amount: i128, goods: i128) {
+        let known = self.sums.iter_mut().find(|sum| sum.rate == rate && sum.name == name);
+        match known {
+            Some(sum) => {
+                sum.amount += amount;
+                sum.goods += goods;
+            }
+            None => self.sums.push(TaxSum { name, rate, amount, goods }),
+        }
+    }
+
+    /// The rate for shipping alone, else that of the goods with the largest sum.
+    fn shipping_rate(&self, goods: &Goods<'_>, rules: &'a PricingRules) -> Option<(&'a str, Rate)> {
+        let own = goods.basket.destination.and_then(|place| rules.find_shipping_rate(place));
+        let of_rate = |rate: &'a TaxRate| (rate.name.as_str(), rate.rate);
+        let of_goods = || {
+            let largest = self
+                .sums
+                .iter()
+                .max_by(|a, b| (a.goods, a.rate, b.name).cmp(&(b.goods, b.rate, a.name)));
+            largest.map(|sum| (sum.name, sum.rate))
+        };
+        own.map(of_rate).or_else(of_goods)
+    }
+}
