@@ -70,6 +70,8 @@ impl Tokenizer for TermReader {
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> TermStream<'a> {
         self.token.reset();
+        // Positions are not indexed, but the library adds to them.
+        self.token.position = 0;
         TermStream { rest: text, repeats: 0, token: &mut self.token }
     }
 }
