@@ -192,8 +192,13 @@ fn commented_out_keys_are_valid() {
         })
         .collect();
     let text = text.join("\n").replace("kind = \"embedded\"", "kind = \"mongodb\"");
-    let text =
-        text.replace("jwt_secret = \"\"", "jwt_secret = \"7f3a91c05d2be8466a90c1d4e5f31b7702\"");
+    // The second one must differ from the first.
+    let text = text
+        .replace("\njwt_secret = \"\"", "\njwt_secret = \"7f3a91c05d2be8466a90c1d4e5f31b7702\"");
+    let text = text.replace(
+        "second_jwt_secret = \"\"",
+        "second_jwt_secret = \"0c1d4e5f31b77027f3a91c05d2be8466\"",
+    );
     let text = text.replace("admin_password = \"\"", "admin_password = \"correct horse\"");
     SettingsFixture::new().with_file("config/development.toml", &text).load();
 }
