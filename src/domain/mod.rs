@@ -13,4 +13,5 @@ pub mod ids;
 pub mod inventory;
 pub mod money;
 pub mod order;
+pub mod payment;
 pub mod validation;

@@ -56,7 +56,7 @@ fn access_of(operation: &str) -> Option<Access> {
         | "create_event_ticket" => Bearer,
         "log_out" | "get_account" | "update_account" | "change_password" | "list_sessions"
         | "end_other_sessions" | "end_session" | "merge_guest_cart" | "check_out"
-        | "list_orders" | "get_order" | "cancel_order" => Access::Account,
+        | "list_orders" | "get_order" | "cancel_order" | "begin_payment" => Access::Account,
         "create_product" | "replace_product" | "patch_product" | "delete_product" => {
             Staff(&["catalog"])
         }
@@ -64,7 +64,7 @@ fn access_of(operation: &str) -> Option<Access> {
         "get_stock" | "list_stock_movements" => Staff(&["stock:read"]),
         "change_stock" => Staff(&["stock"]),
         "export_orders" => Staff(&["orders:read"]),
-        "pay_order" | "fulfil_order" => Staff(&["orders"]),
+        "pay_order" | "fulfil_order" | "refund_order" => Staff(&["orders"]),
         "list_users" | "get_user" => Staff(&["customers:read"]),
         "patch_user" | "audit_stock" => Admin,
         _ => return None,

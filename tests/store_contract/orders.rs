@@ -6,13 +6,14 @@ use futures_util::future::join_all;
 use souk::{
     domain::{
         catalog::product::Product,
-        ids::{OrderId, ProductId, ShipmentId, UserId},
+        ids::{OrderId, ProductId, RefundId, ShipmentId, UserId},
         inventory::{MovementKind, StockChange},
         money::{MAX_MINOR_UNITS, Money},
         order::{
-            CancelledBy, Order, OrderCommand, OrderFilter, OrderLine, OrderStatus, OrderUnits,
-            Payment, PaymentMethod, Shipment, ShipmentDetails, ShippingAddress,
+            Order, OrderCommand, OrderFilter, OrderLine, OrderStatus, OrderUnits, Payment,
+            PaymentMethod, Shipment, ShipmentDetails, ShippingAddress,
         },
+        payment::{PaymentStatus, Refund, RefundStatus},
     },
     store::{Commit, CommitError, Condition, StockWrite, Write, writer::CommitWriter},
 };
@@ -37,6 +38,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         quantity,
         unit_price: Money::from_minor_units(minor, euro()).unwrap(),
         fulfilled: 0,
+        restocked: 0,
     };
     let shipment = |text: Option<&str>| Shipment {
         id: ShipmentId::new(),
@@ -48,13 +50,28 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         },
         shipped_at: now(),
     };
+    let refund = |reason: Option<&str>| Refund {
+        id: RefundId::new(),
+        amount: Money::from_minor_units(7, euro()).unwrap(),
+        status: RefundStatus::Succeeded,
+        reason: reason.map(Into::into),
+        refunded_at: now(),
+    };
     let fields = BTreeMap::from([
         ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
         ("2nd-line_".to_owned(), String::new()),
     ]);
     let full = Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
-        payment: Payment { method: PaymentMethod::Manual, reference: Some(UNUSUAL_TEXT.into()) },
+        payment: Payment {
+            status: PaymentStatus::PartiallyRefunded,
+            reference: Some(UNUSUAL_TEXT.into()),
+            refunds: vec![refund(Some(UNUSUAL_TEXT)), refund(None)],
+            ..Payment::awaiting(
+                PaymentMethod::Manual,
+                Money::from_minor_units(MAX_MINOR_UNITS, euro()).unwrap(),
+            )
+        },
         shipments: vec![shipment(Some(UNUSUAL_TEXT)), shipment(None)],
         shipping_address: Some(ShippingAddress::from_stored(fields)),
         ..order(UserId::new())
@@ -84,6 +101,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
                 OrderStatus::Fulfilled => line.quantity,
                 _ => u32::from(ships),
             };
+            line.restocked = u32::from(ships);
         }
         apply_one(&*store, commit([put_order(&next)])).await.unwrap();
         assert_eq!(store.find_order(full.id).await, Ok(Some(next.clone())));
@@ -140,7 +158,7 @@ pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Ha
         "the longest overdue order comes first"
     );
     for (order, command) in
-        [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel(CancelledBy::Staff))]
+        [(&first, OrderCommand::Expire), (&second, OrderCommand::cancel_by_staff())]
     {
         let next = order.decide(command, after(50)).unwrap().order;
         apply_one(&*store, commit([put_order(&next)])).await.unwrap();

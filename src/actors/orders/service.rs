@@ -44,12 +44,9 @@ impl OrderService {
                 .filter(|order| owner.is_none_or(|owner| owner == order.user_id))
                 .ok_or_else(Error::order_not_found)?;
             let transition = self.decide_if_version_matches(&order, command.clone(), &context)?;
-            let reference = match &command {
-                OrderCommand::Fulfill { details, .. } => details.reference.clone(),
-                _ => None,
-            };
             let order = Arc::new(transition.order);
-            let commit = build_commit(&order, transition.stock_changes, reference, &context);
+            let mut commit = build_commit(&order, transition.stock_changes, &context);
+            annotate(&mut commit, &command, &order);
             Ok(Decision::Commit(Box::new(commit), move |_| order))
         };
         let retry = CommandRetry {
@@ -79,11 +76,10 @@ impl OrderService {
     }
 }
 
-/// Builds the commit of a transition. Its stock movements carry `reference`.
+/// Builds the commit of a transition.
 pub(super) fn build_commit(
     order: &Arc<Order>,
     stock_changes: Vec<(ProductId, StockChange)>,
-    reference: Option<String>,
     context: &CommandContext,
 ) -> Commit {
     let order_id = Some(order.id);
@@ -93,7 +89,7 @@ pub(super) fn build_commit(
             change,
             expected_version: None,
             order_id,
-            reference: reference.clone(),
+            reference: None,
             reason: None,
         })
     });
@@ -103,5 +99,23 @@ pub(super) fn build_commit(
         idempotency_record: idempotency_record(context, StoredReplyBody::Ready(order_json(order))),
         trace: context.trace.clone(),
         ..Commit::new(order.updated_at, context.ticket.deadline())
+    }
+}
+
+/// Adds what the command says about the movements, and the event of a refund.
+fn annotate(commit: &mut Commit, command: &OrderCommand, order: &Arc<Order>) {
+    let (reference, reason) = match command {
+        OrderCommand::Fulfill { details, .. } => (details.reference.as_ref(), None),
+        OrderCommand::Refund(request) => {
+            commit.events = vec![DomainEvent::OrderRefunded(Arc::clone(order))];
+            (None, request.reason.as_ref())
+        }
+        _ => return,
+    };
+    for write in &mut commit.writes {
+        if let Write::Stock(stock) = write {
+            stock.reference = reference.cloned();
+            stock.reason = reason.cloned();
+        }
     }
 }

@@ -136,14 +136,14 @@ impl Cart {
             return Err(CheckoutError::CartEmpty);
         }
         let cart = self.without_purchased(|line| checkout.units_to_buy(line), now);
-        let order = Order {
+        let mut order = Order {
             id: order_id,
             user_id: self.owner.id,
             status: OrderStatus::PendingPayment,
             version: 1,
             currency,
             lines,
-            payment: Payment { method: checkout.payment_method, reference: None },
+            payment: Payment::awaiting(checkout.payment_method, Money::zero(currency)),
             shipments: Vec::new(),
             shipping_address: checkout.shipping_address,
             placed_at: now,
@@ -151,6 +151,7 @@ impl Cart {
             updated_at: now,
         };
         let total = order.total();
+        order.payment.amount = total;
         if !total.is_within_limit() {
             return Err(CheckoutError::TotalLimitExceeded);
         }
@@ -225,5 +226,6 @@ fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderL
         quantity,
         unit_price: details.price,
         fulfilled: 0,
+        restocked: 0,
     }
 }

@@ -4,7 +4,10 @@ use rusqlite::{Connection, params};
 
 use super::{
     login_failures::known_networks_to_bytes,
-    rows::{self, CartLines, OrderLinesToStore, ShipmentsToStore, TextBytes, UuidText, to_json},
+    rows::{
+        self, CartLines, OrderLinesToStore, ShipmentsToStore, TextBytes, UuidText, payment_json,
+        to_json,
+    },
 };
 use crate::{
     events::OutboxEvent,
@@ -109,15 +112,16 @@ fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
 fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
-         payment_reference, shipping_address, placed_at, expires_at, updated_at, shipments) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+         payment_reference, shipping_address, placed_at, expires_at, updated_at, shipments, \
+         payment) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
          payment_reference = excluded.payment_reference, \
          shipping_address = excluded.shipping_address, placed_at = excluded.placed_at, \
          expires_at = excluded.expires_at, updated_at = excluded.updated_at, \
-         shipments = excluded.shipments",
+         shipments = excluded.shipments, payment = excluded.payment",
     )?;
     for order in writes.orders.values() {
         put.execute(params![
@@ -134,6 +138,7 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             order.expires_at.map(|at| at.as_millis()),
             order.updated_at.as_millis(),
             to_json(&ShipmentsToStore(&order.shipments))?,
+            payment_json(&order.payment)?,
         ])?;
     }
     Ok(())

@@ -17,6 +17,7 @@ pub(super) use self::{
     accounts::{session_from_row, user_from_row},
     orders::{
         OrderLinesToStore, ShipmentsToStore, order_from_row, order_status_column, ordered_units,
+        payment_json,
     },
 };
 use super::outbox::PARTITION;

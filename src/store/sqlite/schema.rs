@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008_rights.sql"),
     include_str!("migrations/0009_session_clients.sql"),
     include_str!("migrations/0013_shipments.sql"),
+    include_str!("migrations/0014_payments.sql"),
 ];
 
 /// The id of this application in the database's header: "Souk" in ASCII.

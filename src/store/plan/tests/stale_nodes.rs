@@ -18,7 +18,7 @@ use crate::{
         ids::{OrderId, ProductId, UserId},
         inventory::{StockChange, StockMovement},
         money::{Currency, Money},
-        order::{CancelledBy, CheckoutOptions, OrderCommand, OrderRules, OrderTransition},
+        order::{CheckoutOptions, OrderCommand, OrderRules, OrderTransition},
     },
     events::DomainEvent,
     store::commit::{Commit, Condition, StockWrite, Write},
@@ -66,7 +66,7 @@ enum Step {
 fn node_steps() -> impl Strategy<Value = (usize, Step)> {
     let command = prop_oneof![
         Just(OrderCommand::Pay { reference: None }),
-        Just(OrderCommand::Cancel(CancelledBy::Staff)),
+        Just(OrderCommand::cancel_by_staff()),
         Just(OrderCommand::Expire),
         Just(OrderCommand::fulfill_all()),
     ];
