@@ -141,6 +141,11 @@ async fn trigger_every_event(app: &TestApp) {
     let buyer = app.customer().await;
     let order = app.buy(&buyer, &cup, 2).await;
     app.order_action(&admin, &order, "pay").json(&json!({"reference": "bank 1"})).await.ok();
+    let parcel = json!({
+        "items": [{"product_id": cup, "quantity": 1}], "carrier": "DHL", "tracking": "0034043",
+        "reference": "parcel 4",
+    });
+    app.order_action(&admin, &order, "fulfil").json(&parcel).await.ok();
     app.order_action(&admin, &order, "fulfil").await.ok();
     let order = app.buy(&buyer, &cup, 1).await;
     app.order_action(&buyer, &order, "cancel").await.ok();
