@@ -147,6 +147,10 @@ async fn trigger_every_event(app: &TestApp) {
     });
     app.order_action(&admin, &order, "fulfil").json(&parcel).await.ok();
     app.order_action(&admin, &order, "fulfil").await.ok();
+    let refund = json!({
+        "amount": 1, "reason": "broken", "restock": [{"product_id": cup, "quantity": 1}],
+    });
+    app.order_action(&admin, &order, "refund").json(&refund).await.is(202);
     let order = app.buy(&buyer, &cup, 1).await;
     app.order_action(&buyer, &order, "cancel").await.ok();
     app.add_to_cart(&buyer, &cup, 1).await.ok();
