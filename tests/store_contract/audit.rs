@@ -116,7 +116,8 @@ pub(crate) async fn audit_pages_include_deleted_products(harness: &dyn Harness) 
     let (pending, paid, cancelled) = (audited_order(tea), audited_order(tea), audited_order(tea));
     apply(&*store, [&pending, &paid, &cancelled].map(checkout_commit)).await;
     apply_one(&*store, advance(&paid, OrderCommand::Pay { reference: None }).0).await.unwrap();
-    apply_one(&*store, advance(&cancelled, OrderCommand::cancel_by_staff()).0).await.unwrap();
+    let cancel = advance(&cancelled, OrderCommand::cancel_by_staff()).0;
+    apply_one(&*store, cancel).await.unwrap();
     let whole = all_products(&*store, 100).await;
     assert_eq!(
         whole.iter().map(|facts| facts.product_id).collect::<Vec<_>>(),
@@ -157,7 +158,8 @@ pub(crate) async fn audited_orders_include_their_movements(harness: &dyn Harness
     let tea = stocked_product(&*store, 100).await;
     let orders: Vec<Order> = (0..5).map(|_| audited_order(tea)).collect();
     apply(&*store, orders.iter().map(checkout_commit)).await;
-    apply_one(&*store, advance(&orders[1], OrderCommand::cancel_by_staff()).0).await.unwrap();
+    let cancel = advance(&orders[1], OrderCommand::cancel_by_staff()).0;
+    apply_one(&*store, cancel).await.unwrap();
     let (pay, paid) = advance(&orders[2], OrderCommand::Pay { reference: None });
     apply_one(&*store, pay).await.unwrap();
     apply_one(&*store, advance(&paid, OrderCommand::fulfill_all()).0).await.unwrap();
