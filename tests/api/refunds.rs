@@ -157,3 +157,20 @@ async fn expired_order_is_paid_late_if_its_units_can_be_had() {
     let audit = app.call("POST", "/api/admin/audit").token(&admin).await.ok();
     assert_eq!(audit["clean"], true, "{audit}");
 }
+
+#[tokio::test]
+async fn expired_order_is_not_paid_beyond_a_purchase_limit() {
+    let settings = [("SOUK__ORDERS__PAYMENT_TIMEOUT", "1s")];
+    let Shop { app, admin, ada, tea, .. } = Shop::with_settings(&settings).await;
+    let limit = json!({"purchase_limit": 3});
+    app.patch(&format!("/api/products/{tea}"), &limit).token(&admin).await.ok();
+    let late = app.buy(&ada, &tea, 2).await;
+    app.wait_for_order_status(&ada, &late, "expired").await;
+    let paid = app.buy(&ada, &tea, 2).await;
+    app.order_action(&admin, &paid, "pay").await.ok();
+    let pay = || app.order_action(&admin, &late, "pay");
+    let refused = pay().await.problem(409, "purchase_limit_reached");
+    assert_eq!(refused["lines"], json!([{"product_id": tea, "requested": 2, "left": 1}]));
+    app.order_action(&admin, &paid, "cancel").await.ok();
+    assert_eq!(pay().await.ok()["status"], "paid");
+}

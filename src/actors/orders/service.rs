@@ -8,7 +8,7 @@ use crate::{
         clock::Clock,
         ids::ProductId,
         inventory::StockChange,
-        order::{Order, OrderCommand, OrderTransition},
+        order::{LimitedLine, Order, OrderCommand, OrderStatus, OrderTransition},
     },
     error::Error,
     events::{DomainEvent, order::order_json},
@@ -16,7 +16,9 @@ use crate::{
         command_context::{CommandContext, Reply},
         orders::ChangeOrder,
     },
-    store::{Commit, StockWrite, Store, Write, commit::StoredReplyBody, writer::CommitWriter},
+    store::{
+        Commit, Condition, StockWrite, Store, Write, commit::StoredReplyBody, writer::CommitWriter,
+    },
 };
 
 /// Runs commands on orders, and expires unpaid orders.
@@ -44,9 +46,16 @@ impl OrderService {
                 .filter(|order| owner.is_none_or(|owner| owner == order.user_id))
                 .ok_or_else(Error::order_not_found)?;
             let transition = self.decide_if_version_matches(&order, command.clone(), &context)?;
+            let conditions = match &command {
+                OrderCommand::Pay { .. } if order.status == OrderStatus::Expired => {
+                    self.purchase_conditions(&order).await?
+                }
+                _ => Vec::new(),
+            };
             let order = Arc::new(transition.order);
             let mut commit = build_commit(&order, transition.stock_changes, &context);
             annotate(&mut commit, &command, &order);
+            commit.conditions = conditions;
             Ok(Decision::Commit(Box::new(commit), move |_| order))
         };
         let retry = CommandRetry {
@@ -58,6 +67,23 @@ impl OrderService {
         };
         // Each decision reads the order from the store, so there is nothing to refresh.
         retry.retry_on_conflict(&context, decide, async || Ok(())).await
+    }
+
+    /// The conditions for an expired order to take its units again: its buyer stays within the
+    /// purchase limits.
+    async fn purchase_conditions(&self, order: &Order) -> Result<Vec<Condition>, Error> {
+        let ids = order.lines.iter().map(|line| line.product_id).collect();
+        let products = self.store.find_products_by_id(ids).await?;
+        let conditions = products.iter().filter_map(|(product, _)| {
+            let line = order.lines.iter().find(|line| line.product_id == product.id)?;
+            let limit = product.details.purchase_limit?;
+            let line = LimitedLine { product_id: product.id, quantity: line.quantity, limit };
+            Some([
+                Condition::ProductUnchanged(product.id, product.version),
+                Condition::PurchaseWithin(order.user_id, line),
+            ])
+        });
+        Ok(conditions.flatten().collect())
     }
 
     fn decide_if_version_matches(
