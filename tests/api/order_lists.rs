@@ -118,8 +118,7 @@ async fn orders_are_exported_as_ndjson_and_csv() {
 
 #[tokio::test]
 async fn long_exports_have_every_order_once() {
-    let Shop { app, admin, tea, .. } =
-        Shop::with_settings(&[("SOUK__ORDERS__MAX_PENDING", "1000")]).await;
+    let Shop { app, admin, tea, .. } = Shop::with_settings(&[("orders.max_pending", "1000")]).await;
     let stock = json!({"set": 1000, "reason": "count"});
     app.call("POST", &format!("/api/products/{tea}/stock")).token(&admin).json(&stock).await.ok();
     let mut placed = Vec::new();

@@ -79,7 +79,7 @@ async fn staff_cancels_what_is_left_of_a_partly_shipped_order() {
 
 #[tokio::test]
 async fn order_of_nothing_is_paid_and_never_expires() {
-    let settings = [("SOUK__ORDERS__PAYMENT_TIMEOUT", "1s"), ("SOUK__ORDERS__MAX_PENDING", "1")];
+    let settings = [("orders.payment_timeout", "1s"), ("orders.max_pending", "1")];
     let Shop { app, admin, ada, tea, .. } = Shop::with_settings(&settings).await;
     let gift = app.new_product(&admin, &json!(0), 10).await;
     let unpaid = app.buy(&ada, &tea, 1).await;
