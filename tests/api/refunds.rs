@@ -70,22 +70,18 @@ async fn refund_goes_back_in_parts_and_restocks_what_was_shipped() {
 #[tokio::test]
 async fn refund_is_an_event_of_its_own() {
     let Shop { app, admin, ada, tea, .. } = Shop::start().await;
+    let mut feed = app.open_feed(Some(&ada), None).await;
     let order = app.buy(&ada, &tea, 2).await;
-    app.order_action(&admin, &order, "pay").await.ok();
+    let paid = app.order_action(&admin, &order, "pay").await.ok();
     let refunded = app.order_action(&admin, &order, "refund").json(&json!({"amount": 1}));
     let refunded = refunded.await.is(202).json();
-    let subject = order["id"].as_str().unwrap();
-    let mut feed = app.feed(&format!("?types=order.*&subject={subject}"), &admin).await;
-    let mut seen = Vec::new();
-    while seen.len() < 3 {
-        let event = feed.next_event().await;
-        seen.push((event["type"].clone(), event["sequence"].clone()));
-        if event["type"] == "order.refunded" {
-            assert_eq!(event["data"], refunded);
-        }
-    }
-    let expected = [("order.placed", "1"), ("order.paid", "2"), ("order.refunded", "3")];
-    assert_eq!(seen, expected.map(|(kind, sequence)| (json!(kind), json!(sequence))));
+    let events = feed.read_until(|event| event.kind == "order.refunded").await;
+    let of_orders = events.iter().filter(|event| event.family() == "order");
+    let seen: Vec<_> =
+        of_orders.map(|event| (&*event.kind, event.sequence(), &event.body["data"])).collect();
+    let expected =
+        [("order.placed", 1, &order), ("order.paid", 2, &paid), ("order.refunded", 3, &refunded)];
+    assert_eq!(seen, expected);
 }
 
 #[tokio::test]
@@ -133,7 +129,7 @@ async fn order_that_was_refunded_in_full_is_not_shipped() {
 
 #[tokio::test]
 async fn expired_order_is_paid_late_if_its_units_can_be_had() {
-    let settings = [("SOUK__ORDERS__PAYMENT_TIMEOUT", "1s")];
+    let settings = [("orders.payment_timeout", "1s")];
     let Shop { app, admin, ada, tea, .. } = Shop::with_settings(&settings).await;
     let order = app.buy(&ada, &tea, 6).await;
     let expired = app.wait_for_order_status(&ada, &order, "expired").await;
@@ -160,7 +156,7 @@ async fn expired_order_is_paid_late_if_its_units_can_be_had() {
 
 #[tokio::test]
 async fn expired_order_is_not_paid_beyond_a_purchase_limit() {
-    let settings = [("SOUK__ORDERS__PAYMENT_TIMEOUT", "1s")];
+    let settings = [("orders.payment_timeout", "1s")];
     let Shop { app, admin, ada, tea, .. } = Shop::with_settings(&settings).await;
     let limit = json!({"purchase_limit": 3});
     app.patch(&format!("/api/products/{tea}"), &limit).token(&admin).await.ok();
