@@ -21,7 +21,8 @@ pub(crate) async fn orders_are_paged_newest_first(harness: &dyn Harness) {
     for of in [None, Some(ada), Some(bob), Some(UserId::new())] {
         let (mut read, mut before) = (Vec::new(), None);
         loop {
-            let page = store.list_orders(of, before, 4).await.unwrap();
+            let filter = OrderFilter { user_id: of, ..OrderFilter::default() };
+            let page = store.list_orders(filter, before, 4).await.unwrap();
             assert!(page.len() <= 4);
             let Some(last) = page.last() else { break };
             before = Some(last.id);

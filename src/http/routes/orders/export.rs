@@ -12,6 +12,7 @@ use crate::{
         order::{Order, OrderFilter, OrderLine},
         validation::ValidationErrors,
     },
+    error::Error,
     events::{
         order::{OrderData, order_json},
         schema,
@@ -22,8 +23,8 @@ use crate::{
             scopes::OrdersReadScope,
         },
         response::problem::{Problem, ProblemDetails},
+        state::AppState,
     },
-    store::{Store, StoreUnavailable},
 };
 
 /// The orders that are in memory at a time.
@@ -79,11 +80,10 @@ pub(crate) async fn export(
     read.honor_no_cache().await?;
     let filter = requested.resolve(&read).await?;
     let format = requested_format(&read.request);
-    let store = Arc::clone(&read.state.store);
     // The first page comes before the status, so that a store that fails is a problem.
     let first = match filter {
         Some(filter) => {
-            let page = store.list_orders(filter, None, PAGE_SIZE);
+            let page = read.state.store.list_orders(filter, None, PAGE_SIZE);
             read.state.read_before_deadline(&read.request, page).await?
         }
         None => Vec::new(),
@@ -93,13 +93,13 @@ pub(crate) async fn export(
         Format::Csv => ("text/csv; charset=utf-8; header=present", CSV_HEADER),
     };
     let head = stream::iter([Ok(Bytes::from_static(head.as_bytes()))]);
-    let pages = stream_pages(store, filter.unwrap_or_default(), first);
+    let pages = stream_pages(Arc::clone(&read.state), filter.unwrap_or_default(), first);
     let body = head.chain(pages.map(move |page| page.map(|page| encode(&page, format))));
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, content_type))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::VARY, "Accept"))
-        .streaming::<_, StoreUnavailable>(Box::pin(body)))
+        .streaming::<_, Error>(Box::pin(body)))
 }
 
 /// Whether `Accept` names CSV before it names NDJSON.
@@ -116,21 +116,24 @@ fn requested_format(request: &HttpRequest) -> Format {
 /// All pages that follow `first`, and that one. Only one is in memory: the next is read when the
 /// client has taken the one before.
 fn stream_pages(
-    store: Arc<dyn Store>,
+    state: Arc<AppState>,
     filter: OrderFilter,
     first: Vec<Order>,
-) -> impl stream::Stream<Item = Result<Vec<Order>, StoreUnavailable>> {
+) -> impl stream::Stream<Item = Result<Vec<Order>, Error>> {
     enum Next {
         Page(Vec<Order>),
         After(OrderId),
         End,
     }
     stream::try_unfold(Next::Page(first), move |next| {
-        let store = Arc::clone(&store);
+        let state = Arc::clone(&state);
         async move {
             let page = match next {
                 Next::Page(page) => page,
-                Next::After(last) => store.list_orders(filter, Some(last), PAGE_SIZE).await?,
+                Next::After(last) => {
+                    let page = state.store.list_orders(filter, Some(last), PAGE_SIZE);
+                    state.read_limiter.run(state.options.request_timeout, page).await?
+                }
                 Next::End => return Ok(None),
             };
             let is_full = page.len() >= PAGE_SIZE as usize;
