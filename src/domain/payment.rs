@@ -196,12 +196,25 @@ impl Payment {
         if amount.exceeds(left) {
             return Err(RefundError::ExceedsPayment { left });
         }
-        self.status = match amount == left {
+        self.book_refund(id, amount, reason, now);
+        Ok(())
+    }
+
+    /// Books a refund of `amount`, or of what is left if that is less.
+    pub(super) fn refund_up_to(&mut self, amount: Money, id: RefundId, now: Timestamp) {
+        let left = self.refundable();
+        let amount = if amount.exceeds(left) { left } else { amount };
+        if amount.exceeds(Money::zero(amount.currency())) {
+            self.book_refund(id, amount, None, now);
+        }
+    }
+
+    fn book_refund(&mut self, id: RefundId, amount: Money, reason: Option<String>, now: Timestamp) {
+        let status = RefundStatus::Succeeded;
+        self.refunds.push(Refund { id, amount, status, reason, refunded_at: now });
+        self.status = match self.refunded() == self.amount {
             true => PaymentStatus::Refunded,
             false => PaymentStatus::PartiallyRefunded,
         };
-        let status = RefundStatus::Succeeded;
-        self.refunds.push(Refund { id, amount, status, reason, refunded_at: now });
-        Ok(())
     }
 }

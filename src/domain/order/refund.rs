@@ -45,19 +45,14 @@ impl Order {
     /// Refunds what the shop does not ship: everything if it has shipped nothing, and otherwise the
     /// price of the units that are left.
     pub(super) fn refund_unshipped(&mut self, id: RefundId, now: Timestamp) {
-        let left = self.payment.refundable();
         let unshipped = self.lines.iter().fold(Money::zero(self.currency), |sum, line| {
             let units = line.quantity.saturating_sub(line.fulfilled);
             sum.saturating_add(line.unit_price.saturating_mul(units))
         });
         let amount = match self.shipments.is_empty() {
-            true => left,
-            false if unshipped.exceeds(left) => left,
+            true => self.payment.amount,
             false => unshipped,
         };
-        if amount.exceeds(Money::zero(self.currency)) {
-            // It cannot fail: the amount is above 0 and not more than what is left.
-            drop(self.payment.refund(id, Some(amount), None, now));
-        }
+        self.payment.refund_up_to(amount, id, now);
     }
 }

@@ -32,6 +32,17 @@ fn refunds_add_up_to_at_most_what_was_paid() {
 }
 
 #[test]
+fn refund_of_what_is_left_never_exceeds_the_payment() {
+    let mut payment = paid("10");
+    payment.refund_up_to(euros("7"), RefundId::new(), NOW);
+    payment.refund_up_to(euros("7"), RefundId::new(), NOW);
+    payment.refund_up_to(euros("7"), RefundId::new(), NOW);
+    let amounts: Vec<Money> = payment.refunds.iter().map(|refund| refund.amount).collect();
+    assert_eq!(amounts, [euros("7"), euros("3")]);
+    assert_eq!(payment.status, PaymentStatus::Refunded);
+}
+
+#[test]
 fn nothing_is_refunded_that_was_not_paid() {
     let mut payment = Payment::awaiting(PaymentMethod::Manual, euros("10"));
     let nothing = |status| Err(RefundError::NothingToRefund(status));
