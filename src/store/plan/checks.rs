@@ -8,7 +8,7 @@ use crate::{
         clock::Timestamp,
         ids::{ProductId, UserId},
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
-        order::{LimitedLine, PurchaseExcess},
+        order::{LimitedLine, Order, PurchaseExcess},
     },
     store::commit::{Commit, CommitError, Condition, StockWrite, StoredReplyBody, Write},
 };
@@ -56,18 +56,7 @@ impl Planner<'_> {
             let (stored, new) = match write {
                 Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
                 Write::Product(product) => (self.state.products.get(&product.id), product.version),
-                Write::Order(order) => {
-                    // A commit can write two versions: an order that is placed and paid at once.
-                    let earlier =
-                        commit.writes.iter().take(index).rev().find_map(|write| match write {
-                            Write::Order(earlier) if earlier.id == order.id => {
-                                Some(&earlier.version)
-                            }
-                            _ => None,
-                        });
-                    let stored = || self.state.orders.get(&order.id).map(|(version, _)| version);
-                    (earlier.or_else(stored), order.version)
-                }
+                Write::Order(order) => (self.version_before(commit, index, order), order.version),
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::Stock(_) => continue,
@@ -77,6 +66,22 @@ impl Planner<'_> {
             }
         }
         self.check_uniqueness(commit)
+    }
+
+    /// The version of an order before one of the writes of a commit. A commit can write two: an order
+    /// that is placed and paid at once.
+    fn version_before<'a>(
+        &'a self,
+        commit: &'a Commit,
+        index: usize,
+        order: &Order,
+    ) -> Option<&'a u64> {
+        let same_order = |write: &'a Write| match write {
+            Write::Order(earlier) if earlier.id == order.id => Some(&earlier.version),
+            _ => None,
+        };
+        let earlier = commit.writes.iter().take(index).rev().find_map(same_order);
+        earlier.or_else(|| self.state.orders.get(&order.id).map(|(version, _)| version))
     }
 
     pub(super) fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {
