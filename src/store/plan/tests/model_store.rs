@@ -237,7 +237,10 @@ pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, versi
             fulfilled: 0,
             restocked: 0,
         }],
-        payment: Payment::awaiting(PaymentMethod::Manual, Money::zero("EUR".parse().unwrap())),
+        payment: Payment::awaiting(
+            PaymentMethod::Manual,
+            crate::domain::money::Money::zero("EUR".parse().unwrap()),
+        ),
         shipments: Vec::new(),
         shipping_address: None,
         placed_at: Timestamp::default(),
