@@ -1,7 +1,11 @@
 //! Refunds: what goes back to the buyer, and what comes back into stock.
 
 use super::{Order, OrderError, OrderUnits, shipment::ensure_within};
-use crate::domain::{clock::Timestamp, ids::RefundId, money::Money};
+use crate::domain::{
+    clock::Timestamp,
+    ids::{ProductId, RefundId},
+    money::Money,
+};
 
 /// A refund that staff asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +31,7 @@ impl Order {
         now: Timestamp,
     ) -> Result<(), OrderError> {
         let RefundRequest { id, amount, reason, restock } = request;
-        let out = |product_id| {
+        let out = |product_id: ProductId| {
             let line = self.lines.iter().find(|line| line.product_id == product_id);
             line.map_or(0, |line| line.fulfilled.saturating_sub(line.restocked))
         };
