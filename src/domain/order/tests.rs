@@ -97,6 +97,7 @@ fn checkout_orders_all_lines_at_current_prices() {
         order,
         product_versions: decided_on,
         limited_lines,
+        ..
     } = check_out_cart(&cart, CheckoutOptions::default(), &[(&tea, 2), (&cup, 9)]).unwrap();
     assert_eq!(
         (after.version, after.lines.len(), new_event),

@@ -69,7 +69,7 @@ fn may_vary(status: StatusCode, headers: &HeaderMap, size: BodySize) -> bool {
     // "Not modified" stands for a response that may have been compressed.
     let is_not_modified = status == StatusCode::NOT_MODIFIED;
     let is_large = matches!(size, BodySize::Sized(bytes) if bytes >= MIN_BYTES);
-    if !is_not_modified && !(status.is_success() && is_large && has_text(headers)) {
+    if !(is_not_modified || status.is_success() && is_large && has_text(headers)) {
         return false;
     }
     let is_private = headers

@@ -74,6 +74,7 @@ mod tests {
             TestRequest::with_uri(path).method(Method::HEAD).to_request(),
         )
         .await
+        .map_into_boxed_body()
     }
 
     #[actix_web::test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::{IdRange, MovementTotals, join_orders_with_movements};
+use super::super::{AuditOutcome, IdRange, MovementTotals, join_orders_with_movements};
 use crate::domain::{
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
