@@ -29,8 +29,8 @@ use crate::{
     records::UNUSUAL_TEXT,
 };
 
-pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
-    let store = harness.open().await;
+/// An order with everything that an order can have.
+fn full_order() -> Order {
     let line = |sku: Option<&str>, quantity, minor| OrderLine {
         product_id: ProductId::new(),
         sku: sku.map(Into::into),
@@ -61,7 +61,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
         ("2nd-line_".to_owned(), String::new()),
     ]);
-    let full = Order {
+    Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
         payment: Payment {
             status: PaymentStatus::PartiallyRefunded,
@@ -75,7 +75,12 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         shipments: vec![shipment(Some(UNUSUAL_TEXT)), shipment(None)],
         shipping_address: Some(ShippingAddress::from_stored(fields)),
         ..order(UserId::new())
-    };
+    }
+}
+
+pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let full = full_order();
     let bare = Order { expires_at: None, ..order(UserId::new()) };
     for written in [&full, &bare] {
         apply_one(&*store, commit([put_order(written)])).await.unwrap();
