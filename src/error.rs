@@ -119,6 +119,9 @@ pub enum ErrorCode {
     /// The order has fewer units left.
     #[strum(message = "Quantity exceeds the order")]
     QuantityExceedsOrder,
+    /// Less money is left of the order's payment.
+    #[strum(message = "Refund exceeds the payment")]
+    RefundExceedsPayment,
     /// One buyer may not buy so many units of this product.
     #[strum(message = "Purchase limit reached")]
     PurchaseLimitReached,

@@ -70,6 +70,7 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::CartAbandoned => "A cart was not changed for a long time.",
         EventType::OrderPlaced => "An order was placed and its stock reserved.",
         EventType::OrderPaid => "An order was paid.",
+        EventType::OrderRefunded => "Money of an order's payment went back to the buyer.",
         EventType::OrderCancelled => "An order was cancelled and its stock released.",
         EventType::OrderExpired => "An order was not paid in time and its stock was released.",
         EventType::OrderPartiallyFulfilled => "Some units of an order were shipped.",
@@ -106,6 +107,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         | EventType::OrderPaid
         | EventType::OrderCancelled
         | EventType::OrderExpired
+        | EventType::OrderRefunded
         | EventType::OrderPartiallyFulfilled
         | EventType::OrderFulfilled => envelope_schema::<OrderData<'_>>,
         EventType::UserRegistered => envelope_schema::<UserRegisteredData>,

@@ -67,6 +67,10 @@ id! {
     ShipmentId
 }
 id! {
+    /// A refund of a part of a payment.
+    RefundId
+}
+id! {
     /// A product of the catalog.
     ProductId
 }

@@ -15,5 +15,6 @@ pub mod inventory;
 pub mod mail;
 pub mod money;
 pub mod order;
+pub mod payment;
 pub mod pricing;
 pub mod validation;

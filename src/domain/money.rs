@@ -184,6 +184,13 @@ impl Money {
         Self { minor: self.minor.saturating_add(other.minor), ..self }
     }
 
+    /// The difference, at least 0.
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        let minor = self.minor.saturating_sub(other.minor);
+        Self { minor: if minor < 0 { 0 } else { minor }, ..self }
+    }
+
     /// `count` times the amount. It is exact, also above [`MAX_MINOR_UNITS`].
     #[must_use]
     pub const fn saturating_mul(self, count: u32) -> Self {

@@ -4,6 +4,7 @@ use super::{Error, ErrorCode, RefusedLines};
 use crate::domain::{
     cart::CartError,
     order::{CheckoutError, OrderError},
+    payment::{PaymentStatus, RefundError},
     validation::ValidationErrors,
 };
 
@@ -86,6 +87,23 @@ impl From<CheckoutError> for Error {
     }
 }
 
+impl From<RefundError> for Error {
+    fn from(error: RefundError) -> Self {
+        match error {
+            RefundError::NothingToRefund(PaymentStatus::Awaiting | PaymentStatus::Cancelled) => {
+                Self::new(ErrorCode::InvalidTransition, "Nothing was paid for this order.")
+            }
+            RefundError::NothingToRefund(_) => {
+                Self::new(ErrorCode::RefundExceedsPayment, "Nothing is left of the payment.")
+            }
+            RefundError::ExceedsPayment { left } => {
+                let detail = format!("Only {left} is left of the payment.");
+                Self::new(ErrorCode::RefundExceedsPayment, detail)
+            }
+        }
+    }
+}
+
 impl From<OrderError> for Error {
     fn from(error: OrderError) -> Self {
         match error {
@@ -98,6 +116,11 @@ impl From<OrderError> for Error {
                 ErrorCode::InvalidTransition,
                 "The order is paid. Ask the shop to cancel it.",
             ),
+            OrderError::RefundedOrder => Self::new(
+                ErrorCode::InvalidTransition,
+                "The order was refunded in full, so it is not shipped.",
+            ),
+            OrderError::Refund(error) => error.into(),
             OrderError::QuantityExceedsOrder(lines) => {
                 let detail = "The order has fewer units left than requested. See lines.";
                 let refused_lines = RefusedLines::Exceeding(lines);

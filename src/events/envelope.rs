@@ -57,6 +57,8 @@ pub enum DomainEvent {
     Cart(Arc<Cart>, CartEvent),
     /// `order.*`, depending on the order's status.
     Order(Arc<Order>),
+    /// `order.refunded`: money went back, and maybe units came back.
+    OrderRefunded(Arc<Order>),
     /// `auth.user.registered`: the new account.
     UserRegistered(Arc<User>),
     /// `auth.rights.changed`: the account with its new role, scopes and block.
@@ -182,6 +184,8 @@ event_types! {
     OrderCancelled = "order.cancelled", Order;
     /// An order was not paid in time.
     OrderExpired = "order.expired", Order;
+    /// Money of an order's payment went back.
+    OrderRefunded = "order.refunded", Order;
     /// Some units of an order were shipped.
     OrderPartiallyFulfilled = "order.partially_fulfilled", Order;
     /// An order was shipped completely.
@@ -227,7 +231,9 @@ impl EventEnvelope {
             | DomainEvent::StockLow(level)
             | DomainEvent::StockDepleted(level) => self.render(StockData::from(level)),
             DomainEvent::Cart(cart, event) => self.render(cart::event_data(cart, event)),
-            DomainEvent::Order(order) => self.render(OrderData::of_event(order)),
+            DomainEvent::Order(order) | DomainEvent::OrderRefunded(order) => {
+                self.render(OrderData::of_event(order))
+            }
             DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
             DomainEvent::RightsChanged(user) => self.render(RightsChangedData::from(&**user)),
             DomainEvent::ApiKey(key) => self.render(ApiKeyData::from(&**key)),
@@ -273,6 +279,7 @@ impl DomainEvent {
                 CartEvent::CheckedOut { .. } => EventType::CartCheckedOut,
                 CartEvent::Abandoned => EventType::CartAbandoned,
             },
+            Self::OrderRefunded(_) => EventType::OrderRefunded,
             Self::Order(order) => match order.status {
                 OrderStatus::PendingPayment => EventType::OrderPlaced,
                 OrderStatus::Paid => EventType::OrderPaid,
@@ -299,7 +306,7 @@ impl DomainEvent {
                 level.product_id.as_uuid()
             }
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
-            Self::Order(order) => order.id.as_uuid(),
+            Self::Order(order) | Self::OrderRefunded(order) => order.id.as_uuid(),
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.id.as_uuid(),
             Self::ApiKey(key) => key.id.as_uuid(),
             Self::UserDeleted { user_id, .. } | Self::SessionRevoked { user_id, .. } => {
@@ -317,7 +324,7 @@ impl DomainEvent {
                 level.version
             }
             Self::Cart(cart, _) => cart.version,
-            Self::Order(order) => order.version,
+            Self::Order(order) | Self::OrderRefunded(order) => order.version,
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
             Self::ApiKey(key) => key.version,
             Self::UserDeleted { sequence, .. } | Self::SessionRevoked { sequence, .. } => *sequence,
@@ -333,7 +340,7 @@ impl DomainEvent {
             | Self::StockLow(_)
             | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
-            Self::Order(order) => Audience::Owner(order.user_id),
+            Self::Order(order) | Self::OrderRefunded(order) => Audience::Owner(order.user_id),
             Self::UserRegistered(_)
             | Self::RightsChanged(_)
             | Self::ApiKey(_)

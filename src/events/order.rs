@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::{actor::ActorData, schema};
 use crate::domain::{
-    ids::{OrderId, ProductId, ShipmentId, UserId},
+    ids::{OrderId, ProductId, RefundId, ShipmentId, UserId},
     money::{Currency, Money},
     order::{Order, OrderLine, OrderUnits, Shipment},
+    payment::{Payment, Refund},
 };
 
 /// An order. Its items are copies that later catalog changes do not affect.
@@ -141,7 +142,7 @@ pub struct ShipmentItemData {
     quantity: u32,
 }
 
-/// How an order is paid.
+/// The payment of an order.
 #[derive(Debug, Serialize, JsonSchema, ToSchema)]
 #[schemars(rename = "OrderPayment")]
 #[schema(as = OrderPayment)]
@@ -149,11 +150,68 @@ pub struct PaymentData<'a> {
     #[schemars(with = "schema::PaymentMethod")]
     #[schema(value_type = schema::PaymentMethod)]
     method: &'static str,
+    #[schemars(with = "schema::PaymentStatus")]
+    #[schema(value_type = schema::PaymentStatus)]
+    status: &'static str,
     /// The reference given when the payment was confirmed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     #[schema(nullable = false, examples("TRANSFER-4711"))]
     reference: Option<&'a str>,
+    /// What is to be paid.
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 59.97)]
+    amount: Money,
+    /// The sum of the refunds.
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 19.99)]
+    refunded: Money,
+    /// The refunds, the oldest first.
+    refunds: Vec<RefundData<'a>>,
+}
+
+/// Money that goes back to the buyer.
+#[derive(Debug, Serialize, JsonSchema, ToSchema)]
+#[schemars(rename = "Refund")]
+#[schema(as = Refund)]
+pub struct RefundData<'a> {
+    #[schemars(with = "Uuid")]
+    #[schema(value_type = Uuid)]
+    id: RefundId,
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 19.99)]
+    amount: Money,
+    #[schemars(with = "schema::RefundStatus")]
+    #[schema(value_type = schema::RefundStatus)]
+    status: &'static str,
+    /// The reason that staff gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    #[schema(nullable = false, examples("arrived broken"))]
+    reason: Option<&'a str>,
+    #[schemars(extend("format" = "date-time"))]
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+impl<'a> From<&'a Payment> for PaymentData<'a> {
+    fn from(payment: &'a Payment) -> Self {
+        let refund = |refund: &'a Refund| RefundData {
+            id: refund.id,
+            amount: refund.amount,
+            status: refund.status.as_str(),
+            reason: refund.reason.as_deref(),
+            at: refund.refunded_at.to_string(),
+        };
+        Self {
+            method: payment.method.as_str(),
+            status: payment.status.as_str(),
+            reference: payment.reference.as_deref(),
+            amount: payment.amount,
+            refunded: payment.refunded(),
+            refunds: payment.refunds.iter().map(refund).collect(),
+        }
+    }
 }
 
 impl<'a> From<&'a Order> for OrderData<'a> {
@@ -167,10 +225,7 @@ impl<'a> From<&'a Order> for OrderData<'a> {
             currency: order.currency,
             items: order.lines.iter().map(OrderItemData::from).collect(),
             total_amount: order.total(),
-            payment: PaymentData {
-                method: order.payment.method.as_str(),
-                reference: order.payment.reference.as_deref(),
-            },
+            payment: PaymentData::from(&order.payment),
             shipments: order.shipments.iter().map(ShipmentData::from).collect(),
             shipping_address: order.shipping_address.as_ref().map(|address| address.fields()),
             placed_at: order.placed_at.to_string(),

@@ -228,7 +228,7 @@ mod tests {
             DomainEvent::Cart(cart, _) => {
                 CacheChange::Cart { owner: cart.owner.id, version: cart.version }
             }
-            DomainEvent::Order(order) => {
+            DomainEvent::Order(order) | DomainEvent::OrderRefunded(order) => {
                 CacheChange::Order { id: order.id, version: order.version }
             }
             DomainEvent::UserRegistered(user) if user.role == Role::Customer => {
@@ -300,7 +300,7 @@ mod tests {
             version: 4,
             currency: eur(),
             lines: Vec::new(),
-            payment: Payment { method: PaymentMethod::Manual, reference: None },
+            payment: Payment::awaiting(PaymentMethod::Manual, Money::zero(eur())),
             shipments: Vec::new(),
             shipping_address: None,
             placed_at: NOW,
@@ -309,7 +309,10 @@ mod tests {
             actor: None,
             anonymized: false,
         };
-        OrderStatus::ALL.iter().map(|status| DomainEvent::Order(Arc::new(order(*status)))).collect()
+        let refunded = DomainEvent::OrderRefunded(Arc::new(order(OrderStatus::Fulfilled)));
+        let states = OrderStatus::ALL.iter();
+        let states = states.map(|status| DomainEvent::Order(Arc::new(order(*status))));
+        states.chain([refunded]).collect()
     }
 
     fn account_events() -> Vec<DomainEvent> {

@@ -10,7 +10,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
-use crate::domain::{account, action, order};
+use crate::domain::{account, action, order, payment};
 
 /// Defines schema types for closed sets of strings.
 macro_rules! string_enums {
@@ -46,8 +46,12 @@ macro_rules! string_enums {
 string_enums! {
     /// The state of an order.
     OrderStatus = names_of(order::OrderStatus::ALL, order::OrderStatus::as_str);
-    /// A payment method. With `manual`, an admin confirms the payment.
-    PaymentMethod = names_of(order::PaymentMethod::ALL, order::PaymentMethod::as_str);
+    /// A payment method. With `manual`, staff confirms the payment.
+    PaymentMethod = names_of(payment::PaymentMethod::ALL, payment::PaymentMethod::as_str);
+    /// The state of a payment.
+    PaymentStatus = names_of(payment::PaymentStatus::ALL, payment::PaymentStatus::as_str);
+    /// Whether the money of a refund went back.
+    RefundStatus = names_of(payment::RefundStatus::ALL, payment::RefundStatus::as_str);
     /// The role of an account, which determines its permissions.
     AccountRole = names_of(
         &[account::Role::Customer, account::Role::Staff, account::Role::Admin],

@@ -60,6 +60,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
         | ErrorCode::QuantityExceedsOrder
+        | ErrorCode::RefundExceedsPayment
         | ErrorCode::PurchaseLimitReached
         | ErrorCode::InvalidTransition => Code::FailedPrecondition,
         ErrorCode::VersionMismatch => Code::Aborted,

@@ -25,6 +25,8 @@ async fn checkout_turns_the_whole_cart_into_an_order() {
     let members = order.as_object_mut().unwrap();
     let id = uuid::Uuid::try_parse(members.remove("id").unwrap().as_str().unwrap()).unwrap();
     assert_eq!(id.get_version_num(), 7);
+    let number = members.remove("number").unwrap();
+    assert_eq!(number.as_str().unwrap().len(), "7KQ2-M9XF-4T0D".len(), "{number}");
     let time = |name: &str, members: &mut serde_json::Map<String, Value>| {
         members.remove(name).unwrap().as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
     };
@@ -39,14 +41,17 @@ async fn checkout_turns_the_whole_cart_into_an_order() {
         "items": [
             {
                 "product_id": tea, "sku": "TEA-1", "name": "Mint tea", "quantity": 2,
-                "unit_price": 4.5, "total": 9,
+                "unit_price": 4.5, "total": 9, "fulfilled": 0,
             },
             {
                 "product_id": cup, "sku": null, "name": "Mint tea", "quantity": 3, "unit_price": 7,
-                "total": 21,
+                "total": 21, "fulfilled": 0,
             },
         ],
-        "payment": {"method": "manual"},
+        "payment": {
+            "method": "manual", "status": "awaiting", "amount": 30, "refunded": 0, "refunds": [],
+        },
+        "shipments": [],
         "shipping_address": address,
     });
     assert_eq!(order, wanted);

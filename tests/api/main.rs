@@ -62,6 +62,7 @@ mod profile;
 mod purchase_limits;
 mod query_parameters;
 mod queues;
+mod refunds;
 mod resumed_imports;
 mod rights;
 mod search;

@@ -51,6 +51,8 @@ GET /api/orders/{id}
 POST /api/orders/{id}/cancel
 POST /api/orders/{id}/fulfil
 POST /api/orders/{id}/pay
+POST /api/orders/{id}/payment
+POST /api/orders/{id}/refund
 GET /api/products
 POST /api/products
 POST /api/products/import

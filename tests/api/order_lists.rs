@@ -110,7 +110,10 @@ async fn orders_are_exported_as_ndjson_and_csv() {
     let cup_row = rows[1..].iter().find(|row| row.contains(&cup)).unwrap();
     assert!(cup_row.starts_with(paid["number"].as_str().unwrap()), "{cup_row}");
     assert!(cup_row.ends_with(",\"Pot, \"\"big\"\"\",2,0,7.00,14.00"), "{cup_row}");
-    assert!(cup_row.contains(",paid,") && cup_row.contains(",18.50,manual,bank 7,"), "{cup_row}");
+    assert!(
+        cup_row.contains(",paid,") && cup_row.contains(",18.50,manual,paid,bank 7,0.00,"),
+        "{cup_row}"
+    );
 }
 
 #[tokio::test]

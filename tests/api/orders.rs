@@ -49,7 +49,11 @@ async fn order_is_paid_and_fulfilled() {
     assert_eq!(paid.etag(), "\"2\"");
     let paid = paid.json();
     assert_eq!((&paid["status"], &paid["version"]), (&json!("paid"), &json!(2)));
-    assert_eq!(paid["payment"], json!({"method": "manual", "reference": "transfer 17"}));
+    let payment = json!({
+        "method": "manual", "status": "paid", "reference": "transfer 17", "amount": 18,
+        "refunded": 0, "refunds": [],
+    });
+    assert_eq!(paid["payment"], payment);
     assert!(paid.get("expires_at").is_none(), "a paid order does not expire");
     assert_eq!(app.order(&ada, &order).await, paid);
     assert_eq!(app.stock_counts(&admin, &tea).await, [10, 4, 6]);

@@ -83,6 +83,7 @@ pub(crate) fn access_of(operation: &str) -> Option<Access> {
         | "export_account"
         | "delete_account"
         | "merge_guest_cart"
+        | "begin_payment"
         | "check_out" => Access::Account,
         "list_orders" | "get_order" => AccountOrKey(&["orders:read"]),
         "cancel_order" => AccountOrKey(&["orders"]),
@@ -93,7 +94,7 @@ pub(crate) fn access_of(operation: &str) -> Option<Access> {
         "get_stock" | "list_stock_movements" => Staff(&["stock:read"]),
         "change_stock" => Staff(&["stock"]),
         "export_orders" => Staff(&["orders:read"]),
-        "pay_order" | "fulfil_order" => Staff(&["orders"]),
+        "pay_order" | "fulfil_order" | "refund_order" => Staff(&["orders"]),
         "list_users" | "get_user" => Staff(&["customers:read"]),
         "patch_user" | "audit_stock" | "create_api_key" | "list_api_keys" | "delete_api_key"
         | "list_actions" => Admin,

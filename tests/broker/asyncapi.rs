@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use souk::domain::order::OrderNumber;
 
 use crate::{
     amqp_client::AmqpClient,
@@ -72,6 +73,9 @@ fn check_pattern(pattern: &str, text: &str, at: &str) {
         "^[1-9][0-9]*$" => assert!(text.parse::<u64>().unwrap() > 0, "{at}: {text}"),
         "^[A-Z]{3}$" => {
             assert!(text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()), "{at}: {text}")
+        }
+        "^[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){2}$" => {
+            assert_eq!(text.parse::<OrderNumber>().unwrap().to_string(), text, "{at}");
         }
         other => panic!("{at}: unsupported pattern {other}"),
     }
@@ -169,6 +173,10 @@ async fn trigger_every_event(app: &TestApp) {
     });
     app.order_action(&admin, &order, "fulfil").json(&parcel).await.ok();
     app.order_action(&admin, &order, "fulfil").await.ok();
+    let refund = json!({
+        "amount": 1, "reason": "broken", "restock": [{"product_id": cup, "quantity": 1}],
+    });
+    app.order_action(&admin, &order, "refund").json(&refund).await.is(202);
     let order = app.buy(&buyer, &cup, 1).await;
     app.order_action(&buyer, &order, "cancel").await.ok();
     app.add_to_cart(&buyer, &cup, 1).await.ok();

@@ -13,7 +13,7 @@ use souk::{
         clock::SystemClock,
         ids::{OrderId, ProductId, UserId},
         inventory::{MovementKind, StockChange, StockDelta},
-        order::{CancelledBy, Order, OrderCommand, OrderStatus},
+        order::{Order, OrderCommand, OrderStatus},
     },
     events::OutboxPosition,
     store::{Commit, CommitError, StockWrite, Store, Write, writer::CommitWriter},
@@ -118,7 +118,7 @@ pub(crate) async fn audit_pages_include_deleted_products(harness: &dyn Harness) 
     let (pending, paid, cancelled) = (audited_order(tea), audited_order(tea), audited_order(tea));
     apply(&*store, [&pending, &paid, &cancelled].map(checkout_commit)).await;
     apply_one(&*store, advance(&paid, OrderCommand::Pay { reference: None }).0).await.unwrap();
-    let cancel = advance(&cancelled, OrderCommand::Cancel(CancelledBy::Staff)).0;
+    let cancel = advance(&cancelled, OrderCommand::cancel_by_staff()).0;
     apply_one(&*store, cancel).await.unwrap();
     let whole = all_products(&*store, 100).await;
     assert_eq!(
@@ -160,7 +160,7 @@ pub(crate) async fn audited_orders_include_their_movements(harness: &dyn Harness
     let tea = stocked_product(&*store, 100).await;
     let orders: Vec<Order> = (0..5).map(|_| audited_order(tea)).collect();
     apply(&*store, orders.iter().map(checkout_commit)).await;
-    let cancel = advance(&orders[1], OrderCommand::Cancel(CancelledBy::Staff)).0;
+    let cancel = advance(&orders[1], OrderCommand::cancel_by_staff()).0;
     apply_one(&*store, cancel).await.unwrap();
     let (pay, paid) = advance(&orders[2], OrderCommand::Pay { reference: None });
     apply_one(&*store, pay).await.unwrap();
@@ -229,7 +229,7 @@ async fn damage_stock(store: &dyn Store, [tea, cup, pot]: [ProductId; 3]) -> (Or
     .unwrap();
     let (bare, kept) = (audited_order(cup), audited_order(cup));
     apply(store, [commit([put_order(&bare)]), checkout_commit(&kept)]).await;
-    let cancelled = advance(&kept, OrderCommand::Cancel(CancelledBy::Staff)).1;
+    let cancelled = advance(&kept, OrderCommand::cancel_by_staff()).1;
     apply_one(store, commit([put_order(&cancelled)])).await.unwrap();
     apply_one(store, commit([stock(pot, StockChange::Reserve(1))])).await.unwrap();
     (bare, kept)
@@ -337,7 +337,7 @@ async fn trade(writer: &CommitWriter, product: ProductId, orders: usize) {
         writer.commit(checkout_commit(&order)).await.unwrap();
         let (pay, paid) = advance(&order, OrderCommand::Pay { reference: None });
         let end = match n % 3 {
-            0 => advance(&order, OrderCommand::Cancel(CancelledBy::Staff)).0,
+            0 => advance(&order, OrderCommand::cancel_by_staff()).0,
             1 => pay,
             _ => {
                 writer.commit(pay).await.unwrap();

@@ -4,7 +4,7 @@ use souk::{
     domain::{
         cart::Cart,
         inventory::StockChange,
-        order::{CancelledBy, Order, OrderCommand},
+        order::{Order, OrderCommand},
     },
     store::{Commit, CommitError, Condition, Store, Write},
 };
@@ -43,8 +43,8 @@ pub(crate) async fn failed_step_leaves_no_partial_change(harness: &dyn Harness) 
     let (pay, fulfil) = (OrderCommand::Pay { reference: None }, OrderCommand::fulfill_all());
     let scenarios: [OrderSteps; 4] = [
         vec![(pay.clone(), None), (fulfil, Some(StockChange::Ship))],
-        vec![(OrderCommand::Cancel(CancelledBy::Staff), Some(StockChange::Release))],
-        vec![(pay, None), (OrderCommand::Cancel(CancelledBy::Staff), Some(StockChange::Release))],
+        vec![(OrderCommand::cancel_by_staff(), Some(StockChange::Release))],
+        vec![(pay, None), (OrderCommand::cancel_by_staff(), Some(StockChange::Release))],
         vec![(OrderCommand::Expire, Some(StockChange::Release))],
     ];
     for steps in scenarios {

@@ -7,13 +7,14 @@ use souk::{
     domain::{
         action::Actor,
         catalog::product::Product,
-        ids::{ApiKeyId, OrderId, ProductId, ShipmentId, UserId},
+        ids::{ApiKeyId, OrderId, ProductId, RefundId, ShipmentId, UserId},
         inventory::{MovementKind, StockChange},
         money::{MAX_MINOR_UNITS, Money},
         order::{
-            CancelledBy, Order, OrderCommand, OrderFilter, OrderLine, OrderStatus, OrderUnits,
-            Payment, PaymentMethod, Shipment, ShipmentDetails, ShippingAddress,
+            Order, OrderCommand, OrderFilter, OrderLine, OrderStatus, OrderUnits, Payment,
+            PaymentMethod, Shipment, ShipmentDetails, ShippingAddress,
         },
+        payment::{PaymentStatus, Refund, RefundStatus},
     },
     store::{Commit, CommitError, Condition, StockWrite, Write, writer::CommitWriter},
 };
@@ -38,6 +39,7 @@ fn full_order() -> Order {
         quantity,
         unit_price: Money::from_minor_units(minor, euro()).unwrap(),
         fulfilled: 0,
+        restocked: 0,
     };
     let shipment = |text: Option<&str>| Shipment {
         id: ShipmentId::new(),
@@ -49,13 +51,28 @@ fn full_order() -> Order {
         },
         shipped_at: now(),
     };
+    let refund = |reason: Option<&str>| Refund {
+        id: RefundId::new(),
+        amount: Money::from_minor_units(7, euro()).unwrap(),
+        status: RefundStatus::Succeeded,
+        reason: reason.map(Into::into),
+        refunded_at: now(),
+    };
     let fields = BTreeMap::from([
         ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
         ("2nd-line_".to_owned(), String::new()),
     ]);
     Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
-        payment: Payment { method: PaymentMethod::Manual, reference: Some(UNUSUAL_TEXT.into()) },
+        payment: Payment {
+            status: PaymentStatus::PartiallyRefunded,
+            reference: Some(UNUSUAL_TEXT.into()),
+            refunds: vec![refund(Some(UNUSUAL_TEXT)), refund(None)],
+            ..Payment::awaiting(
+                PaymentMethod::Manual,
+                Money::from_minor_units(MAX_MINOR_UNITS, euro()).unwrap(),
+            )
+        },
         shipments: vec![shipment(Some(UNUSUAL_TEXT)), shipment(None)],
         shipping_address: ShippingAddress::from_stored(fields),
         actor: Some(Actor::ApiKey(ApiKeyId::new())),
@@ -91,6 +108,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
                 OrderStatus::Fulfilled => line.quantity,
                 _ => u32::from(ships),
             };
+            line.restocked = u32::from(ships);
         }
         apply_one(&*store, commit([put_order(&next)])).await.unwrap();
         assert_eq!(store.find_order(full.id).await, Ok(Some(next.clone())));
@@ -147,7 +165,7 @@ pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Ha
         "the longest overdue order comes first"
     );
     for (order, command) in
-        [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel(CancelledBy::Staff))]
+        [(&first, OrderCommand::Expire), (&second, OrderCommand::cancel_by_staff())]
     {
         let next = order.decide(command, after(50)).unwrap().order;
         apply_one(&*store, commit([put_order(&next)])).await.unwrap();

@@ -7,8 +7,7 @@ use souk::{
         cart::CartOwner,
         ids::{ProductId, UserId},
         order::{
-            CancelledBy, LimitedLine, Order, OrderCommand, OrderFilter, OrderLine, OrderStatus,
-            PurchaseExcess,
+            LimitedLine, Order, OrderCommand, OrderFilter, OrderLine, OrderStatus, PurchaseExcess,
         },
     },
     store::{Commit, CommitError, CommitOutcome, Condition, Store, writer::CommitWriter},
@@ -38,7 +37,7 @@ fn place(order: &Order, limit: u32) -> Commit {
 }
 
 fn cancel(order: &Order) -> Commit {
-    order_commit(&order.decide(OrderCommand::Cancel(CancelledBy::Staff), now()).unwrap().order)
+    order_commit(&order.decide(OrderCommand::cancel_by_staff(), now()).unwrap().order)
 }
 
 fn limit_reached(product_id: ProductId, requested: u64, left: u64) -> CommitError {

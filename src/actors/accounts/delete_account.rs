@@ -103,6 +103,6 @@ impl AccountService {
 
 fn cancel_order(order: &Order, commit: &mut Commit) -> Result<(), Error> {
     let cancelled = order.decide(OrderCommand::Cancel(CancelledBy::Owner), commit.decided_at)?;
-    add_transition(&Arc::new(cancelled.order), cancelled.stock_changes, None, commit);
+    add_transition(&Arc::new(cancelled.order), cancelled.stock_changes, commit);
     Ok(())
 }

@@ -90,7 +90,6 @@ impl OrderService {
         let commit = build_commit(
             &Arc::new(transition.order),
             transition.stock_changes,
-            None,
             &CommandContext::internal(COMMIT_TIMEOUT),
         );
         // Buyers can retry, but this stock must be released on time.

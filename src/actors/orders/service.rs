@@ -8,7 +8,7 @@ use crate::{
         clock::Clock,
         ids::ProductId,
         inventory::StockChange,
-        order::{Order, OrderCommand, OrderTransition},
+        order::{LimitedLine, Order, OrderCommand, OrderStatus, OrderTransition},
     },
     error::Error,
     events::{DomainEvent, order::order_json},
@@ -16,7 +16,9 @@ use crate::{
         command_context::{CommandContext, Reply},
         orders::ChangeOrder,
     },
-    store::{Commit, StockWrite, Store, Write, commit::StoredReplyBody, writer::CommitWriter},
+    store::{
+        Commit, Condition, StockWrite, Store, Write, commit::StoredReplyBody, writer::CommitWriter,
+    },
 };
 
 /// Runs commands on orders, and expires unpaid orders.
@@ -44,12 +46,16 @@ impl OrderService {
                 .filter(|order| owner.is_none_or(|owner| owner == order.user_id))
                 .ok_or_else(Error::order_not_found)?;
             let transition = self.decide_if_version_matches(&order, command.clone(), &context)?;
-            let reference = match &command {
-                OrderCommand::Fulfill { details, .. } => details.reference.clone(),
-                _ => None,
+            let conditions = match &command {
+                OrderCommand::Pay { .. } if order.status == OrderStatus::Expired => {
+                    self.purchase_conditions(&order).await?
+                }
+                _ => Vec::new(),
             };
             let order = Arc::new(Order { actor: context.actor(), ..transition.order });
-            let commit = build_commit(&order, transition.stock_changes, reference, &context);
+            let mut commit = build_commit(&order, transition.stock_changes, &context);
+            annotate(&mut commit, &command, &order);
+            commit.conditions = conditions;
             Ok(Decision::Commit(Box::new(commit), move |_| order))
         };
         let retry = CommandRetry {
@@ -61,6 +67,23 @@ impl OrderService {
         };
         // Each decision reads the order from the store, so there is nothing to refresh.
         retry.retry_on_conflict(&context, decide, async || Ok(())).await
+    }
+
+    /// The conditions for an expired order to take its units again: its buyer stays within the
+    /// purchase limits.
+    async fn purchase_conditions(&self, order: &Order) -> Result<Vec<Condition>, Error> {
+        let ids = order.lines.iter().map(|line| line.product_id).collect();
+        let products = self.store.find_products_by_id(ids).await?;
+        let conditions = products.iter().filter_map(|(product, _)| {
+            let line = order.lines.iter().find(|line| line.product_id == product.id)?;
+            let limit = product.details.purchase_limit?;
+            let line = LimitedLine { product_id: product.id, quantity: line.quantity, limit };
+            Some([
+                Condition::ProductUnchanged(product.id, product.version),
+                Condition::PurchaseWithin(order.user_id, line),
+            ])
+        });
+        Ok(conditions.flatten().collect())
     }
 
     fn decide_if_version_matches(
@@ -79,11 +102,10 @@ impl OrderService {
     }
 }
 
-/// Builds the commit of a transition. Its stock movements carry `reference`.
+/// Builds the commit of a transition.
 pub(super) fn build_commit(
     order: &Arc<Order>,
     stock_changes: Vec<(ProductId, StockChange)>,
-    reference: Option<String>,
     context: &CommandContext,
 ) -> Commit {
     let mut commit = Commit {
@@ -95,15 +117,14 @@ pub(super) fn build_commit(
         trace: context.trace.clone(),
         ..Commit::new(order.updated_at, context.ticket.deadline())
     };
-    add_transition(order, stock_changes, reference, &mut commit);
+    add_transition(order, stock_changes, &mut commit);
     commit
 }
 
-/// Adds a transition to a commit. Its stock movements carry `reference`.
+/// Adds a transition to a commit.
 pub(crate) fn add_transition(
     order: &Arc<Order>,
     stock_changes: Vec<(ProductId, StockChange)>,
-    reference: Option<String>,
     commit: &mut Commit,
 ) {
     commit.writes.push(Write::Order(Arc::clone(order)));
@@ -113,9 +134,27 @@ pub(crate) fn add_transition(
             change,
             expected_version: None,
             order_id: Some(order.id),
-            reference: reference.clone(),
+            reference: None,
             reason: None,
         })
     }));
     commit.events.push(DomainEvent::Order(Arc::clone(order)));
+}
+
+/// Adds what the command says about the movements, and the event of a refund.
+fn annotate(commit: &mut Commit, command: &OrderCommand, order: &Arc<Order>) {
+    let (reference, reason) = match command {
+        OrderCommand::Fulfill { details, .. } => (details.reference.as_ref(), None),
+        OrderCommand::Refund(request) => {
+            commit.events = vec![DomainEvent::OrderRefunded(Arc::clone(order))];
+            (None, request.reason.as_ref())
+        }
+        _ => return,
+    };
+    for write in &mut commit.writes {
+        if let Write::Stock(stock) = write {
+            stock.reference = reference.cloned();
+            stock.reason = reason.cloned();
+        }
+    }
 }

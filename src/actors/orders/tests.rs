@@ -95,6 +95,7 @@ impl OrderFixture {
             quantity: 1,
             unit_price: Money::zero(eur()),
             fulfilled: 0,
+            restocked: 0,
         };
         Order {
             id: OrderId::new(),
@@ -103,7 +104,7 @@ impl OrderFixture {
             version: 1,
             currency: eur(),
             lines: vec![line],
-            payment: Payment { method: PaymentMethod::Manual, reference: None },
+            payment: Payment::awaiting(PaymentMethod::Manual, Money::zero(eur())),
             shipments: Vec::new(),
             shipping_address: None,
             placed_at: Timestamp::default(),

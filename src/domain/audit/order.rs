@@ -31,6 +31,8 @@ pub struct OrderItemAudit {
     pub quantity: i64,
     /// The number of those units that were shipped.
     pub fulfilled: i64,
+    /// The number of shipped units that came back into stock.
+    pub restocked: i64,
     /// The sum of the movements.
     pub movements: MovementTotals,
     /// The version of the product's stock.
@@ -127,7 +129,7 @@ impl OrderItemAudit {
     fn expected_movements(&self, status: OrderStatus) -> ExpectedMovements {
         let left = self.quantity.saturating_sub(self.fulfilled);
         let reserved = if status.holds_reservation() { left } else { 0 };
-        let on_hand = self.fulfilled.saturating_neg();
+        let on_hand = self.restocked.saturating_sub(self.fulfilled);
         ExpectedMovements { on_hand, reserved }
     }
 
@@ -186,8 +188,8 @@ pub fn join_orders_with_movements(
     }
 }
 
-/// The units ordered, those shipped, and the sum of the movements.
-type ItemsByProduct = BTreeMap<ProductId, (i64, i64, MovementTotals)>;
+/// The units ordered, those shipped, those that came back, and the sum of the movements.
+type ItemsByProduct = BTreeMap<ProductId, (i64, i64, i64, MovementTotals)>;
 
 fn group_by_order(
     orders: Vec<Order>,
@@ -202,14 +204,22 @@ fn group_by_order(
             let item = items.entry(line.product_id).or_default();
             item.0 += i64::from(line.quantity);
             item.1 += i64::from(line.fulfilled);
+            item.2 += i64::from(line.restocked);
         }
     }
     for (order_id, product_id, moved) in moved {
-        found.entry(order_id).or_default().1.entry(product_id).or_default().2 = moved;
+        found.entry(order_id).or_default().1.entry(product_id).or_default().3 = moved;
     }
-    let item = |(product_id, (quantity, fulfilled, moved))| {
+    let item = |(product_id, (quantity, fulfilled, restocked, moved))| {
         let stock_version = versions.get(&product_id).copied().unwrap_or(0);
-        OrderItemAudit { product_id, quantity, fulfilled, movements: moved, stock_version }
+        OrderItemAudit {
+            product_id,
+            quantity,
+            fulfilled,
+            restocked,
+            movements: moved,
+            stock_version,
+        }
     };
     let to_audit = |(order_id, (status, items)): (_, (_, ItemsByProduct))| OrderAudit {
         order_id,

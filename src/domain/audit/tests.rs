@@ -160,6 +160,7 @@ fn evaluate_order(status: OrderStatus, quantity: i64, moved: (i64, i64, i64)) ->
         product_id: ProductId::new(),
         quantity,
         fulfilled: if status == OrderStatus::Fulfilled { quantity } else { 0 },
+        restocked: 0,
         movements: moved,
         stock_version: 7,
     };
@@ -217,13 +218,14 @@ fn units_that_were_shipped_in_part_are_expected_to_be_gone() {
             product_id: ProductId::new(),
             quantity: 5,
             fulfilled,
+            restocked: 1,
             movements: MovementTotals { on_hand, reserved, total_reserved: 5 },
             stock_version: 7,
         };
         OrderAudit { order_id: OrderId::new(), status: Some(status), items: vec![item] }.evaluate()
     };
-    assert!(evaluate(OrderStatus::PartiallyFulfilled, 2, (-2, 3)).findings.is_empty());
-    assert!(evaluate(OrderStatus::Cancelled, 2, (-2, 0)).findings.is_empty());
+    assert!(evaluate(OrderStatus::PartiallyFulfilled, 2, (-1, 3)).findings.is_empty());
+    assert!(evaluate(OrderStatus::Cancelled, 2, (-1, 0)).findings.is_empty());
     let wrong = evaluate(OrderStatus::PartiallyFulfilled, 2, (-5, 0));
     assert_eq!(finding_kinds(&wrong), [FindingKind::OrderMovements]);
 }
@@ -234,6 +236,7 @@ fn unknown_order_is_reported() {
         product_id: ProductId::new(),
         quantity: 0,
         fulfilled: 0,
+        restocked: 0,
         movements: MovementTotals::default(),
         stock_version: 1,
     };

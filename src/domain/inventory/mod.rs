@@ -116,6 +116,9 @@ impl StockLevel {
                 on_hand: -signed(n)?,
                 reserved: -signed(n)?,
             },
+            StockChange::Return(n) => {
+                StockDelta { kind: MovementKind::Returned, on_hand: signed(n)?, reserved: 0 }
+            }
             StockChange::Correct { delta, .. } => delta,
         })
     }
@@ -139,6 +142,8 @@ pub enum StockChange {
     Release(u64),
     /// Ships reserved units.
     Ship(u64),
+    /// Takes back shipped units.
+    Return(u64),
     /// Repairs a level and movements that disagree, as an audit decided. No other change may make
     /// the two differ.
     Correct {
@@ -212,6 +217,8 @@ pub enum MovementKind {
     Released,
     /// (-, -): reserved units were shipped.
     Shipped,
+    /// (+, 0): shipped units came back with a refund.
+    Returned,
 }
 
 impl MovementKind {
@@ -293,6 +300,7 @@ mod tests {
             (StockChange::Reserve(4), MovementKind::Reserved, 0, 4),
             (StockChange::Release(2), MovementKind::Released, 0, -2),
             (StockChange::Ship(2), MovementKind::Shipped, -2, -2),
+            (StockChange::Return(2), MovementKind::Returned, 2, 0),
         ] {
             assert_eq!(
                 stock_level(10, 2).apply(change).unwrap().unwrap().1,
@@ -355,6 +363,7 @@ mod tests {
             (0..20_u64).prop_map(StockChange::Reserve),
             (0..20_u64).prop_map(StockChange::Release),
             (0..20_u64).prop_map(StockChange::Ship),
+            (0..20_u64).prop_map(StockChange::Return),
         ]
     }
 

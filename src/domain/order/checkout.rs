@@ -154,7 +154,7 @@ impl Cart {
             version: 1,
             currency: shop.currency,
             lines,
-            payment: Payment { method: checkout.payment_method, reference: None },
+            payment: Payment::awaiting(checkout.payment_method, total),
             shipments: Vec::new(),
             shipping_address: checkout.shipping_address,
             placed_at: now,
@@ -238,5 +238,6 @@ fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderL
         quantity,
         unit_price: details.price,
         fulfilled: 0,
+        restocked: 0,
     }
 }

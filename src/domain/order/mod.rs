@@ -4,6 +4,7 @@ mod address;
 mod checkout;
 mod filter;
 mod number;
+mod refund;
 mod shipment;
 #[cfg(test)]
 mod tests;
@@ -18,14 +19,17 @@ pub use self::{
     },
     filter::OrderFilter,
     number::{InvalidOrderNumber, OrderNumber},
+    refund::RefundRequest,
     shipment::{OrderUnits, QuantityExcess, Shipment, ShipmentDetails, validate_units},
     transition::{CancelledBy, OrderCommand, OrderError, OrderTransition},
 };
+pub use super::payment::{Payment, PaymentMethod};
 use super::{
     action::Actor,
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
     money::{Currency, Money},
+    payment::PaymentStatus,
 };
 
 /// An order. Its lines are copies, which later catalog changes do not affect.
@@ -43,7 +47,7 @@ pub struct Order {
     pub currency: Currency,
     /// The order lines, one per product.
     pub lines: Vec<OrderLine>,
-    /// The payment method and reference.
+    /// The payment, with its refunds.
     pub payment: Payment,
     /// The shipments, the oldest first.
     pub shipments: Vec<Shipment>,
@@ -77,6 +81,8 @@ pub struct OrderLine {
     pub unit_price: Money,
     /// The number of units that were shipped.
     pub fulfilled: u32,
+    /// The number of shipped units that came back into stock.
+    pub restocked: u32,
 }
 
 impl OrderLine {
@@ -127,50 +133,20 @@ impl OrderStatus {
         !matches!(self, Self::Cancelled | Self::Expired)
     }
 
+    /// The status of the payment of an order that was stored before payments had one.
+    #[must_use]
+    pub const fn implied_payment_status(self) -> PaymentStatus {
+        match self {
+            Self::PendingPayment => PaymentStatus::Awaiting,
+            Self::Paid | Self::PartiallyFulfilled | Self::Fulfilled => PaymentStatus::Paid,
+            Self::Cancelled | Self::Expired => PaymentStatus::Cancelled,
+        }
+    }
+
     /// Whether the units of an order with this status that were not shipped are reserved.
     #[must_use]
     pub const fn holds_reservation(self) -> bool {
         matches!(self, Self::PendingPayment | Self::Paid | Self::PartiallyFulfilled)
-    }
-}
-
-/// How an order is paid, and the payment's reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payment {
-    /// The method chosen at checkout.
-    pub method: PaymentMethod,
-    /// The reference given when the payment was confirmed.
-    pub reference: Option<String>,
-}
-
-/// A payment method. Every method marks an order as paid with [`OrderCommand::Pay`]; for `manual`,
-/// an admin sends it.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum PaymentMethod {
-    /// An admin confirms that the payment arrived.
-    #[default]
-    Manual,
-}
-
-impl PaymentMethod {
-    /// Every payment method.
-    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
     }
 }
 

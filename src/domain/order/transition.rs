@@ -1,16 +1,19 @@
 //! Status transitions of orders.
 
-use super::{Order, OrderStatus, OrderUnits, Payment, QuantityExcess, Shipment, ShipmentDetails};
+use super::{
+    Order, OrderStatus, OrderUnits, QuantityExcess, RefundRequest, Shipment, ShipmentDetails,
+};
 use crate::domain::{
     clock::Timestamp,
-    ids::{ProductId, ShipmentId},
+    ids::{ProductId, RefundId, ShipmentId},
     inventory::StockChange,
+    payment::{PaymentStatus, RefundError},
 };
 
 /// A command for an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderCommand {
-    /// Marks the order as paid.
+    /// Books that staff has the money. An order that has expired takes its units again.
     Pay {
         /// The payment's reference.
         reference: Option<String>,
@@ -28,6 +31,8 @@ pub enum OrderCommand {
         /// The carrier, the tracking number, and the reference, which the stock movements carry.
         details: ShipmentDetails,
     },
+    /// Books a refund. It changes the payment and the stock, not the status.
+    Refund(RefundRequest),
 }
 
 /// Who cancels an order.
@@ -35,8 +40,12 @@ pub enum OrderCommand {
 pub enum CancelledBy {
     /// The buyer, who may cancel what is not paid.
     Owner,
-    /// The shop, which may cancel what is not shipped completely.
-    Staff,
+    /// The shop, which may cancel what is not shipped completely. The price of what is not shipped
+    /// goes back.
+    Staff {
+        /// The id of the refund, if something was paid.
+        refund_id: RefundId,
+    },
 }
 
 /// The result of a command, which is stored atomically.
@@ -62,6 +71,10 @@ pub enum OrderError {
     NotYetExpired,
     /// The order is paid, so only the shop may cancel it.
     PaidOrder,
+    /// The order was refunded in full, so it is not shipped.
+    RefundedOrder,
+    /// Less money is left of the payment.
+    Refund(RefundError),
     /// More units are to be shipped than are left of these products.
     QuantityExceedsOrder(Vec<QuantityExcess>),
 }
@@ -74,14 +87,21 @@ impl OrderCommand {
         Self::Fulfill { shipment_id, items: None, details: ShipmentDetails::default() }
     }
 
-    /// The status that the command leads to when it concerns the whole order.
+    /// Cancels the order for the shop.
     #[must_use]
-    pub const fn target_status(&self) -> OrderStatus {
+    pub fn cancel_by_staff() -> Self {
+        Self::Cancel(CancelledBy::Staff { refund_id: RefundId::new() })
+    }
+
+    /// The status that the command leads to from `from` when it concerns the whole order.
+    #[must_use]
+    pub const fn target_status(&self, from: OrderStatus) -> OrderStatus {
         match self {
             Self::Pay { .. } => OrderStatus::Paid,
             Self::Cancel(_) => OrderStatus::Cancelled,
             Self::Expire => OrderStatus::Expired,
             Self::Fulfill { .. } => OrderStatus::Fulfilled,
+            Self::Refund(_) => from,
         }
     }
 }
@@ -99,7 +119,7 @@ impl Order {
     ) -> Result<OrderTransition, OrderError> {
         self.ensure_allowed(&command, now)?;
         let mut order = Self {
-            status: command.target_status(),
+            status: command.target_status(self.status),
             version: self.version + 1,
             expires_at: None,
             updated_at: now,
@@ -108,11 +128,30 @@ impl Order {
         };
         let stock_changes = match command {
             OrderCommand::Pay { reference } => {
-                order.payment = Payment { reference, ..order.payment };
-                Vec::new()
+                order.payment.confirm(reference);
+                match self.status {
+                    OrderStatus::Expired => {
+                        stock_changes(&self.unshipped_units(), StockChange::Reserve)
+                    }
+                    _ => Vec::new(),
+                }
             }
-            OrderCommand::Cancel(_) | OrderCommand::Expire => {
+            OrderCommand::Cancel(by) => {
+                order.payment.call_off();
+                if let CancelledBy::Staff { refund_id } = by {
+                    order.refund_unshipped(refund_id, now);
+                }
                 stock_changes(&self.unshipped_units(), StockChange::Release)
+            }
+            OrderCommand::Expire => {
+                order.payment.call_off();
+                stock_changes(&self.unshipped_units(), StockChange::Release)
+            }
+            OrderCommand::Refund(request) => {
+                order.expires_at = self.expires_at;
+                let changes = stock_changes(&request.restock, StockChange::Return);
+                order.refund(request, now)?;
+                changes
             }
             OrderCommand::Fulfill { shipment_id, items, details } => {
                 let items = self.units_to_ship(items)?;
@@ -129,20 +168,25 @@ impl Order {
     }
 
     fn ensure_allowed(&self, command: &OrderCommand, now: Timestamp) -> Result<(), OrderError> {
-        use OrderStatus::{Paid, PartiallyFulfilled, PendingPayment};
+        use OrderStatus::{Expired, Paid, PartiallyFulfilled, PendingPayment};
         let from = self.status;
         let is_allowed = match command {
-            OrderCommand::Pay { .. } | OrderCommand::Expire => from == PendingPayment,
+            OrderCommand::Pay { .. } => matches!(from, PendingPayment | Expired),
+            OrderCommand::Expire => from == PendingPayment,
+            OrderCommand::Refund(_) => true,
             OrderCommand::Cancel(_) => matches!(from, PendingPayment | Paid | PartiallyFulfilled),
             OrderCommand::Fulfill { .. } => matches!(from, Paid | PartiallyFulfilled),
         };
         if !is_allowed {
-            return Err(OrderError::InvalidTransition { from, to: command.target_status() });
+            return Err(OrderError::InvalidTransition { from, to: command.target_status(from) });
         }
         let is_early = self.expires_at.is_none_or(|deadline| now < deadline);
         match command {
             OrderCommand::Cancel(CancelledBy::Owner) if from != PendingPayment => {
                 Err(OrderError::PaidOrder)
+            }
+            OrderCommand::Fulfill { .. } if self.payment.status == PaymentStatus::Refunded => {
+                Err(OrderError::RefundedOrder)
             }
             OrderCommand::Expire if is_early => Err(OrderError::NotYetExpired),
             _ => Ok(()),

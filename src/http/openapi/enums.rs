@@ -43,7 +43,8 @@ string_enums! {
         error::ErrorCode::as_str,
     );
     /// What a stock movement was: `received` raises `on_hand`, `adjusted` corrects it, `reserved`
-    /// and `released` change `reserved`, and `shipped` lowers both.
+    /// and `released` change `reserved`, `shipped` lowers
+    /// both, and `returned` raises `on_hand` when shipped units come back.
     MovementKind = names_of(inventory::MovementKind::ALL, inventory::MovementKind::as_str);
     /// What an audit found.
     FindingKind = names_of(audit::FindingKind::ALL, audit::FindingKind::as_str);

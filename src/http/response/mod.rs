@@ -72,6 +72,12 @@ impl ApiResponse {
         })
     }
 
+    /// Replaces the status.
+    pub(crate) const fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
     /// Adds an `ETag`. A read gets a 304 if the client already has this version.
     pub(crate) fn with_etag(mut self, version: impl ToString) -> Self {
         self.etag = Some(EntityTag::new_strong(version.to_string()));

@@ -89,6 +89,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
         | ErrorCode::QuantityExceedsOrder
+        | ErrorCode::RefundExceedsPayment
         | ErrorCode::PurchaseLimitReached
         | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
         ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,

@@ -3,6 +3,7 @@
 pub(crate) mod export;
 pub(crate) mod fulfil;
 pub(crate) mod list;
+pub(crate) mod refund;
 
 use std::sync::Arc;
 
@@ -51,7 +52,9 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/orders/{id}").get(show))
         .service(web::resource("/api/orders/{id}/cancel").post(cancel))
         .service(web::resource("/api/orders/{id}/pay").post(pay))
-        .service(web::resource("/api/orders/{id}/fulfil").post(fulfil::fulfil));
+        .service(web::resource("/api/orders/{id}/fulfil").post(fulfil::fulfil))
+        .service(web::resource("/api/orders/{id}/refund").post(refund::refund))
+        .service(web::resource("/api/orders/{id}/payment").post(refund::payment));
 }
 
 /// The details of a checkout. All of them are optional.
@@ -207,7 +210,8 @@ async fn show(read: ReadRequest<AccountOrKey<OrdersReadScope>, OrderId>) -> Rout
 /// Cancel an order.
 ///
 /// The units that were not shipped are released. The buyer can cancel an order that is not paid, and
-/// staff one that is not shipped completely.
+/// staff one that is not shipped completely. What was paid for them goes back: all of it if nothing
+/// was shipped, and otherwise the price of the units that are left.
 #[utoipa::path(post, path = "/api/orders/{id}/cancel", operation_id = "cancel_order",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>, params(
     ("id" = Uuid, Path, description = "The id of the order."),
@@ -236,15 +240,18 @@ async fn cancel(change: CancelOrder) -> RouteResult {
         // An owner needs no further rights.
         context.action = None;
     }
-    let by = owner.map_or(CancelledBy::Staff, |_| CancelledBy::Owner);
-    let command = OrderCommand::Cancel(by);
+    let command = match owner {
+        Some(_) => OrderCommand::Cancel(CancelledBy::Owner),
+        None => OrderCommand::cancel_by_staff(),
+    };
     let message = ChangeOrder { order_id: change.target, owner, command, context };
     change_order(&change.state, message).await
 }
 
 /// Confirm that an order was paid.
 ///
-/// The reference is kept with the payment.
+/// The reference is kept with the payment. An order that has expired is paid, too, if its units can
+/// still be had.
 #[utoipa::path(post, path = "/api/orders/{id}/pay", operation_id = "pay_order",
 tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceRequest>, params(
     ("id" = Uuid, Path, description = "The id of the order."),
@@ -256,7 +263,9 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
         description = "`forbidden`: only for staff with `orders`"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
-        description = "`invalid_transition`: it is not waiting for a payment"),
+        description = "`invalid_transition`: it is paid or cancelled; `insufficient_stock` or \
+            `purchase_limit_reached` with `lines`: it has expired, and its units are sold or \
+            beyond what the buyer may buy"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]

@@ -18,6 +18,7 @@ pub(super) use self::{
     accounts::{address_book_from_row, session_from_row, user_from_row},
     orders::{
         OrderLinesToStore, ShipmentsToStore, order_from_row, order_status_column, ordered_units,
+        payment_json,
     },
     staff::{action_from_row, actor_columns, api_key_from_row},
 };

@@ -19,6 +19,7 @@ fn paid_order(product_id: ProductId) -> Order {
         quantity: 2,
         unit_price: Money::zero(currency),
         fulfilled: 0,
+        restocked: 0,
     };
     let now = Timestamp::from_millis(0);
     Order {
@@ -28,7 +29,7 @@ fn paid_order(product_id: ProductId) -> Order {
         version: 1,
         currency,
         lines: vec![line],
-        payment: Payment { method: PaymentMethod::Manual, reference: None },
+        payment: Payment::awaiting(PaymentMethod::Manual, Money::zero(currency)),
         shipments: Vec::new(),
         shipping_address: None,
         placed_at: now,

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::ids::ShipmentId;
+use crate::domain::{
+    ids::{RefundId, ShipmentId},
+    payment::PaymentStatus,
+};
 
 #[test]
 fn only_contract_transitions_are_allowed() {
@@ -17,15 +20,16 @@ fn only_contract_transitions_are_allowed() {
         (Paid, Cancelled),
         (PartiallyFulfilled, Fulfilled),
         (PartiallyFulfilled, Cancelled),
+        (Expired, Paid),
     ];
     for &from in OrderStatus::ALL {
         for command in [
             pay_command(),
-            OrderCommand::Cancel(CancelledBy::Staff),
+            OrderCommand::cancel_by_staff(),
             OrderCommand::Expire,
             fulfill_command(),
         ] {
-            let to = command.target_status();
+            let to = command.target_status(from);
             let decided = Order { status: from, ..pending_order() }.decide(command, late);
             if allowed.contains(&(from, to)) {
                 let after = decided.unwrap().order;
@@ -45,17 +49,14 @@ fn units_are_released_or_shipped_once() {
     let order = pending_order();
     let [tea, cup] = [order.lines[0].product_id, order.lines[1].product_id];
     let released = vec![(tea, StockChange::Release(2)), (cup, StockChange::Release(3))];
-    assert_eq!(
-        order.decide(OrderCommand::Cancel(CancelledBy::Staff), NOW).unwrap().stock_changes,
-        released
-    );
+    assert_eq!(order.decide(OrderCommand::cancel_by_staff(), NOW).unwrap().stock_changes, released);
     let paid = order.decide(pay_command(), NOW).unwrap();
     assert_eq!(
         (&paid.order.payment.reference, paid.stock_changes),
         (&Some("transfer 17".into()), vec![])
     );
     assert_eq!(
-        paid.order.decide(OrderCommand::Cancel(CancelledBy::Staff), NOW).unwrap().stock_changes,
+        paid.order.decide(OrderCommand::cancel_by_staff(), NOW).unwrap().stock_changes,
         released
     );
     let fulfilled = paid.order.decide(fulfill_command(), NOW).unwrap();
@@ -101,7 +102,7 @@ fn order_ships_in_parts() {
         let excess = vec![QuantityExcess { product_id, requested, left }];
         assert_eq!(part.decide(ship(&items), NOW), Err(OrderError::QuantityExceedsOrder(excess)));
     }
-    let cancelled = part.decide(OrderCommand::Cancel(CancelledBy::Staff), NOW).unwrap();
+    let cancelled = part.decide(OrderCommand::cancel_by_staff(), NOW).unwrap();
     let rest = vec![(tea, StockChange::Release(2)), (cup, StockChange::Release(1))];
     assert_eq!(cancelled.stock_changes, rest);
     let last = part.decide(OrderCommand::fulfill_all(), NOW).unwrap();
@@ -148,33 +149,89 @@ fn order_expires_at_its_deadline_not_before() {
 fn any_order_command() -> impl Strategy<Value = OrderCommand> {
     prop_oneof![
         Just(pay_command()),
-        Just(OrderCommand::Cancel(CancelledBy::Staff)),
+        Just(OrderCommand::cancel_by_staff()),
         Just(OrderCommand::Expire),
         Just(fulfill_command()),
         Just(OrderCommand::Cancel(CancelledBy::Owner)),
-        (0..2_usize, 1..4_u32).prop_map(|(line, quantity)| {
-            // The line's product is filled in for the order at hand.
-            ship(&[(ProductId::from(uuid::Uuid::from_u128(line as u128)), quantity)])
-        }),
+        (0..2_usize, 1..4_u32)
+            .prop_map(|(line, quantity)| { ship(&[(numbered_line(line), quantity)]) }),
+        (prop::option::of(1..4_000_i64), prop::option::of((0..2_usize, 1..4_u32))).prop_map(
+            |(amount, restock)| OrderCommand::Refund(RefundRequest {
+                id: RefundId::new(),
+                amount: amount.map(|cents| Money::from_minor_units(cents, euro()).unwrap()),
+                reason: None,
+                restock: restock
+                    .map(|(line, quantity)| OrderUnits {
+                        product_id: numbered_line(line),
+                        quantity
+                    })
+                    .into_iter()
+                    .collect(),
+            })
+        ),
     ]
 }
 
+/// Stands for the product of a line, which `for_order` fills in.
+fn numbered_line(line: usize) -> ProductId {
+    ProductId::from(uuid::Uuid::from_u128(line as u128))
+}
+
 /// Replaces the number of a line by its product.
-fn for_order(command: OrderCommand, order: &Order) -> OrderCommand {
-    let OrderCommand::Fulfill { shipment_id, items: Some(mut items), details } = command else {
-        return command;
+fn for_order(mut command: OrderCommand, order: &Order) -> OrderCommand {
+    let units = match &mut command {
+        OrderCommand::Fulfill { items: Some(items), .. } => items,
+        OrderCommand::Refund(request) => &mut request.restock,
+        _ => return command,
     };
-    for units in &mut items {
+    for units in units {
         let line = units.product_id.as_uuid().as_u128() as usize;
         units.product_id = order.lines[line].product_id;
     }
-    OrderCommand::Fulfill { shipment_id, items: Some(items), details }
+    command
+}
+
+/// What the buyer paid and did not get back.
+fn kept_money(order: &Order) -> i64 {
+    let payment = &order.payment;
+    match payment.status {
+        PaymentStatus::Awaiting | PaymentStatus::Cancelled => 0,
+        _ => payment.amount.minor_units() - payment.refunded().minor_units(),
+    }
+}
+
+/// What must hold between an order and its payment.
+fn check_payment(order: &Order) {
+    let payment = &order.payment;
+    let [amount, refunded] = [payment.amount, payment.refunded()].map(Money::minor_units);
+    let expected: &[PaymentStatus] = match order.status {
+        OrderStatus::PendingPayment => &[PaymentStatus::Awaiting],
+        OrderStatus::Expired => &[PaymentStatus::Cancelled],
+        OrderStatus::Cancelled => &[
+            PaymentStatus::Cancelled,
+            PaymentStatus::Paid,
+            PaymentStatus::PartiallyRefunded,
+            PaymentStatus::Refunded,
+        ],
+        _ => &[PaymentStatus::Paid, PaymentStatus::PartiallyRefunded, PaymentStatus::Refunded],
+    };
+    assert!(expected.contains(&payment.status), "{order:?}");
+    match payment.status {
+        PaymentStatus::Refunded => assert_eq!(refunded, amount),
+        PaymentStatus::PartiallyRefunded => assert!(0 < refunded && refunded < amount),
+        _ => assert_eq!(refunded, 0),
+    }
+    if order.status == OrderStatus::Cancelled {
+        let shipped = |line: &OrderLine| line.unit_price.saturating_mul(line.fulfilled);
+        let goods: i64 = order.lines.iter().map(|line| shipped(line).minor_units()).sum();
+        assert!(kept_money(order) <= goods, "charged without goods or refund: {order:?}");
+    }
 }
 
 proptest! {
     #[test]
-    fn reservations_always_match_order_status(
-        asked in prop::collection::vec((any_order_command(), 0..120_u64), 0..12),
+    fn stock_and_payment_always_match_the_order(
+        asked in prop::collection::vec((any_order_command(), 0..120_u64), 0..20),
     ) {
         let mut order = pending_order();
         let full = |id| StockLevel { on_hand: 10, reserved: 5, ..StockLevel::empty(id) };
@@ -194,12 +251,15 @@ proptest! {
                 order = transition.order;
             }
             prop_assert_eq!(order.version, before.version + changes);
+            check_payment(&order);
             for line in &order.lines {
                 let [quantity, shipped] = [line.quantity, line.fulfilled].map(u64::from);
                 let level = levels[&line.product_id];
                 let left = if order.status.holds_reservation() { quantity - shipped } else { 0 };
                 prop_assert_eq!(level.reserved, 5 - quantity + left);
-                prop_assert_eq!(level.on_hand, 10 - shipped);
+                let restocked = u64::from(line.restocked);
+                prop_assert!(restocked <= shipped && shipped <= quantity);
+                prop_assert_eq!(level.on_hand, 10 - shipped + restocked);
                 let in_shipments: u32 = order
                     .shipments
                     .iter()

@@ -31,7 +31,7 @@ use crate::{
 const PAGE_SIZE: u32 = 200;
 
 const CSV_HEADER: &str = "number,id,status,placed_at,updated_at,user_id,currency,total_amount,\
-payment_method,payment_reference,product_id,sku,name,quantity,fulfilled,unit_price,line_total\r\n";
+payment_method,payment_status,payment_reference,refunded,product_id,sku,name,quantity,fulfilled,unit_price,line_total\r\n";
 
 /// The format of an export.
 #[derive(Clone, Copy)]
@@ -163,7 +163,7 @@ fn encode(orders: &[Order], format: Format) -> Bytes {
 }
 
 fn csv_row(order: &Order, line: &OrderLine) -> String {
-    let cells: [Cow<'_, str>; 17] = [
+    let cells: [Cow<'_, str>; 19] = [
         order.number().to_string().into(),
         order.id.to_string().into(),
         order.status.as_str().into(),
@@ -173,7 +173,9 @@ fn csv_row(order: &Order, line: &OrderLine) -> String {
         order.currency.code().into(),
         order.total().to_string().into(),
         order.payment.method.as_str().into(),
+        order.payment.status.as_str().into(),
         order.payment.reference.as_deref().unwrap_or_default().into(),
+        order.payment.refunded().to_string().into(),
         line.product_id.to_string().into(),
         line.sku.as_deref().unwrap_or_default().into(),
         line.name.as_str().into(),

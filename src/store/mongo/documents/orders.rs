@@ -1,6 +1,6 @@
 //! Orders, their lines and their payment.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, str::FromStr};
 
 use mongodb::bson::{DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
@@ -10,11 +10,12 @@ use super::{
     timestamp_to_bson,
 };
 use crate::domain::{
-    money::Currency,
+    money::{Currency, Money},
     order::{
         Order, OrderLine, OrderNumber, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
         ShipmentDetails, ShippingAddress,
     },
+    payment::Refund,
 };
 
 /// An order as stored in `orders`. All its prices are in `currency`.
@@ -64,6 +65,8 @@ struct OrderLineDocument<'a> {
     unit_price: i64,
     #[serde(default)]
     fulfilled: u32,
+    #[serde(default)]
+    restocked: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +75,24 @@ struct PaymentDocument<'a> {
     method: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     reference: Option<Cow<'a, str>>,
+    /// Orders from before there were refunds lack it, and the next two.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    status: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amount: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refunds: Vec<RefundDocument<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RefundDocument<'a> {
+    id: BsonUuid,
+    amount: i64,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    reason: Option<Cow<'a, str>>,
+    at: DateTime,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -139,6 +160,7 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             quantity: line.quantity,
             unit_price: line.unit_price.minor_units(),
             fulfilled: line.fulfilled,
+            restocked: line.restocked,
         };
         Self {
             order_id: id_to_bson(order.id.as_uuid()),
@@ -150,10 +172,7 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             lines: order.lines.iter().map(line).collect(),
             pending_units: (order.status == OrderStatus::PendingPayment)
                 .then(|| i64::try_from(order.units()).unwrap_or(i64::MAX)),
-            payment: PaymentDocument {
-                method: Cow::Borrowed(order.payment.method.as_str()),
-                reference: order.payment.reference.as_deref().map(Cow::Borrowed),
-            },
+            payment: PaymentDocument::from(&order.payment),
             shipments: order.shipments.iter().map(ShipmentDocument::from).collect(),
             shipping_address: order
                 .shipping_address
@@ -172,8 +191,8 @@ impl TryFrom<OrderDocument<'_>> for Order {
     type Error = DocumentError;
 
     fn try_from(document: OrderDocument<'_>) -> Result<Self, DocumentError> {
-        let (status, method) = (&*document.status, &*document.payment.method);
-        let is_fulfilled = status == OrderStatus::Fulfilled.as_str();
+        let status: OrderStatus = parse_name(&document.status, "order status")?;
+        let is_fulfilled = status == OrderStatus::Fulfilled;
         let line = |line: OrderLineDocument<'_>| {
             Ok(OrderLine {
                 product_id: id_from_bson(line.product_id),
@@ -183,26 +202,23 @@ impl TryFrom<OrderDocument<'_>> for Order {
                 unit_price: parse_money(line.unit_price, &document.currency)?,
                 // Orders from before there were partial shipments do not say it.
                 fulfilled: if is_fulfilled { line.quantity } else { line.fulfilled },
+                restocked: line.restocked,
             })
         };
         let currency: Currency = document
             .currency
             .parse()
             .map_err(|_| DocumentError(format!("{:?} is not a currency", document.currency)))?;
-        Ok(Self {
+        let mut order = Self {
             id: id_from_bson(document.order_id),
             user_id: id_from_bson(document.user_id),
-            status: status
-                .parse::<OrderStatus>()
-                .map_err(|_| DocumentError(format!("{status:?} is not a valid order status")))?,
+            status,
             version: document.version,
             currency,
             lines: document.lines.into_iter().map(line).collect::<Result<_, DocumentError>>()?,
             payment: Payment {
-                method: method.parse::<PaymentMethod>().map_err(|_| {
-                    DocumentError(format!("{method:?} is not a valid payment method"))
-                })?,
-                reference: document.payment.reference.map(Cow::into_owned),
+                status: status.implied_payment_status(),
+                ..Payment::awaiting(PaymentMethod::Manual, Money::zero(currency))
             },
             shipments: document.shipments.into_iter().map(Shipment::from).collect(),
             shipping_address: document
@@ -213,6 +229,59 @@ impl TryFrom<OrderDocument<'_>> for Order {
             updated_at: timestamp_from_bson(document.updated_at),
             actor: document.actor.map(TryInto::try_into).transpose()?,
             anonymized: document.anonymized,
-        })
+        };
+        order.payment.amount = order.total();
+        document.payment.read_into(&mut order.payment)?;
+        Ok(order)
     }
+}
+
+impl<'a> From<&'a Payment> for PaymentDocument<'a> {
+    fn from(payment: &'a Payment) -> Self {
+        let refund = |refund: &'a Refund| RefundDocument {
+            id: id_to_bson(refund.id.as_uuid()),
+            amount: refund.amount.minor_units(),
+            status: Cow::Borrowed(refund.status.as_str()),
+            reason: refund.reason.as_deref().map(Cow::Borrowed),
+            at: timestamp_to_bson(refund.refunded_at),
+        };
+        Self {
+            method: Cow::Borrowed(payment.method.as_str()),
+            reference: payment.reference.as_deref().map(Cow::Borrowed),
+            status: Some(Cow::Borrowed(payment.status.as_str())),
+            amount: Some(payment.amount.minor_units()),
+            refunds: payment.refunds.iter().map(refund).collect(),
+        }
+    }
+}
+
+impl PaymentDocument<'_> {
+    /// Reads what is stored into `payment`, which has what an earlier version implied.
+    fn read_into(self, payment: &mut Payment) -> Result<(), DocumentError> {
+        let currency = payment.amount.currency();
+        payment.method = parse_name(&self.method, "payment method")?;
+        payment.reference = self.reference.map(Cow::into_owned);
+        if let Some(status) = self.status {
+            payment.status = parse_name(&status, "payment status")?;
+        }
+        if let Some(amount) = self.amount {
+            payment.amount = parse_money(amount, currency.code())?;
+        }
+        let refund = |refund: RefundDocument<'_>| {
+            Ok(Refund {
+                id: id_from_bson(refund.id),
+                amount: parse_money(refund.amount, currency.code())?,
+                status: parse_name(&refund.status, "refund status")?,
+                reason: refund.reason.map(Cow::into_owned),
+                refunded_at: timestamp_from_bson(refund.at),
+            })
+        };
+        let refunds = self.refunds.into_iter().map(refund);
+        payment.refunds = refunds.collect::<Result<_, DocumentError>>()?;
+        Ok(())
+    }
+}
+
+fn parse_name<T: FromStr>(name: &str, meaning: &str) -> Result<T, DocumentError> {
+    name.parse().map_err(|_| DocumentError(format!("{name:?} is not a valid {meaning}")))
 }

@@ -76,7 +76,7 @@ enum WriteDocument<'a> {
     #[serde(borrow)]
     Cart(CartDocument<'a>),
     #[serde(borrow)]
-    Order(OrderDocument<'a>),
+    Order(Box<OrderDocument<'a>>),
     Stock(Cow<'a, StockWrite>),
 }
 
@@ -149,7 +149,7 @@ pub(super) fn encode_commit(commit: &Commit, has_priority: bool, now: Instant) -
 fn write_document(write: &Write) -> Option<WriteDocument<'_>> {
     Some(match write {
         Write::Cart(cart) => WriteDocument::Cart(CartDocument::from(&**cart)),
-        Write::Order(order) => WriteDocument::Order(OrderDocument::from(&**order)),
+        Write::Order(order) => WriteDocument::Order(Box::new(OrderDocument::from(&**order))),
         Write::Stock(stock) => WriteDocument::Stock(Cow::Borrowed(stock)),
         Write::Product(_)
         | Write::User(_)
@@ -241,7 +241,7 @@ pub(super) fn decode_commit(bytes: &[u8], now: Instant) -> Result<ForwardedCommi
 fn decode_write(document: WriteDocument<'_>) -> Result<Write, DocumentError> {
     Ok(match document {
         WriteDocument::Cart(cart) => Write::Cart(Arc::new(cart.try_into()?)),
-        WriteDocument::Order(order) => Write::Order(Arc::new(order.try_into()?)),
+        WriteDocument::Order(order) => Write::Order(Arc::new((*order).try_into()?)),
         WriteDocument::Stock(stock) => Write::Stock(stock.into_owned()),
     })
 }

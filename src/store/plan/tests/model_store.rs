@@ -277,8 +277,12 @@ pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, versi
             quantity: u32::from(number % 3) + 1,
             unit_price: crate::domain::money::Money::zero("EUR".parse().unwrap()),
             fulfilled: 0,
+            restocked: 0,
         }],
-        payment: Payment { method: PaymentMethod::Manual, reference: None },
+        payment: Payment::awaiting(
+            PaymentMethod::Manual,
+            crate::domain::money::Money::zero("EUR".parse().unwrap()),
+        ),
         shipments: Vec::new(),
         shipping_address: None,
         placed_at: Timestamp::default(),

@@ -18,7 +18,10 @@ use crate::{
         ids::{OrderId, ProductId, UserId},
         inventory::{StockChange, StockMovement},
         money::{Currency, Money},
-        order::{CancelledBy, CheckoutOptions, OrderCommand, OrderRules, OrderTransition},
+        order::{
+            CheckoutOptions, LimitedLine, Order, OrderCommand, OrderRules, OrderStatus,
+            OrderTransition,
+        },
         pricing::{PricingRules, ShopPricing},
     },
     events::DomainEvent,
@@ -67,7 +70,7 @@ enum Step {
 fn node_steps() -> impl Strategy<Value = (usize, Step)> {
     let command = prop_oneof![
         Just(OrderCommand::Pay { reference: None }),
-        Just(OrderCommand::Cancel(CancelledBy::Staff)),
+        Just(OrderCommand::cancel_by_staff()),
         Just(OrderCommand::Expire),
         Just(OrderCommand::fulfill_all()),
     ];
@@ -129,13 +132,15 @@ fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit>
         Step::TransitionOrder { order, command } => {
             let orders: Vec<_> = seen.orders.values().collect();
             let order = orders.get(order.index(orders.len().max(1)))?;
+            let conditions = revival_conditions(seen, order, command);
             let OrderTransition { order, stock_changes } =
                 order.decide(command.clone(), now).ok()?;
             let moves = stock_changes
                 .into_iter()
                 .map(|(product_id, change)| order_stock_write(product_id, change, order.id));
             let writes = moves.collect::<Vec<_>>();
-            commit_of([vec![Write::Order(Arc::new(order))], writes].concat())
+            let writes = [vec![Write::Order(Arc::new(order))], writes].concat();
+            Commit { conditions, ..commit_of(writes) }
         }
         Step::RefreshView | Step::ApplyBatch => return None,
     };
@@ -174,6 +179,23 @@ fn decide_checkout(seen: &ModelStore, user: u8, now: Timestamp) -> Option<Commit
         done.limited_lines.into_iter().map(|line| Condition::PurchaseWithin(user_id, line));
     let conditions = unchanged.chain(pending).chain(limited).collect();
     Some(Commit { conditions, ..commit_of([writes, moves].concat()) })
+}
+
+/// An expired order that is paid stays within the purchase limits.
+fn revival_conditions(seen: &ModelStore, order: &Order, command: &OrderCommand) -> Vec<Condition> {
+    if order.status != OrderStatus::Expired || !matches!(command, OrderCommand::Pay { .. }) {
+        return Vec::new();
+    }
+    let conditions = order.lines.iter().filter_map(|line| {
+        let product = &seen.products[&line.product_id];
+        let limit = product.details.purchase_limit?;
+        let (product_id, quantity) = (line.product_id, line.quantity);
+        Some([
+            Condition::ProductUnchanged(product_id, product.version),
+            Condition::PurchaseWithin(order.user_id, LimitedLine { product_id, quantity, limit }),
+        ])
+    });
+    conditions.flatten().collect()
 }
 
 fn cart_or_empty(seen: &ModelStore, user: u8) -> Cart {

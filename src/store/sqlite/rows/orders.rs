@@ -5,15 +5,16 @@ use std::{borrow::Cow, collections::BTreeMap, error::Error};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{conversion_error, id_column, staff, text_column, timestamp_column};
+use super::{conversion_error, id_column, staff, text_column, timestamp_column, to_json};
 use crate::domain::{
     clock::Timestamp,
-    ids::{ProductId, ShipmentId},
+    ids::{ProductId, RefundId, ShipmentId},
     money::{Currency, Money},
     order::{
         Order, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
         ShipmentDetails, ShippingAddress,
     },
+    payment::Refund,
 };
 
 /// An order's lines, as stored.
@@ -33,6 +34,8 @@ struct StoredOrderLine<'a> {
     /// Missing in orders from before there were partial shipments.
     #[serde(default)]
     fulfilled: u32,
+    #[serde(default)]
+    restocked: u32,
 }
 
 impl Serialize for OrderLinesToStore<'_> {
@@ -44,6 +47,7 @@ impl Serialize for OrderLinesToStore<'_> {
             quantity: line.quantity,
             unit_price: line.unit_price.minor_units(),
             fulfilled: line.fulfilled,
+            restocked: line.restocked,
         }))
     }
 }
@@ -54,11 +58,8 @@ pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Resul
         text_column(row, 4)?.parse().map_err(|_| conversion_error(4)("no currency".into()))?;
     let address =
         row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
-    let method = text_column(row, 6)?
-        .parse::<PaymentMethod>()
-        .map_err(|_| conversion_error(6)("no way to pay".into()))?;
     let status = order_status_column(row, 2)?;
-    Ok(Order {
+    let mut order = Order {
         id: id_column(row, 0)?,
         user_id: id_column(row, 1)?,
         status,
@@ -66,7 +67,11 @@ pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Resul
         currency,
         lines: parse_order_lines(text_column(row, 5)?, currency, status)
             .map_err(conversion_error(5))?,
-        payment: Payment { method, reference: row.get(7)? },
+        payment: Payment {
+            status: status.implied_payment_status(),
+            reference: row.get(7)?,
+            ..Payment::awaiting(payment_method_column(row, 6)?, Money::zero(currency))
+        },
         shipping_address: address
             .transpose()
             .map_err(|error| conversion_error(8)(error.into()))?
@@ -77,7 +82,73 @@ pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Resul
         actor: staff::actor_from_row(row, 12)?,
         anonymized: row.get(14)?,
         shipments: parse_shipments(text_column(row, 15)?).map_err(conversion_error(15))?,
+    };
+    order.payment.amount = order.total();
+    if let Some(json) = row.get_ref(16)?.as_str_or_null()? {
+        read_payment(json, &mut order.payment).map_err(conversion_error(16))?;
+    }
+    Ok(order)
+}
+
+fn payment_method_column(row: &Row<'_>, column: usize) -> rusqlite::Result<PaymentMethod> {
+    let method = text_column(row, column)?.parse::<PaymentMethod>();
+    method.map_err(|_| conversion_error(column)("no way to pay".into()))
+}
+
+/// A payment, as stored besides its method and reference.
+#[derive(Serialize, Deserialize)]
+struct StoredPayment<'a> {
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    amount: i64,
+    #[serde(default)]
+    refunds: Vec<StoredRefund>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRefund {
+    id: RefundId,
+    amount: i64,
+    status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    at: i64,
+}
+
+/// A payment without its method and reference, as stored.
+pub(in crate::store::sqlite) fn payment_json(payment: &Payment) -> rusqlite::Result<String> {
+    let refund = |refund: &Refund| StoredRefund {
+        id: refund.id,
+        amount: refund.amount.minor_units(),
+        status: refund.status.as_str().to_owned(),
+        reason: refund.reason.clone(),
+        at: refund.refunded_at.as_millis(),
+    };
+    to_json(&StoredPayment {
+        status: Cow::Borrowed(payment.status.as_str()),
+        amount: payment.amount.minor_units(),
+        refunds: payment.refunds.iter().map(refund).collect(),
     })
+}
+
+/// Reads what is stored into `payment`.
+fn read_payment(json: &str, payment: &mut Payment) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let stored: StoredPayment<'_> = serde_json::from_str(json)?;
+    let currency = payment.amount.currency();
+    payment.status = stored.status.parse()?;
+    payment.amount = Money::from_minor_units(stored.amount, currency)?;
+    let refund = |refund: StoredRefund| {
+        Ok(Refund {
+            id: refund.id,
+            amount: Money::from_minor_units(refund.amount, currency)?,
+            status: refund.status.parse()?,
+            reason: refund.reason,
+            refunded_at: Timestamp::from_millis(refund.at),
+        })
+    };
+    let refunds = stored.refunds.into_iter().map(refund);
+    payment.refunds = refunds.collect::<Result<_, Box<dyn Error + Send + Sync>>>()?;
+    Ok(())
 }
 
 fn parse_order_lines(
@@ -97,6 +168,7 @@ fn parse_order_lines(
                 OrderStatus::Fulfilled => line.quantity,
                 _ => line.fulfilled,
             },
+            restocked: line.restocked,
         })
     };
     read.into_iter().map(line).collect()

@@ -70,6 +70,7 @@ fn order() -> Arc<Order> {
         quantity: 2,
         unit_price: usd(450),
         fulfilled: 1,
+        restocked: 0,
     };
     let fields = [("street".to_owned(), "Rua Nova 7".to_owned())];
     let time = Timestamp::from_millis(1_767_225_600_122);
@@ -80,7 +81,7 @@ fn order() -> Arc<Order> {
         version: 1,
         currency: "USD".parse().unwrap(),
         lines: vec![line],
-        payment: Payment { method: PaymentMethod::Manual, reference: None },
+        payment: Payment::awaiting(PaymentMethod::Manual, usd(900)),
         shipments: Vec::new(),
         shipping_address: ShippingAddress::from_stored(fields.into()),
         placed_at: time,
