@@ -8,6 +8,7 @@ pub mod cart;
 pub mod catalog;
 mod cloud_event;
 mod envelope;
+mod event_type;
 pub mod inventory;
 pub mod order;
 pub mod parse;
@@ -16,6 +17,7 @@ pub mod schema;
 
 pub use self::{
     cloud_event::CloudEvent,
-    envelope::{Audience, DomainEvent, EventEnvelope, EventFamily, EventType, OutboxEvent},
+    envelope::{Audience, DomainEvent, EventEnvelope, OutboxEvent},
+    event_type::{EventFamily, EventType},
     position::{OutboxCursor, OutboxPosition, ParseCursorError},
 };

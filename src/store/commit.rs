@@ -70,8 +70,9 @@ pub enum Condition {
     },
     /// The user's orders that are neither cancelled nor expired have at most the product's purchase
     /// limit together with this line of the order that the commit places, or that it pays after the
-    /// order has expired. The commit must reserve the line's units, and have [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose
-    /// version the limit belongs to.
+    /// order has expired. The commit must reserve the line's units, and have
+    /// [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose version the limit
+    /// belongs to.
     PurchaseWithin(UserId, LimitedLine),
     /// An admin other than this one remains that is not blocked. Commits with this condition write
     /// a record that they share, so that no two nodes remove the last two admins at once.

@@ -1,8 +1,12 @@
 //! Checkout: the order it makes, and every reason to refuse it.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::orders::Shop;
+use crate::{
+    orders::Shop,
+    support::{Account, TestApp},
+};
 
 #[tokio::test]
 async fn checkout_turns_the_whole_cart_into_an_order() {
@@ -23,7 +27,7 @@ async fn checkout_turns_the_whole_cart_into_an_order() {
     let shown = app.get(response.header("location").unwrap()).token(&ada).await.is(200);
     assert_eq!((shown.text(), shown.etag()), (response.text(), response.etag()));
     let members = order.as_object_mut().unwrap();
-    let id = uuid::Uuid::try_parse(members.remove("id").unwrap().as_str().unwrap()).unwrap();
+    let id = Uuid::try_parse(members.remove("id").unwrap().as_str().unwrap()).unwrap();
     assert_eq!(id.get_version_num(), 7);
     let number = members.remove("number").unwrap();
     assert_eq!(number.as_str().unwrap().len(), "7KQ2-M9XF-4T0D".len(), "{number}");
@@ -61,14 +65,18 @@ async fn checkout_turns_the_whole_cart_into_an_order() {
         (&json!(3), &json!([]), &json!(0))
     );
     assert_eq!(app.stock_counts(&admin, &tea).await, [10, 2, 8]);
+    assert_units_are_reserved(&app, &admin, &cup, id).await;
+}
+
+/// Three units of the product are reserved for the order.
+async fn assert_units_are_reserved(app: &TestApp, admin: &Account, cup: &str, order: Uuid) {
     assert_eq!(app.get(&format!("/api/products/{cup}")).await.ok()["stock"], 7);
-    let movements =
-        app.all_pages(&admin, &format!("/api/products/{cup}/stock/movements"), 20).await;
+    let movements = app.all_pages(admin, &format!("/api/products/{cup}/stock/movements"), 20).await;
     assert_eq!(
         (&movements[0]["kind"], &movements[0]["reserved_delta"]),
         (&json!("reserved"), &json!(3))
     );
-    assert_eq!(movements[0]["order_id"], id.to_string());
+    assert_eq!(movements[0]["order_id"], order.to_string());
 }
 
 #[tokio::test]

@@ -79,7 +79,10 @@ async fn change_counts_a_version_and_is_made_once() {
             changes.push(event.body["data"].clone());
         }
     }
-    let data = |role: &str, scopes: Value| json!({"user_id": ada.id, "role": role, "scopes": scopes, "blocked": false});
+    let data = |role: &str, scopes: Value| {
+        let user_id = &ada.id;
+        json!({"user_id": user_id, "role": role, "scopes": scopes, "blocked": false})
+    };
     let wanted = [data("staff", json!(["stock", "orders:read"])), data("customer", json!([]))];
     assert_eq!(changes, wanted, "and no e-mail address");
 }

@@ -29,8 +29,8 @@ use crate::{
 };
 
 fn start_auditor(store: &Arc<dyn Store>) -> (Auditor, CommitWriter) {
-    let (writer, _) =
-        CommitWriter::start(&Handle::current(), Arc::clone(store), Arc::new(NoopObserver));
+    let observer = Arc::new(NoopObserver);
+    let (writer, _) = CommitWriter::start(&Handle::current(), Arc::clone(store), observer);
     let origin = ActionOrigin::command_line("audit_stock");
     (Auditor::new(Arc::clone(store), writer.clone(), Arc::new(SystemClock), origin), writer)
 }
@@ -391,8 +391,7 @@ pub(crate) async fn repair_during_changes_corrects_once(harness: &dyn Harness) {
         movements.iter().filter(|movement| movement.reason.as_deref() == Some("audit"));
     assert_eq!(corrections.map(|movement| movement.delta.on_hand).sum::<i64>(), 7 * damaged);
     // A repair based on a stale version is refused.
-    let stale = unbalanced_movement(tea, off, None);
-    let Write::Stock(stale) = stale else { unreachable!() };
+    let Write::Stock(stale) = unbalanced_movement(tea, off, None) else { unreachable!() };
     let stale = Write::Stock(StockWrite { expected_version: Some(1), ..stale });
     assert!(matches!(
         apply_one(&*store, commit([stale])).await,

@@ -137,8 +137,8 @@ impl OrderItemAudit {
         let ExpectedMovements { on_hand, reserved } = self.expected_movements(status);
         let moved = self.movements;
         format!(
-            "the order is {} with {} units, of which {} are shipped, so its movements should reserve {} in total \
-             and add up to on_hand {on_hand} and reserved {reserved}; \
+            "the order is {} with {} units, of which {} are shipped, so its movements should \
+             reserve {} in total and add up to on_hand {on_hand} and reserved {reserved}; \
              they reserve {} and add up to on_hand {} and reserved {}",
             status.as_str(),
             self.quantity,

@@ -39,8 +39,8 @@ pub struct PricedLine {
 }
 
 impl Cart {
-    /// Prices the cart with `offer` at the time `now`. A line whose product was deleted counts in no
-    /// sum.
+    /// Prices the cart with `offer` at the time `now`. A line whose product was deleted counts in
+    /// no sum.
     #[must_use]
     pub fn with_prices(
         &self,

@@ -7,8 +7,8 @@ use super::product::{AttributeValue, ProductDetails, ProductPatch};
 
 impl ProductDetails {
     /// These details without outer spaces in the sku, the name, the category, the tags, the image's
-    /// address, the tax class and the attributes. Name, category and tags are one line each: a line break or tab
-    /// within them becomes a space. Of equal tags, the first one stays.
+    /// address, the tax class and the attributes. Name, category and tags are one line each: a line
+    /// break or tab within them becomes a space. Of equal tags, the first one stays.
     #[must_use]
     pub fn trimmed(mut self) -> Self {
         self.name = to_single_line(self.name);

@@ -9,9 +9,9 @@ use crate::domain::ids::OrderId;
 /// The number of an order, such as `7KQ2-M9XF-4T0D`.
 ///
 /// It is computed from the order's id, so it needs neither a counter that nodes share nor an index.
-/// It holds the millisecond and the lowest counter bits of the id, in an order that tells nobody how
-/// many orders there are. The ids of one process differ in these bits; a store that several nodes
-/// share checks that numbers are unique.
+/// It holds the millisecond and the lowest counter bits of the id, in an order that tells nobody
+/// how many orders there are. The ids of one process differ in these bits; a store that several
+/// nodes share checks that numbers are unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OrderNumber(u64);
 

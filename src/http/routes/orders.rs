@@ -134,9 +134,10 @@ impl ReferenceRequest {
 
 /// Order everything in the cart.
 ///
-/// An order that costs nothing is paid at once. The stock is reserved until the order is shipped, cancelled, or expires. Products that are added
-/// to the cart during checkout stay in it. If the stock is too low, the response names the lines.
-/// `If-Match` is compared with the ETag of the cart, and the response has the ETag of the order.
+/// An order that costs nothing is paid at once. The stock is reserved until the order is shipped,
+/// cancelled, or expires. Products that are added to the cart during checkout stay in it. If the
+/// stock is too low, the response names the lines. `If-Match` is compared with the ETag of the
+/// cart, and the response has the ETag of the order.
 #[utoipa::path(post, path = "/api/checkout", operation_id = "check_out",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest>, params(
     ("Idempotency-Key" = String, Header),
@@ -207,11 +208,9 @@ async fn show(read: ReadRequest<AccountOrKey<OrdersReadScope>, OrderId>) -> Rout
     Ok(order_response(&order).with_no_store())
 }
 
-/// Cancel an order.
-///
-/// The units that were not shipped are released. The buyer can cancel an order that is not paid, and
-/// staff one that is not shipped completely. What was paid for them goes back: all of it if nothing
-/// was shipped, and otherwise the price of the units that are left.
+/// Cancel an order.  The units that were not shipped are released. The buyer can cancel an order
+/// that is not paid, and staff one that is not shipped completely. What was paid for them goes
+/// back: all of it if nothing was shipped, and otherwise the price of the units that are left.
 #[utoipa::path(post, path = "/api/orders/{id}/cancel", operation_id = "cancel_order",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>, params(
     ("id" = Uuid, Path, description = "The id of the order."),

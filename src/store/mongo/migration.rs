@@ -63,9 +63,9 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 6).await?;
         tracing::info!(from = 6, to = 7, "upgraded the database schema");
     }
-    // Version 8 has weights and tax classes in products, actors and shipments in orders, orders that
-    // are shipped in part, verified addresses and the tokens of mails in accounts, which nodes of
-    // version 7 would remove or cannot read, and actions, which they would not write. They also
+    // Version 8 has weights and tax classes in products, actors and shipments in orders, orders
+    // that are shipped in part, verified addresses and the tokens of mails in accounts, which nodes
+    // of version 7 would remove or cannot read, and actions, which they would not write. They also
     // write events that tell who somebody is, and give an erased account's orders back what was
     // erased. Orders that are shipped in part count as bought, in an index of their own.
     drop_index_if_present(database, ORDERS, "paid_of_user").await?;

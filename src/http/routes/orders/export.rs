@@ -31,7 +31,8 @@ use crate::{
 const PAGE_SIZE: u32 = 200;
 
 const CSV_HEADER: &str = "number,id,status,placed_at,updated_at,user_id,currency,total_amount,\
-payment_method,payment_status,payment_reference,refunded,product_id,sku,name,quantity,fulfilled,unit_price,line_total\r\n";
+payment_method,payment_status,payment_reference,refunded,product_id,sku,name,quantity,fulfilled,\
+unit_price,line_total\r\n";
 
 /// The format of an export.
 #[derive(Clone, Copy)]

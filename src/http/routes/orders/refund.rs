@@ -72,9 +72,9 @@ impl RefundBody {
 
 /// Refund an order, or a part of its payment.
 ///
-/// The refund is booked with the order. It changes the payment and not the status: an order that was
-/// not shipped is cancelled with `cancel`. Units in `restock` come back into `on_hand`, as far as
-/// they were shipped. A refund of the method `manual` says that staff sends the money back.
+/// The refund is booked with the order. It changes the payment and not the status: an order that
+/// was not shipped is cancelled with `cancel`. Units in `restock` come back into `on_hand`, as far
+/// as they were shipped. A refund of the method `manual` says that staff sends the money back.
 #[utoipa::path(post, path = "/api/orders/{id}/refund", operation_id = "refund_order",
 tag = "Orders", security(("bearer" = [])), request_body = Option<RefundBody>, params(
     ("id" = Uuid, Path, description = "The id of the order."),

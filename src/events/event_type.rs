@@ -1,0 +1,102 @@
+//! The types of events, and their families.
+
+/// The first word of an event's type. A subject's sequences have no gaps within a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventFamily {
+    /// Products; the subject is the product.
+    Catalog,
+    /// Stock; the subject is the product.
+    Inventory,
+    /// Carts; the subject is the user or guest.
+    Cart,
+    /// Orders; the subject is the order.
+    Order,
+    /// Accounts and sessions, whose subject is the user; API keys, whose subject is the key.
+    Auth,
+}
+
+macro_rules! event_types {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $family:ident;)+) => {
+        /// The type of an event. The list is closed: consumers bind queues to these names.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString,
+            strum::IntoStaticStr, strum::VariantArray,
+        )]
+        pub enum EventType {
+            $($(#[$doc])* #[strum(serialize = $word)] $name,)+
+        }
+
+        impl EventType {
+            /// The family of the type.
+            #[must_use]
+            pub const fn family(self) -> EventFamily {
+                match self { $(Self::$name => EventFamily::$family,)+ }
+            }
+        }
+    };
+}
+
+event_types! {
+    /// A product was created.
+    ProductCreated = "catalog.product.created", Catalog;
+    /// A product's details changed.
+    ProductUpdated = "catalog.product.updated", Catalog;
+    /// A product was deleted.
+    ProductDeleted = "catalog.product.deleted", Catalog;
+    /// A product's stock changed.
+    StockChanged = "inventory.stock.changed", Inventory;
+    /// The available stock of a product fell to the low-stock threshold.
+    StockLow = "inventory.stock.low", Inventory;
+    /// A product is out of stock.
+    StockDepleted = "inventory.stock.depleted", Inventory;
+    /// Units of a product were added to a cart.
+    CartItemAdded = "cart.item.added", Cart;
+    /// The quantity of a line in a cart changed.
+    CartItemUpdated = "cart.item.updated", Cart;
+    /// A line was removed from a cart.
+    CartItemRemoved = "cart.item.removed", Cart;
+    /// All lines were removed from a cart.
+    CartCleared = "cart.cleared", Cart;
+    /// A cart was checked out into an order.
+    CartCheckedOut = "cart.checked_out", Cart;
+    /// A guest's cart was merged into a user's cart.
+    CartMerged = "cart.merged", Cart;
+    /// A guest's cart was closed by a merge.
+    CartClosed = "cart.closed", Cart;
+    /// A cart was not changed for a long time.
+    CartAbandoned = "cart.abandoned", Cart;
+    /// An order was placed.
+    OrderPlaced = "order.placed", Order;
+    /// An order was paid.
+    OrderPaid = "order.paid", Order;
+    /// An order was cancelled.
+    OrderCancelled = "order.cancelled", Order;
+    /// An order was not paid in time.
+    OrderExpired = "order.expired", Order;
+    /// Money of an order's payment went back.
+    OrderRefunded = "order.refunded", Order;
+    /// Some units of an order were shipped.
+    OrderPartiallyFulfilled = "order.partially_fulfilled", Order;
+    /// An order was shipped completely.
+    OrderFulfilled = "order.fulfilled", Order;
+    /// An account was registered.
+    UserRegistered = "auth.user.registered", Auth;
+    /// The role, the scopes or the block of an account changed.
+    RightsChanged = "auth.rights.changed", Auth;
+    /// An API key was created.
+    ApiKeyCreated = "auth.api_key.created", Auth;
+    /// An API key was deleted.
+    ApiKeyDeleted = "auth.api_key.deleted", Auth;
+    /// An account was deleted.
+    UserDeleted = "auth.user.deleted", Auth;
+    /// A session was revoked.
+    SessionRevoked = "auth.session.revoked", Auth;
+}
+
+impl EventType {
+    /// The name of the type, which is also the routing key.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
