@@ -21,8 +21,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        apply, apply_one, commit, key, order, put_order, put_session, put_user, session, user,
-        with_response,
+        apply, apply_one, commit, key, order, put_order, put_session, put_user, session,
+        shipped_order, user, with_response,
     },
     harness::Harness,
 };
@@ -113,10 +113,9 @@ pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harne
     let full = shipping_address(&[("name", "Ada"), ("country", "FR"), ("region", "IDF")]);
     let street = shipping_address(&[("street", "12 Mint Street")]);
     let shipped = |user_id, shipping_address| Order {
-        status: OrderStatus::Fulfilled,
         expires_at: None,
         shipping_address,
-        ..order(user_id)
+        ..shipped_order(user_id)
     };
     let orders = [
         shipped(ada.id, full.clone()),

@@ -169,6 +169,13 @@ pub(crate) fn stock(product_id: ProductId, change: StockChange) -> Write {
 }
 
 /// A new order of two units with a payment deadline in one minute.
+/// A new order, all of whose units were shipped.
+pub(crate) fn shipped_order(user_id: UserId) -> Order {
+    let mut order = Order { status: OrderStatus::Fulfilled, ..order(user_id) };
+    order.lines.iter_mut().for_each(|line| line.fulfilled = line.quantity);
+    order
+}
+
 pub(crate) fn order(user_id: UserId) -> Order {
     let (product_id, name) = (ProductId::new(), "Mint tea".to_owned());
     let placed_at = now();

@@ -8,7 +8,7 @@ use souk::domain::{
 };
 
 use crate::{
-    fixtures::{apply, commit, now, order, put_order},
+    fixtures::{apply, commit, now, order, put_order, shipped_order},
     harness::Harness,
 };
 
@@ -41,10 +41,15 @@ pub(crate) async fn orders_are_filtered(harness: &dyn Harness) {
     let start = now();
     let users = [UserId::new(), UserId::new()];
     let all: Vec<Order> = (0..40_u8)
-        .map(|n| Order {
-            status: OrderStatus::ALL[usize::from(n) % OrderStatus::ALL.len()],
-            placed_at: start.saturating_add(Duration::from_secs(u64::from(n))),
-            ..order(users[usize::from(n % 3 == 0)])
+        .map(|n| {
+            let status = OrderStatus::ALL[usize::from(n) % OrderStatus::ALL.len()];
+            let buyer = users[usize::from(n % 3 == 0)];
+            let order = match status {
+                OrderStatus::Fulfilled => shipped_order(buyer),
+                _ => order(buyer),
+            };
+            let placed_at = start.saturating_add(Duration::from_secs(u64::from(n)));
+            Order { status, placed_at, ..order }
         })
         .collect();
     apply(&*store, all.iter().map(|order| commit([put_order(order)]))).await;
