@@ -117,6 +117,10 @@ impl Walk {
                 let id = self.order(false).await;
                 Step::new(app.call("POST", &format!("/api/orders/{id}/pay")), &id, 1, 2)
             }
+            "refund_order" => {
+                let id = self.order(true).await;
+                Step::new(app.call("POST", &format!("/api/orders/{id}/refund")), &id, 2, 3)
+            }
             "fulfil_order" => {
                 let id = self.order(true).await;
                 Step::new(app.call("POST", &format!("/api/orders/{id}/fulfil")), &id, 2, 3)
