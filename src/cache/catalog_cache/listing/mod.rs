@@ -43,7 +43,7 @@ pub(super) struct Listing {
     /// The price of each slot in minor units.
     prices: Vec<i64>,
     /// How the name of each slot begins, in the order of names.
-    name_starts: Vec<u64>,
+    name_starts: Vec<u128>,
     /// The number of words in the name of each slot.
     name_words: Vec<u8>,
     /// The products of each price band.
@@ -73,7 +73,7 @@ pub(super) struct ListingGeneration {
 
 /// What a product is listed with, computed before the listing is locked.
 pub(super) struct ListingEntry {
-    name_start: u64,
+    name_start: u128,
     name_words: u8,
 }
 
@@ -84,9 +84,9 @@ impl ListingEntry {
 }
 
 /// The first bytes of a sort key as a number, which sorts as they do.
-fn name_start(key: &[u8]) -> u64 {
-    let byte = |at: usize| u64::from(key.get(at).copied().unwrap_or(0));
-    (0..8).fold(0, |start, at| start << 8 | byte(at))
+fn name_start(key: &[u8]) -> u128 {
+    let byte = |at: usize| u128::from(key.get(at).copied().unwrap_or(0));
+    (0..16).fold(0, |start, at| start << 8 | byte(at))
 }
 
 impl Listing {
@@ -251,7 +251,7 @@ impl Listing {
         self.product(slot).map_or("", PackedProduct::name)
     }
 
-    fn name_start(&self, slot: u32) -> u64 {
+    fn name_start(&self, slot: u32) -> u128 {
         self.name_starts.get(slot as usize).copied().unwrap_or(0)
     }
 
@@ -281,7 +281,7 @@ impl Listing {
     fn compare_name_to(
         &self,
         slot: u32,
-        start: u64,
+        start: u128,
         name: &str,
         id: Option<ProductId>,
     ) -> Ordering {

@@ -158,7 +158,7 @@ impl Listing {
 
     /// Compares the product in `slot` with a key, in the order of the page. The name of the key
     /// begins with `start` in the order of names.
-    fn compare_to(&self, order: Order, slot: u32, key: &PageKey, start: u64) -> Ordering {
+    fn compare_to(&self, order: Order, slot: u32, key: &PageKey, start: u128) -> Ordering {
         let key_of = |number| (number, Some(key.id));
         match order {
             Order::Price => self.price_key(slot).cmp(&key_of(key.number)),
