@@ -208,9 +208,11 @@ async fn show(read: ReadRequest<AccountOrKey<OrdersReadScope>, OrderId>) -> Rout
     Ok(order_response(&order).with_no_store())
 }
 
-/// Cancel an order.  The units that were not shipped are released. The buyer can cancel an order
-/// that is not paid, and staff one that is not shipped completely. What was paid for them goes
-/// back: all of it if nothing was shipped, and otherwise the price of the units that are left.
+/// Cancel an order.
+///
+/// The units that were not shipped are released. The buyer can cancel an order that is not paid,
+/// and staff one that is not shipped completely. What was paid for them goes back: all of it if
+/// nothing was shipped, and otherwise the price of the units that are left.
 #[utoipa::path(post, path = "/api/orders/{id}/cancel", operation_id = "cancel_order",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>, params(
     ("id" = Uuid, Path, description = "The id of the order."),
