@@ -21,7 +21,8 @@ const READER_THREADS: usize = 2;
 
 /// The embedded store.
 ///
-/// Dropping it does the same as [`Store::close`], while blocking the thread.
+/// Dropping it does the same as [`Store::close`](crate::store::Store::close), while blocking the
+/// thread.
 pub struct SqliteStore {
     // The readers stop first, since a reader can keep the writer's last checkpoint from completing.
     pub(super) readers: WorkerPool<ReadJob>,
