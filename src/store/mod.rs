@@ -5,7 +5,7 @@
 //! engine ([`sqlite`], [`mongo`]) loads the records that a batch names, has it planned, and makes
 //! the planned writes durable.
 
-mod anonymize;
+mod anonymize_reply;
 pub mod cleanup;
 pub mod commit;
 pub mod forwarding;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::rows::UuidText;
 use crate::{
     domain::{ids::UserId, order::KEPT_ADDRESS_FIELDS},
-    store::{anonymize::anonymize_reply, plan::WriteSet, reply_codec},
+    store::{anonymize_reply::anonymize_reply, plan::WriteSet, reply_codec},
 };
 
 /// Deletes the erased accounts, so that others can have their e-mail addresses in the same batch.
