@@ -31,9 +31,7 @@ const DETECTION_LIMIT: Duration = Duration::from_secs(9);
 /// Two nodes that receive peer events from the broker.
 async fn connected_cluster() -> Option<Cluster> {
     let (set, uri) = (shared_replica_set::uri().await?, shared_uri()?);
-    // Without forwarding: a node that is killed has no change of the other one in hand.
-    let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*uri), ("cluster.bind", "")];
-    let cluster = Cluster::start(&set, &settings).await;
+    let cluster = Cluster::start(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     for node in &cluster.nodes {
         node.wait_for_readiness("ready").await;
     }

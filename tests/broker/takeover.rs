@@ -41,9 +41,8 @@ async fn another_node_takes_over_from_a_killed_relay() {
         return;
     };
     let audit = AuditQueue::declare(&uri).await;
-    // The relay itself is to commit its changes.
-    let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*uri), ("cluster.bind", "")];
-    let mut cluster = Cluster::start(&set, &settings).await;
+    let mut cluster =
+        Cluster::start(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = cluster.nodes[0].admin().await;
     let tea = cluster.nodes[0].new_product(&admin, &json!(4.5), 100_000).await;
     let mut messages =

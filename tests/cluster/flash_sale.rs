@@ -13,6 +13,7 @@ use souk::domain::ids::{SessionId, UserId};
 
 use crate::{
     cluster::{Cluster, SECRET},
+    forwarding::FORWARDING,
     members::Members,
     support::{
         Account, Call, Progress, Response, TestApp,
@@ -201,16 +202,16 @@ async fn run_sales(products: usize, settings: &[(&str, &str)]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_product_sells_exactly_its_stock() {
-    run_sales(1, &[]).await;
+    run_sales(1, &[FORWARDING]).await;
 }
 
 /// The nodes take turns, rather than forward to one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_product_sells_exactly_its_stock_in_turns() {
-    run_sales(1, &[("cluster.bind", "")]).await;
+    run_sales(1, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn carts_of_three_products_sell_all_or_nothing() {
-    run_sales(3, &[]).await;
+    run_sales(3, &[FORWARDING]).await;
 }

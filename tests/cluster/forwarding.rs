@@ -20,6 +20,8 @@ use crate::{
 };
 
 const NODES: usize = 3;
+/// The setting with which nodes forward commits of hot products.
+pub(crate) const FORWARDING: (&str, &str) = ("cluster.bind", "127.0.0.1:0");
 /// Clients that change the stock at the same time.
 const SELLERS: usize = 24;
 /// Changes after which a test looks or acts again.
@@ -172,7 +174,7 @@ impl Books {
 /// The time for a request is long: hundreds of requests at once take long on a busy machine.
 async fn start_cluster() -> Option<(Members, Cluster)> {
     let members = Members::start(1).await?;
-    let settings = [("http.request_timeout", "30s")];
+    let settings = [("http.request_timeout", "30s"), FORWARDING];
     let cluster = Cluster::start_nodes(NODES, &Members::uri(members.hosts()), &settings).await;
     Some((members, cluster))
 }

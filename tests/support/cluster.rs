@@ -34,12 +34,8 @@ impl Cluster {
     /// [`Cluster::node_name`].
     pub(crate) async fn start_nodes(count: usize, uri: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("souk_test_{}", EventId::new().as_uuid().simple());
-        let shared = [
-            ("store.kind", "mongodb"),
-            ("store.database", &name),
-            ("auth.jwt_secret", SECRET),
-            ("cluster.bind", "127.0.0.1:0"),
-        ];
+        let shared =
+            [("store.kind", "mongodb"), ("store.database", &name), ("auth.jwt_secret", SECRET)];
         let settings = &[&shared, settings].concat();
         // Concurrently: on an empty database, every node tries to prepare it and to create the
         // first admin.

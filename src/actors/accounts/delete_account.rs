@@ -67,6 +67,8 @@ impl AccountService {
         mut commit: Commit,
     ) -> Result<(bool, Commit), Error> {
         let store = &self.deps.store;
+        // Before the orders: a checkout in between changes the cart, so that this commit conflicts.
+        let cart = store.find_cart(user.id).await?;
         let orders = store.list_unfinished_orders(user.id, MAX_CANCELLED_ORDERS).await?;
         if orders.iter().any(|order| OrderStatus::TO_SHIP.contains(&order.status)) {
             return Err(Error::orders_open());
@@ -84,7 +86,7 @@ impl AccountService {
         let is_last = ended < MAX_ENDED_SESSIONS && orders.len() < MAX_CANCELLED_ORDERS as usize;
         if is_last {
             let owner = CartOwner { id: user.id, is_guest: false };
-            let cart = store.find_cart(user.id).await?.unwrap_or_else(|| Cart::empty(owner));
+            let cart = cart.unwrap_or_else(|| Cart::empty(owner));
             let (cart, event) = cart.close(commit.decided_at);
             let cart = Arc::new(cart);
             commit.writes.push(Write::Cart(Arc::clone(&cart)));
