@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            account::{ApiKey, ApiKeyRequest, Email, RevocationReason, ScopeSet, User},
+            account::{ApiKey, ApiKeyRequest, RevocationReason, ScopeSet, User},
             cart::{Cart, CartEvent, CartOwner},
             catalog::product::{Product, ProductDetails},
             clock::Timestamp,
@@ -316,22 +316,7 @@ mod tests {
     }
 
     fn account_events() -> Vec<DomainEvent> {
-        let user = User {
-            id: UserId::new(),
-            email: Email::parse("ada@example.com").unwrap(),
-            name: "Ada".into(),
-            role: Role::Customer,
-            scopes: ScopeSet::EMPTY,
-            blocked: false,
-            password_hash: String::new(),
-            created_at: NOW,
-            last_login_at: None,
-            version: 1,
-            event_sequence: 1,
-            known_networks: Vec::new(),
-            mail_tokens: Vec::new(),
-            email_verified: false,
-        };
+        let user = User::sample(NOW);
         let revoked = DomainEvent::SessionRevoked {
             user_id: user.id,
             session_id: SessionId::new(),

@@ -49,10 +49,6 @@ impl User {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        account::{Email, Role, ScopeSet},
-        ids::UserId,
-    };
 
     const START: Timestamp = Timestamp::from_millis(1_000_000_000);
 
@@ -66,22 +62,7 @@ mod tests {
 
     #[test]
     fn known_networks_expire_and_are_bounded() {
-        let mut user = User {
-            id: UserId::new(),
-            email: Email::parse("ada@example.com").unwrap(),
-            name: "Ada".into(),
-            role: Role::Customer,
-            scopes: ScopeSet::EMPTY,
-            blocked: false,
-            password_hash: String::new(),
-            created_at: START,
-            last_login_at: None,
-            version: 1,
-            event_sequence: 1,
-            known_networks: Vec::new(),
-            mail_tokens: Vec::new(),
-            email_verified: false,
-        };
+        let mut user = User::sample(START);
         for number in 0..20 {
             user = user.with_known_network(key(number), after(number.into()));
             user = user.with_known_network(key(0), after(number.into()));

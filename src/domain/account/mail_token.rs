@@ -123,10 +123,6 @@ impl User {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        account::{Email, Role, ScopeSet},
-        ids::UserId,
-    };
 
     const START: Timestamp = Timestamp::from_millis(1_000_000_000);
 
@@ -147,22 +143,7 @@ mod tests {
     }
 
     fn ada() -> User {
-        User {
-            id: UserId::new(),
-            email: Email::parse("ada@example.com").unwrap(),
-            email_verified: false,
-            name: "Ada".into(),
-            role: Role::Customer,
-            scopes: ScopeSet::EMPTY,
-            blocked: false,
-            password_hash: String::new(),
-            created_at: START,
-            last_login_at: None,
-            version: 1,
-            event_sequence: 1,
-            known_networks: Vec::new(),
-            mail_tokens: Vec::new(),
-        }
+        User::sample(START)
     }
 
     #[test]

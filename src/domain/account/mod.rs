@@ -148,6 +148,29 @@ impl User {
 }
 
 #[cfg(test)]
+impl User {
+    /// A new customer, for tests.
+    pub(crate) fn sample(created_at: Timestamp) -> Self {
+        Self {
+            id: UserId::new(),
+            email: Email::from_stored("ada@example.com".to_owned()),
+            email_verified: false,
+            name: "Ada".into(),
+            role: Role::Customer,
+            scopes: ScopeSet::EMPTY,
+            blocked: false,
+            password_hash: String::new(),
+            created_at,
+            last_login_at: None,
+            version: 1,
+            event_sequence: 1,
+            known_networks: Vec::new(),
+            mail_tokens: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

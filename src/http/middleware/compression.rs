@@ -29,7 +29,7 @@ pub(super) fn compress_response(
     encoding: Option<ContentEncoding>,
 ) -> ServiceResponse<BoxBody> {
     let size = response.response().body().size();
-    if !may_vary(response.status(), response.headers(), size) {
+    if !may_compress(response.status(), response.headers(), size) {
         return response;
     }
     if encoding.is_some() {
@@ -65,7 +65,7 @@ pub(super) fn negotiate(request: &ServiceRequest) -> Option<ContentEncoding> {
 /// Not what is somebody's own: its size would tell somebody who can choose a part of it, and
 /// listens, what the rest is. Nor an error, which quotes input. Nor a stream: an event feed must
 /// not wait in a buffer.
-fn may_vary(status: StatusCode, headers: &HeaderMap, size: BodySize) -> bool {
+fn may_compress(status: StatusCode, headers: &HeaderMap, size: BodySize) -> bool {
     // "Not modified" stands for a response that may have been compressed.
     let is_not_modified = status == StatusCode::NOT_MODIFIED;
     let is_large = matches!(size, BodySize::Sized(bytes) if bytes >= MIN_BYTES);

@@ -20,10 +20,13 @@ pub(super) fn add_examples(components: &mut Components) {
     // JSON is easier to read than utoipa's types, which differ for each form of schema.
     let all = serde_json::to_value(&components.schemas).unwrap_or_default();
     for (name, schema) in &mut components.schemas {
-        if let RefOr::T(Schema::Object(object)) = schema
-            && object.examples.is_empty()
-        {
-            object.examples.extend(all.get(name).and_then(|one| build_example(one, &all, DEPTH)));
+        let examples = match schema {
+            RefOr::T(Schema::Object(object)) => &mut object.examples,
+            RefOr::T(Schema::AllOf(parts)) => &mut parts.examples,
+            _ => continue,
+        };
+        if examples.is_empty() {
+            examples.extend(all.get(name).and_then(|one| build_example(one, &all, DEPTH)));
         }
     }
 }
@@ -56,6 +59,13 @@ fn build_example(schema: &Value, all: &Value, depth: u8) -> Option<Value> {
     }
     if let Some(either) = member("oneOf").and_then(Value::as_array) {
         return either.iter().find_map(|one| build_example(one, all, depth));
+    }
+    if let Some(parts) = member("allOf").and_then(Value::as_array) {
+        let members = parts.iter().filter_map(|part| match build_example(part, all, depth)? {
+            Value::Object(members) => Some(members),
+            _ => None,
+        });
+        return Some(Value::Object(members.flatten().collect::<Map<_, _>>()));
     }
     if let Some(properties) = member("properties").and_then(Value::as_object) {
         let parts = properties.iter();

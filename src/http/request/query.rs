@@ -197,6 +197,19 @@ fn unknown_parameter(name: &str, known: &KnownParams) -> String {
     }
 }
 
+/// Cuts `found` to a page of `limit` items, and returns the cursor of the next page, which begins
+/// after `place_of` the last item. There is one if more than `limit` were found: read one more.
+pub(crate) fn cut_to_page<T, P: Serialize>(
+    found: &mut Vec<T>,
+    limit: u32,
+    place_of: impl FnOnce(&T) -> P,
+) -> Option<String> {
+    let limit = limit as usize;
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    encode_cursor(found.last().filter(|_| has_more).map(place_of))
+}
+
 /// Encodes where the next page begins.
 pub(crate) fn encode_cursor<T: Serialize>(place: Option<T>) -> Option<String> {
     let place = place?;

@@ -160,9 +160,9 @@ impl Target for ApiKeyId {
         request: &HttpRequest,
         _: Option<Caller>,
     ) -> Result<(), Error> {
-        let found = state.read_before_deadline(request, state.store.find_api_key(*self)).await?;
         let is_kept = |key: &ApiKey| key.deleted_at.is_none();
-        found.filter(is_kept).map(|_| ()).ok_or_else(Error::api_key_not_found)
+        let read = state.store.find_api_key(*self);
+        ensure_found(state, request, read, is_kept, Error::api_key_not_found).await
     }
 }
 

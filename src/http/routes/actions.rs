@@ -19,7 +19,7 @@ use crate::{
     http::{
         request::{
             extract::{Admin, ReadRequest},
-            query::{QueryParams, encode_cursor},
+            query::{QueryParams, cut_to_page},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
@@ -129,13 +129,9 @@ async fn list(read: ReadRequest<Admin>) -> RouteResult {
     let limit = query.page_limit()?;
     let after = query.parse_cursor::<(i64, ActionId)>()?;
     let after = after.map(|(at, id)| (Timestamp::from_millis(at), id));
-    // One extra action shows whether there is a next page.
     let page = read_page(&*state.store, filter, after, limit + 1);
     let (mut found, names) = state.read_before_deadline(&read.request, page).await?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let last = found.last().filter(|_| has_more);
-    let next_cursor = encode_cursor(last.map(|action| (action.at.as_millis(), action.id)));
+    let next_cursor = cut_to_page(&mut found, limit, |action| (action.at.as_millis(), action.id));
     let items = found.iter().map(|action| ActionResponse::new(action, &names)).collect();
     let page = ActionPage { items, next_cursor };
     Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())

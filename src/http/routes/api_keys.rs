@@ -22,7 +22,7 @@ use crate::{
         request::{
             body::JsonRequest,
             extract::{Admin, ChangeRequest, ReadRequest},
-            query::encode_cursor,
+            query::cut_to_page,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
@@ -98,24 +98,8 @@ pub(crate) struct ApiKeyResponse<'a> {
 /// A new API key, with the key.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct NewApiKeyResponse<'a> {
-    id: Uuid,
-    #[schema(examples("warehouse"))]
-    name: &'a str,
-    #[schema(value_type = Vec<Scope>)]
-    scopes: Vec<&'static str>,
-    /// The beginning of the key.
-    #[schema(examples("souk_Xv3kQ9"))]
-    prefix: &'a str,
-    /// The admin who made it.
-    created_by: Uuid,
-    #[schema(format = DateTime)]
-    created_at: String,
-    /// When the key ends by itself.
-    #[schema(required, format = DateTime)]
-    expires_at: Option<String>,
-    /// When it was used last: never.
-    #[schema(required, format = DateTime)]
-    last_used_at: Option<String>,
+    #[serde(flatten)]
+    record: ApiKeyResponse<'a>,
     /// The key. It is shown this once: a repeat with the same `Idempotency-Key` has null here.
     #[schema(required, examples("souk_Xv3kQ9mB2tYcW7rLhP4sZ8dNfG1jUaE6oTiKxVqR"))]
     key: Option<&'a str>,
@@ -152,27 +136,7 @@ pub fn render_api_key(key: &ApiKey) -> Bytes {
 }
 
 fn to_json(key: &ApiKey, secret: Option<&str>) -> Bytes {
-    let ApiKeyResponse {
-        id,
-        name,
-        scopes,
-        prefix,
-        created_by,
-        created_at,
-        expires_at,
-        last_used_at,
-    } = ApiKeyResponse::new(key, None);
-    let response = NewApiKeyResponse {
-        id,
-        name,
-        scopes,
-        prefix,
-        created_by,
-        created_at,
-        expires_at,
-        last_used_at,
-        key: secret,
-    };
+    let response = NewApiKeyResponse { record: ApiKeyResponse::new(key, None), key: secret };
     // A struct of strings and lists cannot fail to serialize.
     serde_json::to_vec(&response).unwrap_or_default().into()
 }
@@ -223,15 +187,12 @@ async fn list(read: ReadRequest<Admin>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
     query.reject_others(&["limit", "cursor"])?;
     let (limit, before) = (query.page_limit()?, query.parse_cursor::<ApiKeyId>()?);
-    // One extra key shows whether there is a next page.
     let keys = state.store.list_api_keys(before, limit + 1);
     let mut found = state.read_before_deadline(&read.request, keys).await?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| has_more).map(|key| key.id);
+    let next_cursor = cut_to_page(&mut found, limit, |key| key.id);
     let last_use = |key: &ApiKey| state.authenticator.last_use_of_key(key.id);
     let items = found.iter().map(|key| ApiKeyResponse::new(key, last_use(key))).collect();
-    let page = ApiKeyPage { items, next_cursor: encode_cursor(next) };
+    let page = ApiKeyPage { items, next_cursor };
     Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }
 

@@ -21,7 +21,7 @@ use crate::{
         request::{
             body::JsonRequest,
             extract::{Admin, ChangeRequest, ReadRequest, Staff},
-            query::{QueryParams, encode_cursor},
+            query::{QueryParams, cut_to_page},
             scopes::CustomersReadScope,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
@@ -166,14 +166,10 @@ async fn list(read: ReadRequest<Staff<CustomersReadScope>>) -> RouteResult {
     query.reject_others(&["q", "email", "role", "blocked", "limit", "cursor"])?;
     let filter = parse_filter(query).map_err(Error::from)?;
     let (limit, before) = (query.page_limit()?, query.parse_cursor::<UserId>()?);
-    // One extra account shows whether there is a next page.
     let users = state.store.list_users(filter, before, limit + 1);
     let mut found = state.read_before_deadline(&read.request, users).await?;
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| has_more).map(|user| user.id);
-    let items = found.iter().map(UserResponse::from).collect();
-    let page = UserPage { items, next_cursor: encode_cursor(next) };
+    let next_cursor = cut_to_page(&mut found, limit, |user| user.id);
+    let page = UserPage { items: found.iter().map(UserResponse::from).collect(), next_cursor };
     Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }
 

@@ -17,7 +17,7 @@ use crate::{
             body::{JsonRequest, RequestBody},
             extract::{Account, ChangeRequest, ReadRequest},
             headers::parse_if_match,
-            query::encode_cursor,
+            query::cut_to_page,
             target::Target,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
@@ -150,13 +150,10 @@ pub(super) async fn list(read: ReadRequest<Account>) -> RouteResult {
     let book = read.state.read_before_deadline(&read.request, book).await?;
     let following = book.addresses.iter().rev();
     let following = following.filter(|saved| before.is_none_or(|before| saved.id < before));
-    // One extra address shows whether there is a next page.
     let mut page: Vec<&SavedAddress> = following.take(limit as usize + 1).collect();
-    let has_more = page.len() > limit as usize;
-    page.truncate(limit as usize);
-    let next = page.last().filter(|_| has_more).map(|saved| saved.id);
+    let next_cursor = cut_to_page(&mut page, limit, |saved| saved.id);
     let items = page.into_iter().map(AddressResponse::from).collect();
-    let page = AddressPage { items, next_cursor: encode_cursor(next) };
+    let page = AddressPage { items, next_cursor };
     Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }
 

@@ -11,7 +11,7 @@ use crate::{
     http::{
         request::{
             extract::{Account, ChangeRequest, ReadRequest},
-            query::encode_cursor,
+            query::cut_to_page,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
@@ -89,14 +89,12 @@ pub(super) async fn list(read: ReadRequest<Account>) -> RouteResult {
     let mut sessions = state.read_before_deadline(&read.request, sessions).await?;
     sessions.retain(|session| before.is_none_or(|before| session.id < before));
     sessions.sort_by_key(|session| std::cmp::Reverse(session.id));
-    let has_more = sessions.len() > limit as usize;
-    sessions.truncate(limit as usize);
-    let next = sessions.last().filter(|_| has_more).map(|session| session.id);
+    let next_cursor = cut_to_page(&mut sessions, limit, |session| session.id);
     let items = sessions
         .iter()
         .map(|session| AccountSessionResponse::new(session, caller.session_id))
         .collect();
-    let page = AccountSessionPage { items, next_cursor: encode_cursor(next) };
+    let page = AccountSessionPage { items, next_cursor };
     Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }
 

@@ -20,7 +20,7 @@ use crate::{
     http::{
         request::{
             extract::{Access, AccountOrKey, ReadRequest},
-            query::{QueryParams, encode_cursor},
+            query::{QueryParams, cut_to_page},
             scopes::OrdersReadScope,
             target::Target,
         },
@@ -92,7 +92,6 @@ pub(crate) async fn list(read: ReadRequest<AccountOrKey<OrdersReadScope>>) -> Ro
         true => requested.resolve(&read).await?,
         false => Some(OrderFilter { user_id: Some(read.caller.user_id), ..requested.filter }),
     };
-    // One extra order shows whether there is a next page.
     let mut found = match filter {
         Some(filter) => {
             let orders = state.store.list_orders(filter, before, limit + 1);
@@ -100,13 +99,8 @@ pub(crate) async fn list(read: ReadRequest<AccountOrKey<OrdersReadScope>>) -> Ro
         }
         None => Vec::new(),
     };
-    let has_more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| has_more).map(|order| order.id);
-    let page = OrderPage {
-        items: found.iter().map(OrderData::from).collect(),
-        next_cursor: encode_cursor(next),
-    };
+    let next_cursor = cut_to_page(&mut found, limit, |order| order.id);
+    let page = OrderPage { items: found.iter().map(OrderData::from).collect(), next_cursor };
     Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }
 

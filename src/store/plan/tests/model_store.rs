@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::{Email, Role, ScopeSet, Session, User},
+        account::{Email, Session, User},
         cart::{Cart, CartEvent},
         catalog::product::{Product, ProductDetails},
         clock::Timestamp,
@@ -306,22 +306,7 @@ pub(super) fn stock_write(number: u8, change: StockChange, expected_version: Opt
 }
 
 pub(super) fn user_at_version(number: u8, email: Email, version: u64) -> User {
-    User {
-        id: numbered_id(number),
-        email,
-        name: "Ada".into(),
-        role: Role::Customer,
-        scopes: ScopeSet::EMPTY,
-        blocked: false,
-        password_hash: String::new(),
-        created_at: Timestamp::default(),
-        last_login_at: None,
-        version,
-        event_sequence: 1,
-        known_networks: Vec::new(),
-        mail_tokens: Vec::new(),
-        email_verified: false,
-    }
+    User { id: numbered_id(number), email, version, ..User::sample(Timestamp::default()) }
 }
 
 pub(super) fn session_at_version(number: u8, revoked: bool, version: u64) -> Session {
