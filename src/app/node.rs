@@ -236,6 +236,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         limits: cart_limits(settings),
         order_rules: order_rules(settings),
         pricing_rules: Arc::default(),
+        sends_mail: context.sends_mail,
         reply_quota: reply_quota(settings),
         currency: settings.shop.currency,
         render: http::render_cart,
@@ -268,6 +269,7 @@ fn order_service(context: &NodeContext) -> OrderService {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         clock: Arc::clone(&context.clock),
+        sends_mail: context.sends_mail,
     }
 }
 
@@ -289,7 +291,7 @@ fn start_accounts(
         refresh_grace: settings.auth.refresh_grace,
         max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
-        sends_mail: settings.mail.uri.is_some(),
+        sends_mail: context.sends_mail,
         render_user: http::render_user,
         render_api_key: http::render_api_key,
         mailbox: context.metrics.actors.mailbox("accounts"),

@@ -25,6 +25,8 @@ pub(super) struct NodeContext {
     pub(super) follower: Option<Arc<Follower>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
+    /// Whether mails are recorded.
+    pub(super) sends_mail: bool,
 }
 
 impl NodeContext {
@@ -54,6 +56,8 @@ impl NodeContext {
         let observer = LocalCommitObserver::new(&listeners, follower.clone());
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(observer));
-        Ok((Self { store, writer, listeners, follower, clock, metrics }, writer_task))
+        let sends_mail = settings.mail.uri.is_some();
+        let context = Self { store, writer, listeners, follower, clock, metrics, sends_mail };
+        Ok((context, writer_task))
     }
 }

@@ -7,10 +7,13 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
     account::{Email, User},
     clock::Timestamp,
-    ids::{MailId, UserId},
+    ids::{MailId, OrderId, UserId},
+    order::{Order, OrderNotice},
 };
 
 /// What a mail is about.
@@ -33,6 +36,16 @@ pub enum MailKind {
     PasswordReset,
     /// Tells the former address of an account that it has another one now.
     EmailChanged,
+    /// Confirms an order.
+    OrderPlaced,
+    /// Confirms that an order is paid.
+    OrderPaid,
+    /// Tells which units of an order were shipped, and how to follow them.
+    OrderShipped,
+    /// Tells that an order was cancelled.
+    OrderCancelled,
+    /// Tells that money goes back.
+    OrderRefunded,
 }
 
 impl MailKind {
@@ -46,6 +59,15 @@ impl MailKind {
     }
 }
 
+/// What an order's mail is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderReference {
+    /// The order.
+    pub order_id: OrderId,
+    /// The shipment or the refund.
+    pub part: Option<Uuid>,
+}
+
 /// A mail that waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
@@ -53,11 +75,14 @@ pub struct Mail {
     pub id: MailId,
     /// What it is about.
     pub kind: MailKind,
-    /// Where it goes.
-    pub recipient: Email,
+    /// Where it goes. `None` if that is looked up when it is sent: an order's mail goes to the
+    /// address that its buyer has then.
+    pub recipient: Option<Email>,
     /// The account that it is about. `None` if it is that of the recipient, if there is one:
     /// whoever asks for a new password only types an address.
     pub user_id: Option<UserId>,
+    /// The order that it is about.
+    pub order: Option<OrderReference>,
     /// Whether somebody asked for it, so that it counts toward the limit of such mails.
     pub is_requested: bool,
     /// When it became necessary.
@@ -79,8 +104,34 @@ impl Mail {
         Self {
             id: MailId::new(),
             kind,
-            recipient,
+            recipient: Some(recipient),
             user_id,
+            order: None,
+            is_requested: false,
+            created_at: now,
+            due_at: now,
+            attempts: 0,
+            version: 1,
+            ended: false,
+        }
+    }
+
+    /// A new mail for the buyer of `order`, which is due at once.
+    #[must_use]
+    pub fn about_order(order: &Order, notice: OrderNotice, now: Timestamp) -> Self {
+        let (kind, part) = match notice {
+            OrderNotice::Placed => (MailKind::OrderPlaced, None),
+            OrderNotice::Paid => (MailKind::OrderPaid, None),
+            OrderNotice::Shipped(id) => (MailKind::OrderShipped, Some(id.as_uuid())),
+            OrderNotice::Cancelled => (MailKind::OrderCancelled, None),
+            OrderNotice::Refunded(id) => (MailKind::OrderRefunded, Some(id.as_uuid())),
+        };
+        Self {
+            id: MailId::new(),
+            kind,
+            recipient: None,
+            user_id: Some(order.user_id),
+            order: Some(OrderReference { order_id: order.id, part }),
             is_requested: false,
             created_at: now,
             due_at: now,
@@ -94,7 +145,7 @@ impl Mail {
     /// mails within an hour are sent on request; 0 allows any number.
     #[must_use]
     pub fn is_wanted_by(&self, user: &User, request_limit: u32, now: Timestamp) -> bool {
-        let is_current = user.email == self.recipient && !user.blocked;
+        let is_current = self.recipient.as_ref() == Some(&user.email) && !user.blocked;
         // Later attempts are the same mail.
         let is_within_limit = !self.is_requested
             || self.attempts > 0
@@ -103,7 +154,12 @@ impl Mail {
         match self.kind {
             MailKind::Verification => is_current && !user.email_verified && is_within_limit,
             MailKind::PasswordReset => is_current && is_within_limit,
-            MailKind::EmailChanged => true,
+            MailKind::EmailChanged
+            | MailKind::OrderPlaced
+            | MailKind::OrderPaid
+            | MailKind::OrderShipped
+            | MailKind::OrderCancelled
+            | MailKind::OrderRefunded => true,
         }
     }
 

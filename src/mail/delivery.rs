@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     message::build_message,
+    order_variables::OrderVariables,
     smtp::{SendError, SmtpClient},
     templates::{MailVariables, Templates},
 };
@@ -17,10 +18,10 @@ use crate::{
     auth::mail_token::issue_mail_token,
     domain::{
         account::{
-            User,
+            Email, User,
             mail_token::{MailToken, TokenPurpose},
         },
-        clock::Clock,
+        clock::{Clock, Timestamp},
         mail::{Mail, MailKind},
     },
     metrics::mail::MailMetrics,
@@ -65,9 +66,19 @@ pub(super) struct Delivery {
 /// A mail that this node has claimed.
 struct ClaimedMail {
     mail: Mail,
-    user: User,
+    contents: MailContents,
     /// The token in its link, if it has one.
     token: Option<SecretString>,
+}
+
+/// What a mail says, and to whom.
+struct MailContents {
+    recipient: Email,
+    /// The name of the person.
+    name: String,
+    /// The account that a token in the mail is for.
+    user: Option<User>,
+    order: OrderVariables,
 }
 
 /// The outcome of a claim.
@@ -99,21 +110,18 @@ impl Delivery {
     /// Claims a mail, and stores the hash of its token with the claim. Removes a mail that is no
     /// longer wanted.
     async fn claim(&self, mail: &Mail) -> Result<Claim, StoreUnavailable> {
-        let user = match mail.user_id {
-            Some(id) => self.store.find_user(id).await?,
-            None => self.store.find_user_by_email(&mail.recipient).await?,
-        };
         let now = self.clock.now();
-        let Some(user) = user.filter(|user| mail.is_wanted_by(user, self.request_limit, now))
-        else {
+        let Some(contents) = self.look_up_contents(mail, now).await? else {
             let removed = self.commit(&mail.removed()).await.is_ok();
             return Ok(if removed { Claim::Removed } else { Claim::Lost });
         };
         let claimed = mail.claimed(now, self.timeout + CLAIM_MARGIN);
         let mut commit = Commit::new(now, Instant::now() + COMMIT_TIMEOUT);
         commit.writes.push(Write::Mail(Arc::new(claimed.clone())));
-        let issued = token_purpose(mail.kind).map(|purpose| (purpose, issue_mail_token(user.id)));
-        if let Some((purpose, issued)) = &issued {
+        let issued = token_purpose(mail.kind)
+            .zip(contents.user.as_ref())
+            .map(|(purpose, user)| (purpose, user, issue_mail_token(user.id)));
+        if let Some((purpose, user, issued)) = &issued {
             let token = MailToken {
                 purpose: *purpose,
                 hash: issued.hash,
@@ -123,7 +131,7 @@ impl Delivery {
                 ended: false,
             };
             let version = user.version + 1;
-            let changed = User { version, ..user.clone() }.with_mail_token(token);
+            let changed = User { version, ..User::clone(user) }.with_mail_token(token);
             commit.writes.push(Write::User(Arc::new(changed)));
         }
         // After a conflict, another node has the mail, or the account has changed: then the mail is
@@ -131,8 +139,37 @@ impl Delivery {
         if self.writer.commit(commit).await.is_err() {
             return Ok(Claim::Lost);
         }
-        let token = issued.map(|(_, issued)| issued.token);
-        Ok(Claim::Claimed(Box::new(ClaimedMail { mail: claimed, user, token })))
+        let token = issued.map(|(_, _, issued)| issued.token);
+        Ok(Claim::Claimed(Box::new(ClaimedMail { mail: claimed, contents, token })))
+    }
+
+    /// What the mail says. `None` if it is no longer wanted.
+    async fn look_up_contents(
+        &self,
+        mail: &Mail,
+        now: Timestamp,
+    ) -> Result<Option<MailContents>, StoreUnavailable> {
+        let user = match (mail.user_id, &mail.recipient) {
+            (Some(id), _) => self.store.find_user(id).await?,
+            (None, Some(email)) => self.store.find_user_by_email(email).await?,
+            (None, None) => None,
+        };
+        let Some(reference) = mail.order else {
+            let user = user.filter(|user| mail.is_wanted_by(user, self.request_limit, now));
+            return Ok(user.zip(mail.recipient.clone()).map(|(user, recipient)| MailContents {
+                recipient,
+                name: user.name.clone(),
+                user: Some(user),
+                order: OrderVariables::default(),
+            }));
+        };
+        let order = self.store.find_order(reference.order_id).await?;
+        Ok(order.filter(|order| !order.anonymized).zip(user).map(|(order, user)| MailContents {
+            order: OrderVariables::of(&order, reference.part),
+            recipient: user.email,
+            name: user.name,
+            user: None,
+        }))
     }
 
     /// Sends a claimed mail. Returns what becomes of its record.
@@ -169,17 +206,20 @@ impl Delivery {
     }
 
     fn render(&self, claimed: &ClaimedMail) -> Result<Message, String> {
-        let ClaimedMail { mail, user, token } = claimed;
+        let ClaimedMail { mail, contents, token } = claimed;
         let token = token.as_ref().map_or("", |token| token.expose_secret());
-        let link = match mail.kind {
-            MailKind::Verification => format!("{}/verify-email?token={token}", self.link_base),
-            MailKind::PasswordReset => format!("{}/reset-password?token={token}", self.link_base),
-            MailKind::EmailChanged => self.link_base.clone(),
+        let base = &self.link_base;
+        let link = match (mail.kind, mail.order) {
+            (_, Some(reference)) => format!("{base}/orders/{}", reference.order_id),
+            (MailKind::Verification, None) => format!("{base}/verify-email?token={token}"),
+            (MailKind::PasswordReset, None) => format!("{base}/reset-password?token={token}"),
+            (_, None) => base.clone(),
         };
-        let variables = MailVariables { shop: &self.shop, name: &user.name, link: &link };
+        let MailContents { recipient, name, order, .. } = contents;
+        let variables = MailVariables { shop: &self.shop, name, link: &link, order };
         let text =
             self.templates.render(mail.kind, &variables).map_err(|error| error.to_string())?;
-        build_message(mail, &self.from, text).map_err(|error| error.to_string())
+        build_message(mail, recipient, &self.from, text).map_err(|error| error.to_string())
     }
 
     /// Writes what became of a mail, unless another node has claimed it meanwhile.
@@ -205,6 +245,11 @@ const fn token_purpose(kind: MailKind) -> Option<TokenPurpose> {
     match kind {
         MailKind::Verification => Some(TokenPurpose::EmailVerification),
         MailKind::PasswordReset => Some(TokenPurpose::PasswordReset),
-        MailKind::EmailChanged => None,
+        MailKind::EmailChanged
+        | MailKind::OrderPlaced
+        | MailKind::OrderPaid
+        | MailKind::OrderShipped
+        | MailKind::OrderCancelled
+        | MailKind::OrderRefunded => None,
     }
 }

@@ -11,7 +11,7 @@ use lettre::{
 };
 
 use super::templates::MailText;
-use crate::domain::mail::Mail;
+use crate::domain::{account::Email, mail::Mail};
 
 /// The header with the kind of the mail.
 const KIND_HEADER: HeaderName = HeaderName::new_from_ascii_str("X-Souk-Mail");
@@ -27,11 +27,12 @@ pub(super) struct UnsendableMail;
 /// Builds the message. It has the same `Message-ID` and date at every attempt.
 pub(super) fn build_message(
     mail: &Mail,
+    recipient: &Email,
     from: &Mailbox,
     text: MailText,
 ) -> Result<Message, UnsendableMail> {
     // The error of the parser would have the address.
-    let recipient: Address = mail.recipient.as_str().parse().map_err(|_| UnsendableMail)?;
+    let recipient: Address = recipient.as_str().parse().map_err(|_| UnsendableMail)?;
     let millis = u64::try_from(mail.created_at.as_millis()).unwrap_or(0);
     Message::builder()
         .from(from.clone())

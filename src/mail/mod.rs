@@ -7,6 +7,7 @@
 
 mod delivery;
 mod message;
+mod order_variables;
 mod smtp;
 mod templates;
 

@@ -2,8 +2,11 @@
 
 use std::{io, path::Path};
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use minijinja::{
+    AutoEscape, Environment, UndefinedBehavior, context, escape_formatter, value::Serde,
+};
 
+use super::order_variables::{OrderVariables, money};
 use crate::domain::mail::MailKind;
 
 /// The templates of a mail: its subject, its text and its HTML.
@@ -24,6 +27,11 @@ const fn built_in(kind: MailKind) -> [&'static str; 3] {
         MailKind::Verification => parts!("verification"),
         MailKind::PasswordReset => parts!("password_reset"),
         MailKind::EmailChanged => parts!("email_changed"),
+        MailKind::OrderPlaced => parts!("order_placed"),
+        MailKind::OrderPaid => parts!("order_paid"),
+        MailKind::OrderShipped => parts!("order_shipped"),
+        MailKind::OrderCancelled => parts!("order_cancelled"),
+        MailKind::OrderRefunded => parts!("order_refunded"),
     }
 }
 
@@ -53,6 +61,8 @@ pub(super) struct MailVariables<'a> {
     pub(super) name: &'a str,
     /// Where the mail leads to.
     pub(super) link: &'a str,
+    /// What the mail says about an order. Empty in the mails about accounts.
+    pub(super) order: &'a OrderVariables,
 }
 
 /// All templates, parsed.
@@ -71,6 +81,12 @@ impl Templates {
             true => AutoEscape::Html,
             false => AutoEscape::None,
         });
+        // Optional values that are absent are empty.
+        environment.set_formatter(|output, state, value| match value.is_none() {
+            true => Ok(()),
+            false => escape_formatter(output, state, value),
+        });
+        environment.add_filter("money", money);
         for kind in MailKind::ALL {
             for (part, built_in) in PARTS.into_iter().zip(built_in(*kind)) {
                 let name = format!("{}.{part}", kind.as_str());
@@ -82,8 +98,12 @@ impl Templates {
             }
         }
         let templates = Self(environment);
-        let sample =
-            MailVariables { shop: "Shop", name: "Ada", link: "https://shop.example/?token=x" };
+        let sample = MailVariables {
+            shop: "Shop",
+            name: "Ada",
+            link: "https://shop.example/?token=x",
+            order: &OrderVariables::sample(),
+        };
         for kind in MailKind::ALL {
             templates.render(*kind, &sample)?;
         }
@@ -99,11 +119,15 @@ impl Templates {
         kind: MailKind,
         variables: &MailVariables<'_>,
     ) -> Result<MailText, TemplateError> {
-        let MailVariables { shop, name, link } = *variables;
+        let MailVariables { shop, name, link, order } = *variables;
+        let OrderVariables { order, shipment, refund } = order;
         let render = |part: &str| {
             let template = format!("{}.{part}", kind.as_str());
             let values = context! {
-                shop, name, link, order => (), shipment => (), refund => (),
+                shop, name, link,
+                order => Serde(order),
+                shipment => Serde(shipment),
+                refund => Serde(refund),
             };
             let rendered = self.0.get_template(&template).and_then(|found| found.render(values));
             rendered.map_err(|error| TemplateError::Invalid(template, error))
@@ -131,12 +155,21 @@ fn read_template(folder: Option<&Path>, name: &str) -> Result<Option<String>, Te
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value as JsonValue;
+
     use super::*;
+
+    const NO_ORDER: OrderVariables = OrderVariables {
+        order: JsonValue::Null,
+        shipment: JsonValue::Null,
+        refund: JsonValue::Null,
+    };
 
     const VARIABLES: MailVariables<'static> = MailVariables {
         shop: "Tea & Co",
         name: "<b>Ada</b>\r\nBcc: all@example.com",
         link: "https://shop.example/reset-password?token=abc-_",
+        order: &NO_ORDER,
     };
 
     #[test]

@@ -164,6 +164,14 @@ pub enum StoredReplyBody {
 }
 
 impl Commit {
+    /// Adds the mails that tell the buyer what became of an order since `before`; `None` if it is
+    /// new.
+    pub(crate) fn add_order_mails(&mut self, before: Option<&Order>, order: &Order) {
+        let notices = order.notices_since(before).into_iter();
+        let mail = |notice| Mail::about_order(order, notice, self.decided_at);
+        self.writes.extend(notices.map(mail).map(Arc::new).map(Write::Mail));
+    }
+
     /// A commit without writes.
     #[must_use]
     pub const fn new(decided_at: Timestamp, deadline: Instant) -> Self {

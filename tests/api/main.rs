@@ -52,6 +52,7 @@ mod openapi_clients;
 mod openapi_document;
 mod operations;
 mod order_lists;
+mod order_mails;
 mod orders;
 mod parallel;
 mod privacy;

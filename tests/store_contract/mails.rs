@@ -10,11 +10,12 @@ use souk::{
             mail_token::{MailToken, TokenPurpose},
         },
         clock::Timestamp,
-        ids::{MailId, UserId},
-        mail::{Mail, MailKind},
+        ids::{MailId, OrderId, UserId},
+        mail::{Mail, MailKind, OrderReference},
     },
     store::{CommitError, Store, Write},
 };
+use uuid::Uuid;
 
 use crate::{
     fixtures::{apply, apply_one, commit, now, put_user, user},
@@ -44,8 +45,14 @@ pub(crate) async fn mails_round_trip_and_are_listed_when_due(harness: &dyn Harne
         due_at: at(2),
         ..mail(MailKind::Verification, start)
     };
-    let mails =
-        [mail(MailKind::PasswordReset, at(3)), of_account, mail(MailKind::EmailChanged, at(1))];
+    let order = OrderReference { order_id: OrderId::new(), part: Some(Uuid::now_v7()) };
+    let of_order = Mail {
+        recipient: None,
+        order: Some(order),
+        user_id: Some(UserId::new()),
+        ..mail(MailKind::OrderShipped, at(1))
+    };
+    let mails = [mail(MailKind::PasswordReset, at(3)), of_account, of_order];
     apply(&*store, mails.iter().map(|mail| commit([put_mail(mail)]))).await;
     store.close().await;
     let store = harness.open().await;

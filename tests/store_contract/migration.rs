@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The schema version that the store writes.
-pub(crate) const NEWEST: i64 = 8;
+pub(crate) const NEWEST: i64 = 9;
 
 async fn set_schema_version(mongo: &Mongo, version: i64) {
     mongo

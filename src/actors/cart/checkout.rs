@@ -99,7 +99,7 @@ impl CartService {
             .map(|(id, version)| Condition::ProductUnchanged(id, version));
         let body = order_json(&order);
         self.count_reply(context, body.len());
-        let commit = Commit {
+        let mut commit = Commit {
             conditions: unchanged
                 .chain(order_limits(&order, limited_lines, self.deps.order_rules))
                 .collect(),
@@ -114,6 +114,12 @@ impl CartService {
             trace: context.trace.clone(),
             ..Commit::new(order.placed_at, context.ticket.deadline())
         };
+        if self.deps.sends_mail && !cart.owner.is_guest {
+            commit.add_order_mails(None, &placed);
+            if order.version > placed.version {
+                commit.add_order_mails(Some(&placed), &order);
+            }
+        }
         Decision::Commit(Box::new(commit), move |_| {
             self.render_and_cache(cart);
             order

@@ -40,6 +40,8 @@ pub struct CartDeps {
     pub limits: CartLimits,
     /// The rules for checkout: payment timeout and unpaid orders.
     pub order_rules: OrderRules,
+    /// Whether buyers are told by mail that they placed an order.
+    pub sends_mail: bool,
     /// The limits on what is stored under idempotency keys.
     pub reply_quota: ReplyQuota,
     /// The rules for discounts, shipping and tax.

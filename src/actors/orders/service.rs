@@ -30,6 +30,8 @@ pub struct OrderService {
     pub writer: CommitWriter,
     /// The source of all timestamps.
     pub clock: Arc<dyn Clock>,
+    /// Whether buyers are told by mail what becomes of their orders.
+    pub sends_mail: bool,
 }
 
 impl OrderService {
@@ -52,11 +54,14 @@ impl OrderService {
                 }
                 _ => Vec::new(),
             };
-            let order = Arc::new(Order { actor: context.actor(), ..transition.order });
-            let mut commit = build_commit(&order, transition.stock_changes, &context);
-            annotate(&mut commit, &command, &order);
+            let changed = Arc::new(Order { actor: context.actor(), ..transition.order });
+            let mut commit = build_commit(&changed, transition.stock_changes, &context);
+            annotate(&mut commit, &command, &changed);
+            if self.sends_mail {
+                commit.add_order_mails(Some(&order), &changed);
+            }
             commit.conditions = conditions;
-            Ok(Decision::Commit(Box::new(commit), move |_| order))
+            Ok(Decision::Commit(Box::new(commit), move |_| changed))
         };
         let retry = CommandRetry {
             store: &*self.store,

@@ -81,7 +81,8 @@ impl OrderFixture {
             Arc::clone(&store),
             Arc::new(NoopObserver),
         );
-        let service = OrderService { store, writer, clock: Arc::clone(&clock) as Arc<dyn Clock> };
+        let clock_of_service = Arc::clone(&clock) as Arc<dyn Clock>;
+        let service = OrderService { store, writer, clock: clock_of_service, sends_mail: false };
         Self { _dir: dir, service, clock, tea: ProductId::new() }
     }
 

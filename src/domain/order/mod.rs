@@ -3,6 +3,7 @@
 mod address;
 mod checkout;
 mod filter;
+mod notice;
 mod number;
 mod refund;
 mod shipment;
@@ -18,6 +19,7 @@ pub use self::{
         CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, PriceRise, PurchaseExcess,
     },
     filter::OrderFilter,
+    notice::OrderNotice,
     number::{InvalidOrderNumber, OrderNumber},
     refund::RefundRequest,
     shipment::{OrderUnits, QuantityExcess, Shipment, ShipmentDetails, validate_units},

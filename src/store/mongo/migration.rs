@@ -30,7 +30,7 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if !(2..=7).contains(&found) {
+    if !(2..=8).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
@@ -63,6 +63,16 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 6).await?;
         tracing::info!(from = 6, to = 7, "upgraded the database schema");
     }
+    if found <= 7 {
+        raise_to_version_8(database).await?;
+    }
+    // Version 9 has mails about orders, which nodes of version 8 cannot read.
+    raise_schema_version(database, 8).await?;
+    tracing::info!(from = 8, to = 9, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(9))
+}
+
+async fn raise_to_version_8(database: &Database) -> Result<()> {
     // Version 8 has weights and tax classes in products, actors and shipments in orders, orders
     // that are shipped in part, verified addresses and the tokens of mails in accounts, which nodes
     // of version 7 would remove or cannot read, and actions, which they would not write. They also
@@ -72,7 +82,7 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
     let events = remove_names_from_events(database).await?;
     raise_schema_version(database, 7).await?;
     tracing::info!(from = 7, to = 8, events, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(8))
+    Ok(())
 }
 
 async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {

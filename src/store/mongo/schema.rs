@@ -63,7 +63,7 @@ pub(super) const SHOP: &str = "shop";
 
 /// The version of the documents' layout. `migration` upgrades versions 2 to 7; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 8;
+pub(super) const SCHEMA_VERSION: i64 = 9;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.

@@ -13,7 +13,7 @@ use crate::{
         },
         clock::Timestamp,
         ids::MailId,
-        mail::{Mail, MailKind},
+        mail::{Mail, MailKind, OrderReference},
     },
     store::plan::WriteSet,
 };
@@ -26,11 +26,13 @@ pub(super) fn write_mails(connection: &Connection, writes: &WriteSet) -> rusqlit
     let mut delete = connection.prepare_cached("DELETE FROM mails WHERE id = ?1")?;
     let mut put = connection.prepare_cached(
         "INSERT INTO mails (id, kind, recipient, user_id, is_requested, created_at, due_at, \
-         attempts, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+         attempts, version, order_id, part_id) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
          ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, recipient = excluded.recipient, \
          user_id = excluded.user_id, is_requested = excluded.is_requested, \
          created_at = excluded.created_at, due_at = excluded.due_at, \
-         attempts = excluded.attempts, version = excluded.version",
+         attempts = excluded.attempts, version = excluded.version, \
+         order_id = excluded.order_id, part_id = excluded.part_id",
     )?;
     for mail in writes.mails.values() {
         let id = UuidText::new(mail.id.as_uuid());
@@ -41,13 +43,15 @@ pub(super) fn write_mails(connection: &Connection, writes: &WriteSet) -> rusqlit
         put.execute(params![
             id,
             mail.kind.as_str(),
-            mail.recipient.as_str(),
+            mail.recipient.as_ref().map_or("", Email::as_str),
             mail.user_id.map(|id| UuidText::new(id.as_uuid())),
             mail.is_requested,
             mail.created_at.as_millis(),
             mail.due_at.as_millis(),
             mail.attempts,
             mail.version,
+            mail.order.map(|order| UuidText::new(order.order_id.as_uuid())),
+            mail.order.and_then(|order| order.part).map(UuidText::new),
         ])?;
     }
     Ok(())
@@ -61,8 +65,8 @@ pub(super) fn list_due_mails(
     limit: u32,
 ) -> rusqlite::Result<Vec<Mail>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, kind, recipient, user_id, is_requested, created_at, due_at, attempts, version \
-         FROM mails WHERE due_at <= ?1 ORDER BY due_at, id",
+        "SELECT id, kind, recipient, user_id, is_requested, created_at, due_at, attempts, version, \
+         order_id, part_id FROM mails WHERE due_at <= ?1 ORDER BY due_at, id",
     )?;
     let found = statement.query_map([now.as_millis()], |row| {
         Ok(mail_from_row(row).map_err(|error| (row.get(0), error)))
@@ -85,8 +89,18 @@ fn mail_from_row(row: &Row<'_>) -> rusqlite::Result<Mail> {
         kind: text_column(row, 1)?
             .parse::<MailKind>()
             .map_err(|_| conversion_error(1)("no kind of mail".into()))?,
-        recipient: Email::from_stored(row.get(2)?),
+        recipient: Some(row.get::<_, String>(2)?)
+            .filter(|address| !address.is_empty())
+            .map(Email::from_stored),
         user_id: optional_id_column(row, 3)?,
+        order: optional_id_column(row, 9)?
+            .map(|order_id| {
+                Ok::<_, rusqlite::Error>(OrderReference {
+                    order_id,
+                    part: optional_id_column(row, 10)?,
+                })
+            })
+            .transpose()?,
         is_requested: row.get(4)?,
         created_at: timestamp_column(row, 5)?,
         due_at: timestamp_column(row, 6)?,

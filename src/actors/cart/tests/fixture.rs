@@ -176,6 +176,7 @@ impl CartFixture {
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
             pricing_rules: Arc::default(),
+            sends_mail: false,
             order_rules: OrderRules {
                 payment_timeout: MINUTE,
                 max_pending: 2,

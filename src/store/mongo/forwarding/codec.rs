@@ -14,8 +14,8 @@ use mongodb::bson::{self, Binary, DateTime};
 use serde::{Deserialize, Serialize};
 
 use super::super::documents::{
-    ActorDocument, CartDocument, DocumentError, OrderDocument, bytes_to_binary, hash_from_binary,
-    timestamp_from_bson, timestamp_to_bson,
+    ActorDocument, CartDocument, DocumentError, MailDocument, OrderDocument, bytes_to_binary,
+    hash_from_binary, timestamp_from_bson, timestamp_to_bson,
 };
 use crate::{
     domain::{
@@ -78,6 +78,7 @@ enum WriteDocument<'a> {
     #[serde(borrow)]
     Order(Box<OrderDocument<'a>>),
     Stock(Cow<'a, StockWrite>),
+    Mail(MailDocument),
 }
 
 /// An event of a record that the commit writes, without the record.
@@ -151,6 +152,7 @@ fn write_document(write: &Write) -> Option<WriteDocument<'_>> {
         Write::Cart(cart) => WriteDocument::Cart(CartDocument::from(&**cart)),
         Write::Order(order) => WriteDocument::Order(Box::new(OrderDocument::from(&**order))),
         Write::Stock(stock) => WriteDocument::Stock(Cow::Borrowed(stock)),
+        Write::Mail(mail) if !mail.ended => WriteDocument::Mail(MailDocument::from(&**mail)),
         Write::Product(_)
         | Write::User(_)
         | Write::Session(_)
@@ -243,6 +245,7 @@ fn decode_write(document: WriteDocument<'_>) -> Result<Write, DocumentError> {
         WriteDocument::Cart(cart) => Write::Cart(Arc::new(cart.try_into()?)),
         WriteDocument::Order(order) => Write::Order(Arc::new((*order).try_into()?)),
         WriteDocument::Stock(stock) => Write::Stock(stock.into_owned()),
+        WriteDocument::Mail(mail) => Write::Mail(Arc::new(mail.try_into()?)),
     })
 }
 

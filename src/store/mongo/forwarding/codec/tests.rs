@@ -8,10 +8,11 @@ use crate::{
         clock::Timestamp,
         ids::OrderId,
         inventory::{StockChange, StockLevel},
+        mail::Mail,
         money::{Currency, Money},
         order::{
-            LimitedLine, Order, OrderLine, OrderStatus, Payment, PaymentMethod, PurchaseExcess,
-            ShippingAddress,
+            LimitedLine, Order, OrderLine, OrderNotice, OrderStatus, Payment, PaymentMethod,
+            PurchaseExcess, ShippingAddress,
         },
     },
     events::DomainEvent,
@@ -108,6 +109,7 @@ fn checkout(now: Instant) -> Commit {
             Write::Order(Arc::clone(&order)),
             stock_write(StockChange::Reserve(2)),
             stock_write(StockChange::Reserve(1)),
+            Write::Mail(Arc::new(Mail::about_order(&order, OrderNotice::Placed, order.placed_at))),
         ],
         events: vec![
             DomainEvent::Cart(cart, CartEvent::CheckedOut { order_id: order.id }),

@@ -1,0 +1,124 @@
+//! What the mail about an order says of it.
+
+use minijinja::{Error, ErrorKind, Value as TemplateValue};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    domain::{money::Currency, order::Order},
+    events::order::order_json,
+};
+
+/// The members of an order that it may not have, with the place that they are in. Templates find
+/// them empty.
+const OPTIONAL_MEMBERS: [(&str, &str); 8] = [
+    ("", "shipping_address"),
+    ("", "expires_at"),
+    ("", "actor"),
+    ("/payment", "reference"),
+    ("/payment/refunds/*", "reason"),
+    ("/shipments/*", "carrier"),
+    ("/shipments/*", "tracking"),
+    ("/shipments/*", "reference"),
+];
+
+/// The variables `order`, `shipment` and `refund` of templates, as the routes of orders have them.
+#[derive(Debug, Default)]
+pub(super) struct OrderVariables {
+    pub(super) order: Value,
+    pub(super) shipment: Value,
+    pub(super) refund: Value,
+}
+
+impl OrderVariables {
+    /// Those of a mail about an order and one of its shipments or refunds.
+    pub(super) fn of(order: &Order, part: Option<Uuid>) -> Self {
+        let mut order: Value = serde_json::from_slice(&order_json(order)).unwrap_or_default();
+        fill_optional_members(&mut order);
+        let part = part.map(|id| Value::String(id.to_string()));
+        let find = |list: &str| {
+            let mut parts = order.pointer(list).and_then(Value::as_array).into_iter().flatten();
+            parts.find(|entry| part.is_some() && entry.get("id") == part.as_ref()).cloned()
+        };
+        let shipment = find("/shipments").unwrap_or_default();
+        let refund = find("/payment/refunds").unwrap_or_default();
+        Self { order, shipment, refund }
+    }
+
+    /// An example, to check templates with.
+    pub(super) fn sample() -> Self {
+        let item = json!({
+            "product_id": Uuid::nil(), "sku": "TEA-1", "name": "Mint tea", "quantity": 3,
+            "unit_price": 19.99, "total": 59.97, "fulfilled": 3,
+        });
+        let shipment = json!({
+            "id": Uuid::nil(), "items": [{"product_id": Uuid::nil(), "quantity": 3}],
+            "carrier": "DHL", "tracking": "00340434161094042557", "reference": null,
+            "at": "2026-01-01T12:00:00.000Z",
+        });
+        let refund = json!({
+            "id": Uuid::nil(), "amount": 19.99, "status": "succeeded", "reason": null,
+            "at": "2026-01-01T12:00:00.000Z",
+        });
+        let mut order = json!({
+            "id": Uuid::nil(), "number": "7KQ2-M9XF-4T0D", "user_id": Uuid::nil(),
+            "status": "paid", "version": 2, "currency": "EUR", "items": [item],
+            "total_amount": 59.97,
+            "payment": {
+                "method": "manual", "status": "paid", "amount": 59.97, "refunded": 19.99,
+                "refunds": [refund],
+            },
+            "shipments": [shipment], "placed_at": "2026-01-01T12:00:00.000Z",
+            "updated_at": "2026-01-01T12:00:00.000Z",
+        });
+        fill_optional_members(&mut order);
+        Self { order, shipment, refund }
+    }
+}
+
+fn fill_optional_members(order: &mut Value) {
+    for (place, member) in OPTIONAL_MEMBERS {
+        let places: Vec<&mut Value> = match place.strip_suffix("/*") {
+            None => order.pointer_mut(place).into_iter().collect(),
+            Some(list) => {
+                let list = order.pointer_mut(list).and_then(Value::as_array_mut);
+                list.into_iter().flatten().collect()
+            }
+        };
+        for place in places {
+            if let Some(members) = place.as_object_mut() {
+                members.entry(member).or_insert(Value::Null);
+            }
+        }
+    }
+}
+
+/// The filter `money` of templates: an amount with all of its currency's decimals, and the
+/// currency. `{{ order.total_amount | money(order.currency) }}` is `60.00 EUR`.
+pub(super) fn money(amount: &TemplateValue, currency: &str) -> Result<String, Error> {
+    let wrong = |reason: &'static str| Error::new(ErrorKind::InvalidOperation, reason);
+    let amount = f64::try_from(amount.clone()).map_err(|_| wrong("money needs an amount"))?;
+    let currency: Currency = currency.parse().map_err(|_| wrong("money needs a currency"))?;
+    let decimals = usize::from(currency.decimals());
+    // Exact: amounts are below 2^53 of the smallest units.
+    Ok(format!("{amount:.decimals$} {}", currency.code()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_all_decimals_of_their_currency() {
+        for (amount, currency, expected) in [
+            (TemplateValue::from(59.97), "EUR", "59.97 EUR"),
+            (TemplateValue::from(60), "EUR", "60.00 EUR"),
+            (TemplateValue::from(1000), "JPY", "1000 JPY"),
+            (TemplateValue::from(1.5), "KWD", "1.500 KWD"),
+        ] {
+            assert_eq!(money(&amount, currency).unwrap(), expected);
+        }
+        assert!(money(&TemplateValue::from("x"), "EUR").is_err());
+        assert!(money(&TemplateValue::from(1), "euro").is_err());
+    }
+}
