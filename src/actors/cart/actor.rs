@@ -59,7 +59,8 @@ impl CartActor {
         let state = Arc::clone(&self.state);
         let guarded = async move {
             let _guard = state.change_lock.lock().await;
-            let reply = guarded_command("cart", work(cart)).await;
+            // Boxed, because a command's future is large, and each layer around it would copy it.
+            let reply = guarded_command("cart", Box::pin(work(cart))).await;
             if reply.as_ref().is_err_and(|error| error.code == ErrorCode::Internal) {
                 state.invalidate();
             }

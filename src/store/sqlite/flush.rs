@@ -131,8 +131,8 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
          payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, actor_id, \
-         anonymized, shipments, payment) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+         anonymized, shipments, payment, units) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
@@ -141,7 +141,7 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
          expires_at = excluded.expires_at, updated_at = excluded.updated_at, \
          actor = excluded.actor, actor_id = excluded.actor_id, \
          anonymized = excluded.anonymized, shipments = excluded.shipments, \
-         payment = excluded.payment",
+         payment = excluded.payment, units = excluded.units",
     )?;
     for order in writes.orders.values() {
         let (actor, actor_id) = rows::actor_columns(order.actor);
@@ -163,6 +163,7 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             order.anonymized,
             to_json(&ShipmentsToStore(&order.shipments))?,
             payment_json(&order.payment)?,
+            order.units(),
         ])?;
     }
     Ok(())

@@ -13,7 +13,11 @@ use super::{
     rows::{self, UuidText},
 };
 use crate::{
-    domain::{clock::Timestamp, ids::MailId, inventory::StockLevel},
+    domain::{
+        clock::Timestamp,
+        ids::{MailId, ProductId, UserId},
+        inventory::StockLevel,
+    },
     store::plan::{LoadedState, PendingOrders, ReadSet},
 };
 
@@ -196,8 +200,19 @@ fn load_orders(
     load_purchases(connection, read_set, loaded)
 }
 
-/// Counts users' unpaid orders, and what users have bought of products. A user has few unpaid
-/// orders; of the paid ones, only those that name the product are parsed.
+fn count_pending_orders(connection: &Connection, user: UserId) -> rusqlite::Result<PendingOrders> {
+    connection
+        .prepare_cached(
+            "SELECT count(*), coalesce(sum(units), 0) FROM orders \
+             WHERE user_id = ?1 AND status = 'pending_payment'",
+        )?
+        .query_row([UuidText::new(user.as_uuid())], |row| {
+            Ok(PendingOrders { orders: row.get(0)?, units: row.get(1)? })
+        })
+}
+
+/// Counts users' unpaid orders, and what users have bought of products. Orders are parsed only for
+/// products with a purchase limit, and of the paid ones only those that name the product.
 fn load_purchases(
     connection: &Connection,
     read_set: &ReadSet,
@@ -205,6 +220,11 @@ fn load_purchases(
 ) -> rusqlite::Result<()> {
     loaded.purchased_units = read_set.purchases.iter().map(|pair| (*pair, 0)).collect();
     for user in &read_set.pending_order_users {
+        let first = (*user, ProductId::from(Uuid::nil()));
+        if read_set.purchases.range(first..).next().is_none_or(|(buyer, _)| buyer != user) {
+            loaded.pending_orders.insert(*user, count_pending_orders(connection, *user)?);
+            continue;
+        }
         let sql = "SELECT lines FROM orders WHERE user_id = ?1 AND status = 'pending_payment'";
         let mut select = connection.prepare_cached(sql)?;
         let mut rows = select.query([UuidText::new(user.as_uuid())])?;
