@@ -240,7 +240,8 @@ fn load_purchases(
     }
     for (user, product) in &read_set.purchases {
         let sql = "SELECT lines FROM orders WHERE user_id = ?1 \
-                   AND status IN ('paid', 'partially_fulfilled', 'fulfilled') \
+                   AND status <> 'pending_payment' AND status <> 'cancelled' \
+                   AND status <> 'expired' \
                    AND instr(lines, ?2) > 0";
         let ids = [user.as_uuid(), product.as_uuid()].map(UuidText::new);
         let mut select = connection.prepare_cached(sql)?;
