@@ -29,6 +29,7 @@ mod scale;
 mod search;
 mod shop_process;
 mod siege;
+mod timing;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,13 +52,14 @@ fn main() -> anyhow::Result<()> {
         ["import", lines] => import::run(lines.parse()?),
         ["search"] => runtime.block_on(search::run(500_000)),
         ["search", products] => runtime.block_on(search::run(products.parse()?)),
+        ["timing"] => runtime.block_on(timing::run()),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // `reads` starts this as a child process.
         ["baseline", body] => baseline_server::run(body),
         _ => anyhow::bail!(
             "usage: souk-bench \
-             reads | adds | mongo | checkouts | expiry | overload | relay \
+             reads | adds | mongo | checkouts | expiry | overload | relay | timing \
              | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | node [OPTIONS] \
              | memory [CARTS] | import [LINES] | search [PRODUCTS]"
         ),
