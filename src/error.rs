@@ -119,6 +119,12 @@ pub enum ErrorCode {
     /// The order has fewer units left.
     #[strum(message = "Quantity exceeds the order")]
     QuantityExceedsOrder,
+    /// The message was not signed by the payment provider, or too long ago.
+    #[strum(message = "Invalid signature")]
+    SignatureInvalid,
+    /// The payment provider does not answer.
+    #[strum(message = "The payment provider is unavailable")]
+    ProviderUnavailable,
     /// Less money is left of the order's payment.
     #[strum(message = "Refund exceeds the payment")]
     RefundExceedsPayment,

@@ -23,5 +23,6 @@ pub mod messages;
 pub mod metrics;
 pub mod outbox;
 mod panics;
+pub mod payments;
 pub mod store;
 pub mod telemetry;

@@ -169,6 +169,7 @@ impl Node {
             ),
             broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
             store: Arc::clone(&context.store),
+            provider: context.provider.clone(),
             read_limiter: ReadLimiter::default(),
             writer: context.writer.clone(),
             clock: Arc::clone(&context.clock),
@@ -211,6 +212,7 @@ impl Node {
         let mut tasks = vec![
             actix_rt::spawn(carts.run_maintenance_loop(abandoned_after)),
             actix_rt::spawn(order_service(&self.context).run_expiry_loop()),
+            actix_rt::spawn(order_service(&self.context).run_payment_loop()),
             actix_rt::spawn(Arc::clone(&state.feed).run(Arc::clone(&state.store))),
             actix_rt::spawn(run_cleanup_loop(Arc::clone(&state.store))),
             actix_rt::spawn(run_report_loop(
@@ -270,6 +272,8 @@ fn order_service(context: &NodeContext) -> OrderService {
         writer: context.writer.clone(),
         clock: Arc::clone(&context.clock),
         sends_mail: context.sends_mail,
+        provider: context.provider.clone(),
+        payment_metrics: context.metrics.payments.clone(),
     }
 }
 

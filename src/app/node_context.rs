@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
@@ -13,6 +14,10 @@ use crate::{
     config::Settings,
     domain::clock::{Clock, SystemClock},
     metrics::Metrics,
+    payments::{
+        PaymentProvider,
+        stripe::{Stripe, StripeOptions},
+    },
     store::{Store, observed::ObservedStore, writer::CommitWriter},
 };
 
@@ -27,6 +32,8 @@ pub(super) struct NodeContext {
     pub(super) metrics: Metrics,
     /// Whether mails are recorded.
     pub(super) sends_mail: bool,
+    /// The payment provider, if one is set up.
+    pub(super) provider: Option<Arc<dyn PaymentProvider>>,
 }
 
 impl NodeContext {
@@ -56,8 +63,26 @@ impl NodeContext {
         let observer = LocalCommitObserver::new(&listeners, follower.clone());
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(observer));
+        let provider = payment_provider(settings)?;
         let sends_mail = settings.mail.uri.is_some();
-        let context = Self { store, writer, listeners, follower, clock, metrics, sends_mail };
+        let context =
+            Self { store, writer, listeners, follower, clock, metrics, sends_mail, provider };
         Ok((context, writer_task))
     }
+}
+
+fn payment_provider(settings: &Settings) -> anyhow::Result<Option<Arc<dyn PaymentProvider>>> {
+    let stripe = &settings.payments.stripe;
+    let (Some(secret_key), Some(webhook_secret)) = (&stripe.secret_key, &stripe.webhook_secret)
+    else {
+        return Ok(None);
+    };
+    let options = StripeOptions {
+        secret_key: secret_key.clone(),
+        webhook_secret: webhook_secret.clone(),
+        api_base: stripe.api_base.clone(),
+        currency: settings.shop.currency,
+    };
+    let stripe = Stripe::new(options).context("failed to set up TLS for Stripe")?;
+    Ok(Some(Arc::new(stripe)))
 }

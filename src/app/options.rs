@@ -92,6 +92,7 @@ pub(super) fn api_options(settings: &Settings) -> ApiOptions {
         currency: settings.shop.currency,
         max_body: settings.http.max_body,
         request_timeout: settings.http.request_timeout,
+        default_payment: settings.payments.default_payment_method(),
         public_read: settings.catalog.public_read,
         login_limit: settings.limits.login,
     }

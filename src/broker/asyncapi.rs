@@ -70,6 +70,9 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::CartAbandoned => "A cart was not changed for a long time.",
         EventType::OrderPlaced => "An order was placed and its stock reserved.",
         EventType::OrderPaid => "An order was paid.",
+        EventType::OrderPaymentChanged => {
+            "The payment of an order was begun, a try was declined, or it is unclear."
+        }
         EventType::OrderRefunded => "Money of an order's payment went back to the buyer.",
         EventType::OrderCancelled => "An order was cancelled and its stock released.",
         EventType::OrderExpired => "An order was not paid in time and its stock was released.",
@@ -108,6 +111,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         | EventType::OrderCancelled
         | EventType::OrderExpired
         | EventType::OrderRefunded
+        | EventType::OrderPaymentChanged
         | EventType::OrderPartiallyFulfilled
         | EventType::OrderFulfilled => envelope_schema::<OrderData<'_>>,
         EventType::UserRegistered => envelope_schema::<UserRegisteredData>,

@@ -12,6 +12,7 @@ mod layers;
 mod mail;
 mod ops;
 mod orders;
+mod payments;
 mod rate_limits;
 mod secret_strength;
 mod shop;
@@ -40,6 +41,7 @@ pub use http::{CorsSettings, HttpSettings};
 pub use mail::{MailSecurity, MailServer, MailSettings};
 pub use ops::OpsSettings;
 pub use orders::OrdersSettings;
+pub use payments::{PaymentsSettings, StripeSettings};
 pub use rate_limits::RateLimitSettings;
 pub use secret_strength::{readable_file_warning, secret_weakness};
 pub use shop::{CatalogSettings, ShopSettings};
@@ -81,6 +83,8 @@ pub struct Settings {
     pub limits: RateLimitSettings,
     /// Limits of unpaid orders.
     pub orders: OrdersSettings,
+    /// How orders are paid.
+    pub payments: PaymentsSettings,
     /// Limits and abandonment of carts.
     pub cart: CartSettings,
     /// The SMTP server, and what mails contain.
@@ -134,6 +138,8 @@ impl Settings {
             ("store.uri", has_password(&self.store.uri)),
             ("broker.uri", has_password(&self.broker.uri)),
             ("mail.uri", has_password(&self.mail.uri)),
+            ("payments.stripe.secret_key", self.payments.stripe.secret_key.is_some()),
+            ("payments.stripe.webhook_secret", self.payments.stripe.webhook_secret.is_some()),
         ]
         .into_iter()
         .filter_map(|(key, is_secret)| is_secret.then_some(key))
@@ -148,6 +154,7 @@ impl Settings {
         self.auth.validate(&self.store)?;
         self.limits.validate()?;
         self.orders.validate()?;
+        self.payments.validate()?;
         self.cart.validate()?;
         self.mail.validate()?;
         self.grpc.validate([("http.bind", Some(self.http.bind)), ("ops.bind", self.ops.bind)])?;
@@ -186,6 +193,7 @@ impl Settings {
         self.auth.write_toml(&mut out);
         self.limits.write_toml(&mut out);
         self.orders.write_toml(&mut out);
+        self.payments.write_toml(&mut out);
         self.cart.write_toml(&mut out);
         self.mail.write_toml(&mut out);
         self.grpc.write_toml(&mut out);

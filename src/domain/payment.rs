@@ -3,8 +3,17 @@
 //! A payment is a part of its order and is stored with it, so that no order is paid without its
 //! stock, and no refund is booked without its order.
 
+mod provider_amount;
+mod provider_state;
+mod provider_update;
 #[cfg(test)]
 mod tests;
+
+pub use self::{
+    provider_amount::{provider_amount, provider_currency, provider_units, shop_amount},
+    provider_state::{Intent, IntentState, ProviderState, ProviderTask, RefundTask, look_up_pause},
+    provider_update::{ProviderEvent, ProviderMessage, ProviderRefund, ProviderUpdate},
+};
 
 use super::{clock::Timestamp, ids::RefundId, money::Money};
 
@@ -15,12 +24,25 @@ pub struct Payment {
     pub method: PaymentMethod,
     /// The current status.
     pub status: PaymentStatus,
-    /// The reference given when the payment was confirmed.
+    /// The reference given when the payment was confirmed, or the provider's id of the payment.
     pub reference: Option<String>,
     /// What is to be paid: the order's total.
     pub amount: Money,
     /// The refunds, the oldest first.
     pub refunds: Vec<Refund>,
+    /// Why the last try was declined.
+    pub failure: Option<PaymentFailure>,
+    /// What the provider has of the payment. `None` if it was never to be asked.
+    pub provider: Option<ProviderState>,
+}
+
+/// Why a try to pay was declined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentFailure {
+    /// The provider's code, such as `card_declined`.
+    pub code: String,
+    /// A sentence for the buyer.
+    pub message: String,
 }
 
 /// Money that goes back to the buyer.
@@ -36,6 +58,16 @@ pub struct Refund {
     pub reason: Option<String>,
     /// The time at which the refund was booked.
     pub refunded_at: Timestamp,
+    /// The provider's id, once the provider has the refund.
+    pub provider_id: Option<String>,
+}
+
+impl Refund {
+    /// Whether the money went back.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        self.status == RefundStatus::Succeeded
+    }
 }
 
 /// A payment method.
@@ -55,6 +87,8 @@ pub enum PaymentMethod {
     /// Staff confirms that the money arrived, and sends back what is refunded.
     #[default]
     Manual,
+    /// The buyer pays with Stripe.
+    Stripe,
 }
 
 impl PaymentMethod {
@@ -76,6 +110,8 @@ impl PaymentMethod {
 pub enum PaymentStatus {
     /// The money has not arrived.
     Awaiting,
+    /// The last try was declined. The buyer can try again.
+    Failed,
     /// The money has arrived.
     Paid,
     /// Some of the money went back.
@@ -84,6 +120,8 @@ pub enum PaymentStatus {
     Refunded,
     /// The order was cancelled or has expired before the money arrived.
     Cancelled,
+    /// The provider says what does not fit the order. Staff has to look at it.
+    Unclear,
 }
 
 impl PaymentStatus {
@@ -103,8 +141,12 @@ impl PaymentStatus {
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum RefundStatus {
+    /// The provider has not said yet whether the money went back.
+    Pending,
     /// The money went back. Staff sends it for the method `manual`.
     Succeeded,
+    /// The provider refused it, and the money did not go back.
+    Failed,
 }
 
 impl RefundStatus {
@@ -131,6 +173,14 @@ pub enum RefundError {
 }
 
 impl Payment {
+    /// The payment of an order that is placed at `now`. If a provider takes it, the provider is to
+    /// be asked.
+    #[must_use]
+    pub fn placed(method: PaymentMethod, amount: Money, now: Timestamp) -> Self {
+        let provider = (method != PaymentMethod::Manual).then(|| ProviderState::wanted(now));
+        Self { provider, ..Self::awaiting(method, amount) }
+    }
+
     /// A payment of `amount` that has not arrived.
     #[must_use]
     pub const fn awaiting(method: PaymentMethod, amount: Money) -> Self {
@@ -140,14 +190,32 @@ impl Payment {
             reference: None,
             amount,
             refunds: Vec::new(),
+            failure: None,
+            provider: None,
         }
     }
 
-    /// The sum of all refunds.
+    /// The sum of the refunds, without those that failed, and at most what was paid: of a refund at
+    /// the provider, the message that it failed may still be on its way.
     #[must_use]
     pub fn refunded(&self) -> Money {
-        let zero = Money::zero(self.amount.currency());
-        self.refunds.iter().fold(zero, |sum, refund| sum.saturating_add(refund.amount))
+        let sum = self.sum_refunds(|status| status != RefundStatus::Failed);
+        if sum.exceeds(self.amount) { self.amount } else { sum }
+    }
+
+    fn sum_refunds(&self, counts: impl Fn(RefundStatus) -> bool) -> Money {
+        let counted = self.refunds.iter().filter(|refund| counts(refund.status));
+        counted.fold(self.nothing(), |sum, refund| sum.saturating_add(refund.amount))
+    }
+
+    const fn nothing(&self) -> Money {
+        Money::zero(self.amount.currency())
+    }
+
+    /// Whether all of the money goes back, or has gone.
+    #[must_use]
+    pub fn is_refunded_in_full(&self) -> bool {
+        self.amount.exceeds(self.nothing()) && self.refunded() == self.amount
     }
 
     /// What can still go back. 0 unless the money has arrived.
@@ -157,23 +225,37 @@ impl Payment {
             PaymentStatus::Paid | PaymentStatus::PartiallyRefunded => {
                 self.amount.saturating_sub(self.refunded())
             }
-            PaymentStatus::Awaiting | PaymentStatus::Refunded | PaymentStatus::Cancelled => {
-                Money::zero(self.amount.currency())
-            }
+            _ => self.nothing(),
         }
     }
 
-    /// Books that staff has the money.
-    pub(super) fn confirm(&mut self, reference: Option<String>) {
+    /// Whether the buyer can still pay.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.status, PaymentStatus::Awaiting | PaymentStatus::Failed)
+    }
+
+    /// Books that staff has the money. What the provider has begun is called off.
+    pub(super) fn confirm(&mut self, reference: Option<String>, now: Timestamp) {
         self.method = PaymentMethod::Manual;
         self.status = PaymentStatus::Paid;
         self.reference = reference;
+        self.failure = None;
+        self.drop_intents(now);
     }
 
     /// Calls the payment off, unless the money has arrived.
-    pub(super) fn call_off(&mut self) {
-        if self.status == PaymentStatus::Awaiting {
+    pub(super) fn call_off(&mut self, now: Timestamp) {
+        if self.is_open() {
             self.status = PaymentStatus::Cancelled;
+            self.drop_intents(now);
+        }
+    }
+
+    fn drop_intents(&mut self, now: Timestamp) {
+        if let Some(provider) = &mut self.provider {
+            provider.drop_open_intents();
+            self.schedule_provider(now);
         }
     }
 
@@ -190,7 +272,7 @@ impl Payment {
     ) -> Result<(), RefundError> {
         let left = self.refundable();
         let amount = amount.unwrap_or(left);
-        if left == Money::zero(left.currency()) {
+        if left == self.nothing() {
             return Err(RefundError::NothingToRefund(self.status));
         }
         if amount.exceeds(left) {
@@ -204,17 +286,41 @@ impl Payment {
     pub(super) fn refund_up_to(&mut self, amount: Money, id: RefundId, now: Timestamp) {
         let left = self.refundable();
         let amount = if amount.exceeds(left) { left } else { amount };
-        if amount.exceeds(Money::zero(amount.currency())) {
+        if amount.exceeds(self.nothing()) {
             self.book_refund(id, amount, None, now);
         }
     }
 
     fn book_refund(&mut self, id: RefundId, amount: Money, reason: Option<String>, now: Timestamp) {
-        let status = RefundStatus::Succeeded;
-        self.refunds.push(Refund { id, amount, status, reason, refunded_at: now });
-        self.status = match self.refunded() == self.amount {
-            true => PaymentStatus::Refunded,
-            false => PaymentStatus::PartiallyRefunded,
+        let status = match self.method {
+            PaymentMethod::Manual => RefundStatus::Succeeded,
+            PaymentMethod::Stripe => RefundStatus::Pending,
+        };
+        self.refunds.push(Refund {
+            id,
+            amount,
+            status,
+            reason,
+            refunded_at: now,
+            provider_id: None,
+        });
+        self.follow_refunds();
+        self.schedule_provider(now);
+    }
+
+    /// Sets the status that the refunds that have succeeded lead to.
+    fn follow_refunds(&mut self) {
+        use PaymentStatus::{Paid, PartiallyRefunded, Refunded};
+        if !matches!(self.status, Paid | PartiallyRefunded | Refunded) {
+            return;
+        }
+        let gone = self.sum_refunds(|status| status == RefundStatus::Succeeded);
+        self.status = if gone == self.nothing() {
+            Paid
+        } else if self.amount.exceeds(gone) {
+            PartiallyRefunded
+        } else {
+            Refunded
         };
     }
 }

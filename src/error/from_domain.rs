@@ -72,6 +72,11 @@ impl From<CheckoutError> for Error {
             }
             CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
             CheckoutError::TotalLimitExceeded => Self::total_limit(),
+            CheckoutError::AmountNotPayable(total) => Self::invalid_field(
+                "payment_method",
+                "amount_not_payable",
+                format!("this payment method cannot charge {total}"),
+            ),
             CheckoutError::PriceChanged { total, rises } => {
                 let detail = format!(
                     "The cart now costs {total}, which is more than expected_total. \

@@ -60,6 +60,8 @@ pub enum DomainEvent {
     Order(Arc<Order>),
     /// `order.refunded`: money went back, and maybe units came back.
     OrderRefunded(Arc<Order>),
+    /// `order.payment_changed`: the payment changed, and neither money nor units moved.
+    PaymentChanged(Arc<Order>),
     /// `auth.user.registered`: the new account.
     UserRegistered(Arc<User>),
     /// `auth.rights.changed`: the account with its new role, scopes and block.
@@ -131,9 +133,9 @@ impl EventEnvelope {
             | DomainEvent::StockLow(level)
             | DomainEvent::StockDepleted(level) => self.render(StockData::from(level)),
             DomainEvent::Cart(cart, event) => self.render(cart::event_data(cart, event)),
-            DomainEvent::Order(order) | DomainEvent::OrderRefunded(order) => {
-                self.render(OrderData::of_event(order))
-            }
+            DomainEvent::Order(order)
+            | DomainEvent::OrderRefunded(order)
+            | DomainEvent::PaymentChanged(order) => self.render(OrderData::of_event(order)),
             DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
             DomainEvent::RightsChanged(user) => self.render(RightsChangedData::from(&**user)),
             DomainEvent::ApiKey(key) => self.render(ApiKeyData::from(&**key)),
@@ -180,6 +182,7 @@ impl DomainEvent {
                 CartEvent::Abandoned => EventType::CartAbandoned,
             },
             Self::OrderRefunded(_) => EventType::OrderRefunded,
+            Self::PaymentChanged(_) => EventType::OrderPaymentChanged,
             Self::Order(order) => match order.status {
                 OrderStatus::PendingPayment => EventType::OrderPlaced,
                 OrderStatus::Paid => EventType::OrderPaid,
@@ -206,7 +209,9 @@ impl DomainEvent {
                 level.product_id.as_uuid()
             }
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
-            Self::Order(order) | Self::OrderRefunded(order) => order.id.as_uuid(),
+            Self::Order(order) | Self::OrderRefunded(order) | Self::PaymentChanged(order) => {
+                order.id.as_uuid()
+            }
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.id.as_uuid(),
             Self::ApiKey(key) => key.id.as_uuid(),
             Self::UserDeleted { user_id, .. } | Self::SessionRevoked { user_id, .. } => {
@@ -224,7 +229,9 @@ impl DomainEvent {
                 level.version
             }
             Self::Cart(cart, _) => cart.version,
-            Self::Order(order) | Self::OrderRefunded(order) => order.version,
+            Self::Order(order) | Self::OrderRefunded(order) | Self::PaymentChanged(order) => {
+                order.version
+            }
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
             Self::ApiKey(key) => key.version,
             Self::UserDeleted { sequence, .. } | Self::SessionRevoked { sequence, .. } => *sequence,
@@ -240,7 +247,9 @@ impl DomainEvent {
             | Self::StockLow(_)
             | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
-            Self::Order(order) | Self::OrderRefunded(order) => Audience::Owner(order.user_id),
+            Self::Order(order) | Self::OrderRefunded(order) | Self::PaymentChanged(order) => {
+                Audience::Owner(order.user_id)
+            }
             Self::UserRegistered(_)
             | Self::RightsChanged(_)
             | Self::ApiKey(_)

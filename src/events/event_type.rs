@@ -73,6 +73,8 @@ event_types! {
     OrderCancelled = "order.cancelled", Order;
     /// An order was not paid in time.
     OrderExpired = "order.expired", Order;
+    /// The payment of an order changed otherwise: it was begun, a try was declined, or it is unclear.
+    OrderPaymentChanged = "order.payment_changed", Order;
     /// Money of an order's payment went back.
     OrderRefunded = "order.refunded", Order;
     /// Some units of an order were shipped.

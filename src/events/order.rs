@@ -153,11 +153,21 @@ pub struct PaymentData<'a> {
     #[schemars(with = "schema::PaymentStatus")]
     #[schema(value_type = schema::PaymentStatus)]
     status: &'static str,
-    /// The reference given when the payment was confirmed.
+    /// The reference given when the payment was confirmed, or the provider's id of the payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     #[schema(nullable = false, examples("TRANSFER-4711"))]
     reference: Option<&'a str>,
+    /// What the buyer's browser pays with. Only the buyer sees it, while the order can be paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    #[schema(nullable = false)]
+    client_secret: Option<&'a str>,
+    /// Why the last try was declined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "FailureData<'a>")]
+    #[schema(nullable = false)]
+    failure: Option<FailureData<'a>>,
     /// What is to be paid.
     #[schemars(with = "schema::Amount")]
     #[schema(value_type = f64, example = 59.97)]
@@ -168,6 +178,19 @@ pub struct PaymentData<'a> {
     refunded: Money,
     /// The refunds, the oldest first.
     refunds: Vec<RefundData<'a>>,
+}
+
+/// Why a try to pay was declined.
+#[derive(Debug, Serialize, JsonSchema, ToSchema)]
+#[schemars(rename = "PaymentFailure")]
+#[schema(as = PaymentFailure)]
+pub struct FailureData<'a> {
+    /// The provider's code.
+    #[schema(examples("card_declined"))]
+    code: &'a str,
+    /// A sentence for the buyer.
+    #[schema(examples("Your card was declined."))]
+    message: &'a str,
 }
 
 /// Money that goes back to the buyer.
@@ -207,6 +230,11 @@ impl<'a> From<&'a Payment> for PaymentData<'a> {
             method: payment.method.as_str(),
             status: payment.status.as_str(),
             reference: payment.reference.as_deref(),
+            client_secret: None,
+            failure: payment
+                .failure
+                .as_ref()
+                .map(|failure| FailureData { code: &failure.code, message: &failure.message }),
             amount: payment.amount,
             refunded: payment.refunded(),
             refunds: payment.refunds.iter().map(refund).collect(),
@@ -274,6 +302,22 @@ impl<'a> From<&'a OrderLine> for OrderItemData<'a> {
             fulfilled: line.fulfilled,
         }
     }
+}
+
+impl<'a> PaymentData<'a> {
+    /// The payment as its buyer sees it, with what the buyer pays with.
+    #[must_use]
+    pub fn of_buyer(payment: &'a Payment) -> Self {
+        Self { client_secret: payment.client_secret(), ..Self::from(payment) }
+    }
+}
+
+/// Serializes an order as its buyer sees it, for no other reader.
+#[must_use]
+pub fn order_json_of_buyer(order: &Order) -> Bytes {
+    let payment = PaymentData::of_buyer(&order.payment);
+    let order = OrderData { payment, ..OrderData::from(order) };
+    serde_json::to_vec(&order).unwrap_or_default().into()
 }
 
 /// Serializes an order for order responses and order events.

@@ -228,7 +228,9 @@ mod tests {
             DomainEvent::Cart(cart, _) => {
                 CacheChange::Cart { owner: cart.owner.id, version: cart.version }
             }
-            DomainEvent::Order(order) | DomainEvent::OrderRefunded(order) => {
+            DomainEvent::Order(order)
+            | DomainEvent::OrderRefunded(order)
+            | DomainEvent::PaymentChanged(order) => {
                 CacheChange::Order { id: order.id, version: order.version }
             }
             DomainEvent::UserRegistered(user) if user.role == Role::Customer => {
@@ -310,9 +312,10 @@ mod tests {
             anonymized: false,
         };
         let refunded = DomainEvent::OrderRefunded(Arc::new(order(OrderStatus::Fulfilled)));
+        let unclear = DomainEvent::PaymentChanged(Arc::new(order(OrderStatus::Paid)));
         let states = OrderStatus::ALL.iter();
         let states = states.map(|status| DomainEvent::Order(Arc::new(order(*status))));
-        states.chain([refunded]).collect()
+        states.chain([refunded, unclear]).collect()
     }
 
     fn account_events() -> Vec<DomainEvent> {

@@ -23,7 +23,8 @@ pub(super) enum TokenSource {
 /// Returns the gRPC status code of an error code.
 pub(super) const fn grpc_code(code: ErrorCode) -> Code {
     match code {
-        ErrorCode::MalformedJson
+        ErrorCode::SignatureInvalid
+        | ErrorCode::MalformedJson
         | ErrorCode::MalformedRequest
         | ErrorCode::IdempotencyKeyInvalid
         | ErrorCode::IdempotencyKeyRequired
@@ -70,9 +71,10 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::TooManyPendingOrders
         | ErrorCode::TooManyFeeds => Code::ResourceExhausted,
         ErrorCode::Internal => Code::Internal,
-        ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::OutcomeUnknown => {
-            Code::Unavailable
-        }
+        ErrorCode::Overloaded
+        | ErrorCode::ProviderUnavailable
+        | ErrorCode::StoreUnavailable
+        | ErrorCode::OutcomeUnknown => Code::Unavailable,
     }
 }
 

@@ -18,8 +18,8 @@ use utoipa::{
 };
 
 use super::routes::{
-    accounts, actions, api_keys, audit, cart, events, health, import, metrics, orders, products,
-    stock, users,
+    accounts, actions, api_keys, audit, cart, events, health, import, metrics, orders, payments,
+    products, stock, users,
 };
 use crate::{error::ErrorCode, metrics::requests::method_label};
 
@@ -55,7 +55,7 @@ use crate::{error::ErrorCode, metrics::requests::method_label};
         cart::create_guest_cart, cart::merge,
         orders::check_out, orders::list::list, orders::export::export, orders::show,
         orders::cancel, orders::pay, orders::fulfil::fulfil, orders::refund::refund,
-        orders::refund::payment,
+        orders::refund::payment, payments::stripe,
         users::list, users::show, users::patch,
         api_keys::create, api_keys::list, api_keys::delete, actions::list,
         events::create_ticket, events::feed, audit::run,

@@ -33,11 +33,12 @@ use crate::{
         follower::Follower,
         search_pool::{SearchNotRun, SearchPool},
     },
-    domain::{clock::Clock, ids::UserId, money::Currency},
+    domain::{clock::Clock, ids::UserId, money::Currency, payment::PaymentMethod},
     error::{Error, ErrorCode},
     messages::command_context::Ticket,
     metrics::Metrics,
     outbox::feed::Feed,
+    payments::PaymentProvider,
     store::{Store, StoreUnavailable, writer::CommitWriter},
 };
 
@@ -67,6 +68,8 @@ pub struct AppState {
     pub current_caches: CurrentCaches,
     /// The state of the broker connection; `None` without a broker.
     pub broker_status: Option<Arc<BrokerStatus>>,
+    /// The payment provider, if one is set up.
+    pub provider: Option<Arc<dyn PaymentProvider>>,
     /// The store, for direct reads such as stock movements and past events.
     pub store: Arc<dyn Store>,
     /// Limits concurrent direct reads of the store.
@@ -98,6 +101,8 @@ pub struct ApiOptions {
     pub max_body: usize,
     /// The time limit for a request.
     pub request_timeout: Duration,
+    /// The payment method of a checkout that names none.
+    pub default_payment: PaymentMethod,
     /// Whether the catalog can be read without a token.
     pub public_read: bool,
     /// Failed logins per minute for one account or address, as sent in `RateLimit-Policy`.

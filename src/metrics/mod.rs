@@ -7,6 +7,7 @@ pub mod mail;
 pub(crate) mod node;
 pub mod outbox;
 pub mod passwords;
+pub mod payments;
 mod process;
 pub mod requests;
 pub mod store;
@@ -26,6 +27,7 @@ use self::{
     mail::MailMetrics,
     node::{NodeMetrics, NodeStats},
     passwords::PasswordMetrics,
+    payments::PaymentMetrics,
     process::ProcessCollector,
     requests::{GrpcMetrics, HttpMetrics},
     store::StoreMetrics,
@@ -51,6 +53,8 @@ pub struct Metrics {
     pub passwords: PasswordMetrics,
     /// Mails.
     pub mail: MailMetrics,
+    /// Payments.
+    pub payments: PaymentMetrics,
     node: NodeMetrics,
 }
 
@@ -68,6 +72,7 @@ impl Metrics {
             caches: CacheMetrics::default(),
             passwords: PasswordMetrics::default(),
             mail: MailMetrics::default(),
+            payments: PaymentMetrics::default(),
             node: NodeMetrics::default(),
         };
         let mut root = Registry::default();
@@ -81,6 +86,7 @@ impl Metrics {
         metrics.caches.register(registry);
         metrics.passwords.register(registry);
         metrics.mail.register(registry);
+        metrics.payments.register(registry);
         metrics.node.register(registry);
         metrics.registry = Arc::new(root);
         metrics

@@ -13,6 +13,7 @@ mod limits;
 pub mod mongo;
 pub mod observed;
 mod outbox_page;
+pub mod payment_store;
 pub mod plan;
 pub(crate) mod readiness;
 mod reply_codec;
@@ -35,6 +36,7 @@ use self::{forwarding::ForwardingOptions, writer::CommitWriter};
 pub use self::{
     limits::INBOX_RETENTION,
     outbox_page::{OutboxChanges, OutboxPage},
+    payment_store::PaymentStore,
     staff_store::{ActionPosition, StaffStore},
     store_error::{ApplyError, StoreUnavailable},
 };
@@ -82,7 +84,7 @@ pub struct StoredReplyUsage {
 /// An engine is opened with options and a [`Clock`](crate::domain::clock::Clock), and reads the
 /// time from that clock only.
 #[async_trait]
-pub trait Store: StaffStore {
+pub trait Store: StaffStore + PaymentStore {
     /// Whether other nodes can change the same data.
     fn is_shared(&self) -> bool;
 

@@ -10,8 +10,8 @@ use tracing::{Instrument as _, field::Empty};
 
 use super::{
     ActionPosition, AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OutboxChanges,
-    OutboxPage, StaffStore, Store, StoreUnavailable, StoredReplyUsage, commit::outcome_name,
-    forwarding::ForwardingOptions, writer::CommitWriter,
+    OutboxPage, PaymentStore, StaffStore, Store, StoreUnavailable, StoredReplyUsage,
+    commit::outcome_name, forwarding::ForwardingOptions, writer::CommitWriter,
 };
 use crate::{
     domain::{
@@ -111,6 +111,17 @@ observe! {
         list_actions(
             filter: ActionFilter, after: Option<ActionPosition>, limit: u32
         ) -> Vec<Action>;
+    }
+    others {}
+}
+
+observe! {
+    PaymentStore;
+    operations {
+        find_order_by_intent(intent: String) -> Option<Order>;
+        list_due_payments(now: Timestamp, limit: u32) -> Vec<Order>;
+        count_due_payments(now: Timestamp) -> u64;
+        move_payment_due(order: OrderId, from: Timestamp, to: Timestamp) -> bool;
     }
     others {}
 }

@@ -53,6 +53,7 @@ POST /api/orders/{id}/fulfil
 POST /api/orders/{id}/pay
 POST /api/orders/{id}/payment
 POST /api/orders/{id}/refund
+POST /api/payments/stripe/webhook
 GET /api/products
 POST /api/products
 POST /api/products/import

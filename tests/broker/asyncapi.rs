@@ -9,7 +9,7 @@ use crate::{
     amqp_client::AmqpClient,
     audit_queue::{AuditQueue, Message},
     broker::shared_uri,
-    support::{Account, Cli, PASSWORD, TestApp},
+    support::{Account, Cli, PASSWORD, TestApp, payments::Provider},
 };
 
 /// Checks `value` against a schema; panics at a keyword that the document does not use today.
@@ -138,8 +138,19 @@ async fn trigger_account_events(app: &TestApp, admin: &Account, ada: &Account, l
     app.delete("/api/auth/me").json(&password).token(&leaver).await.is(204);
 }
 
+/// The payment of an order is begun, and a try is declined.
+async fn trigger_payment_events(app: &TestApp, provider: &Provider, buyer: &Account, cup: &str) {
+    app.add_to_cart(buyer, cup, 1).await.ok();
+    let method = json!({"payment_method": "stripe"});
+    let order = app.check_out(buyer, "by-stripe").json(&method).await.is(201).json();
+    let payment = app.begin_payment(buyer, &order).await;
+    provider.decline(payment["reference"].as_str().unwrap()).await;
+    app.wait_for_payment(buyer, &order, "failed").await;
+    app.order_action(buyer, &order, "cancel").await.ok();
+}
+
 /// Triggers every documented event; the last one is a deleted product.
-async fn trigger_every_event(app: &TestApp) {
+async fn trigger_every_event(app: &TestApp, provider: &Provider) {
     let admin = app.admin().await;
     let body = json!({
         "name": "Mint tea", "description": "Green", "price": 4.5, "stock": 20, "sku": "TEA",
@@ -179,6 +190,7 @@ async fn trigger_every_event(app: &TestApp) {
     app.order_action(&admin, &order, "refund").json(&refund).await.is(202);
     let order = app.buy(&buyer, &cup, 1).await;
     app.order_action(&buyer, &order, "cancel").await.ok();
+    trigger_payment_events(app, provider, &buyer, &cup).await;
     app.add_to_cart(&buyer, &cup, 1).await.ok();
     let address = json!({"shipping_address": crate::support::person::address()});
     app.post("/api/checkout", &address).token(&buyer).key("never-paid").await.is(201);
@@ -194,12 +206,16 @@ async fn trigger_every_event(app: &TestApp) {
 async fn published_events_match_the_asyncapi_document() {
     let Some(uri) = shared_uri() else { return };
     let audit = AuditQueue::declare(&uri).await;
-    let soon = [("cart.abandoned_after", "1s"), ("orders.payment_timeout", "3s")];
-    let app = TestApp::with_settings(
-        &[&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)][..], &soon].concat(),
-    )
-    .await;
-    trigger_every_event(&app).await;
+    let settings = [
+        ("cart.abandoned_after", "1s"),
+        ("orders.payment_timeout", "3s"),
+        ("payments.default", "manual"),
+        ("broker.kind", "rabbitmq"),
+        ("broker.uri", &uri),
+    ];
+    let provider = Provider::start().await;
+    let app = provider.start_shop(&settings).await;
+    trigger_every_event(&app, &provider).await;
     let mut last = BTreeSet::from(["catalog.product.deleted", "cart.abandoned", "order.expired"]);
     let messages = audit
         .read_until(|message| {

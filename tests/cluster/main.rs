@@ -33,6 +33,7 @@ mod logins;
 mod lost_node;
 mod mail;
 mod orders;
+mod payments;
 mod privacy;
 mod propagation;
 mod recorder;

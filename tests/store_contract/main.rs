@@ -33,6 +33,7 @@ mod order_lists;
 mod orders;
 mod outbox;
 mod partitions;
+mod payments;
 mod purchase_limits;
 mod records;
 mod retention;
@@ -142,6 +143,11 @@ every_engine_keeps! {
         pending_orders_per_user_are_limited
         stock_of_a_deleted_product_still_moves
         commits_are_served_in_queue_order
+    }
+    payments {
+        payments_are_due_until_somebody_claims_them
+        orders_are_found_by_the_provider_s_id
+        method_manual_is_never_due
     }
     purchase_limits {
         purchase_limit_counts_orders_that_stand

@@ -14,7 +14,9 @@ use souk::{
             Order, OrderCommand, OrderFilter, OrderLine, OrderStatus, OrderUnits, Payment,
             PaymentMethod, Shipment, ShipmentDetails, ShippingAddress,
         },
-        payment::{PaymentStatus, Refund, RefundStatus},
+        payment::{
+            Intent, IntentState, PaymentFailure, PaymentStatus, ProviderState, Refund, RefundStatus,
+        },
     },
     store::{Commit, CommitError, Condition, StockWrite, Write, writer::CommitWriter},
 };
@@ -29,6 +31,44 @@ use crate::{
     harness::{Harness, NoopObserver},
     records::UNUSUAL_TEXT,
 };
+
+fn full_payment() -> Payment {
+    let refund = |reason: Option<&str>| Refund {
+        id: RefundId::new(),
+        amount: Money::from_minor_units(7, euro()).unwrap(),
+        status: RefundStatus::Succeeded,
+        reason: reason.map(Into::into),
+        refunded_at: now(),
+        provider_id: reason.map(Into::into),
+    };
+    let intent = |state: IntentState, text: Option<&str>| Intent {
+        attempt: u32::MAX,
+        state,
+        id: text.map(Into::into),
+        client_secret: text.map(Into::into),
+    };
+    let texts = [Some(UNUSUAL_TEXT), None].into_iter().cycle();
+    let intents = IntentState::ALL.iter().zip(texts).map(|(state, text)| intent(*state, text));
+    let provider = ProviderState {
+        intents: intents.collect(),
+        due_at: Some(now()),
+        refunded: Some(Money::from_minor_units(MAX_MINOR_UNITS, euro()).unwrap()),
+    };
+    Payment {
+        status: PaymentStatus::PartiallyRefunded,
+        reference: Some(UNUSUAL_TEXT.into()),
+        refunds: vec![refund(Some(UNUSUAL_TEXT)), refund(None)],
+        failure: Some(PaymentFailure {
+            code: "card_declined".into(),
+            message: UNUSUAL_TEXT.into(),
+        }),
+        provider: Some(provider),
+        ..Payment::awaiting(
+            PaymentMethod::Manual,
+            Money::from_minor_units(MAX_MINOR_UNITS, euro()).unwrap(),
+        )
+    }
+}
 
 /// An order with every field, and with text that needs care.
 fn full_order() -> Order {
@@ -51,28 +91,13 @@ fn full_order() -> Order {
         },
         shipped_at: now(),
     };
-    let refund = |reason: Option<&str>| Refund {
-        id: RefundId::new(),
-        amount: Money::from_minor_units(7, euro()).unwrap(),
-        status: RefundStatus::Succeeded,
-        reason: reason.map(Into::into),
-        refunded_at: now(),
-    };
     let fields = BTreeMap::from([
         ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
         ("2nd-line_".to_owned(), String::new()),
     ]);
     Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
-        payment: Payment {
-            status: PaymentStatus::PartiallyRefunded,
-            reference: Some(UNUSUAL_TEXT.into()),
-            refunds: vec![refund(Some(UNUSUAL_TEXT)), refund(None)],
-            ..Payment::awaiting(
-                PaymentMethod::Manual,
-                Money::from_minor_units(MAX_MINOR_UNITS, euro()).unwrap(),
-            )
-        },
+        payment: full_payment(),
         shipments: vec![shipment(Some(UNUSUAL_TEXT)), shipment(None)],
         shipping_address: ShippingAddress::from_stored(fields),
         actor: Some(Actor::ApiKey(ApiKeyId::new())),

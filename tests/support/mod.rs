@@ -10,6 +10,7 @@ pub(crate) mod grpc;
 mod http;
 pub(crate) mod mail;
 mod monitoring;
+pub(crate) mod payments;
 pub(crate) mod person;
 mod products;
 mod progress;

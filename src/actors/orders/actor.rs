@@ -10,7 +10,10 @@ use crate::{
     actors::mailbox::accept_queued,
     domain::order::Order,
     error::Error,
-    messages::{command_context::Reply, orders::ChangeOrder},
+    messages::{
+        command_context::Reply,
+        orders::{ApplyProviderMessage, BeginPayment, ChangeOrder},
+    },
     metrics::actors::MailboxMetrics,
     panics::guarded_command,
 };
@@ -35,7 +38,7 @@ impl OrderActor {
     }
 }
 
-accept_queued!(OrderActor, mailbox, ChangeOrder);
+accept_queued!(OrderActor, mailbox, ChangeOrder, BeginPayment, ApplyProviderMessage);
 
 impl Actor for OrderActor {
     type Context = Context<Self>;
@@ -56,5 +59,30 @@ impl Handler<ChangeOrder> for OrderActor {
             async move { guarded_command("orders", service.change_order(message)).await }
                 .in_current_span(),
         )
+    }
+}
+
+impl Handler<BeginPayment> for OrderActor {
+    type Result = ResponseFuture<Result<Order, Error>>;
+
+    fn handle(&mut self, message: BeginPayment, _: &mut Self::Context) -> Self::Result {
+        let service = self.service.clone();
+        Box::pin(
+            async move {
+                let BeginPayment { order_id, ticket } = message;
+                guarded_command("orders", service.begin_payment(order_id, &ticket)).await
+            }
+            .in_current_span(),
+        )
+    }
+}
+
+impl Handler<ApplyProviderMessage> for OrderActor {
+    type Result = ResponseFuture<Result<(), Error>>;
+
+    fn handle(&mut self, message: ApplyProviderMessage, _: &mut Self::Context) -> Self::Result {
+        let service = self.service.clone();
+        let work = async move { service.apply_provider_message(message.message).await };
+        Box::pin(async move { guarded_command("orders", work).await }.in_current_span())
     }
 }

@@ -6,6 +6,8 @@
 
 mod actor;
 mod expiry;
+mod payment_work;
+mod provider_updates;
 mod service;
 #[cfg(test)]
 mod tests;

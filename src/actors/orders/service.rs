@@ -9,6 +9,7 @@ use crate::{
         ids::ProductId,
         inventory::StockChange,
         order::{LimitedLine, Order, OrderCommand, OrderStatus, OrderTransition},
+        payment::Refund,
     },
     error::Error,
     events::{DomainEvent, order::order_json},
@@ -16,6 +17,8 @@ use crate::{
         command_context::{CommandContext, Reply},
         orders::ChangeOrder,
     },
+    metrics::payments::PaymentMetrics,
+    payments::PaymentProvider,
     store::{
         Commit, Condition, StockWrite, Store, Write, commit::StoredReplyBody, writer::CommitWriter,
     },
@@ -32,6 +35,10 @@ pub struct OrderService {
     pub clock: Arc<dyn Clock>,
     /// Whether buyers are told by mail what becomes of their orders.
     pub sends_mail: bool,
+    /// The payment provider, if one is set up.
+    pub provider: Option<Arc<dyn PaymentProvider>>,
+    /// Counts what the provider is to be asked.
+    pub payment_metrics: PaymentMetrics,
 }
 
 impl OrderService {
@@ -76,7 +83,7 @@ impl OrderService {
 
     /// The conditions for an expired order to take its units again: its buyer stays within the
     /// purchase limits.
-    async fn purchase_conditions(&self, order: &Order) -> Result<Vec<Condition>, Error> {
+    pub(super) async fn purchase_conditions(&self, order: &Order) -> Result<Vec<Condition>, Error> {
         let ids = order.lines.iter().map(|line| line.product_id).collect();
         let products = self.store.find_products_by_id(ids).await?;
         let conditions = products.iter().filter_map(|(product, _)| {
@@ -151,7 +158,12 @@ fn annotate(commit: &mut Commit, command: &OrderCommand, order: &Arc<Order>) {
     let (reference, reason) = match command {
         OrderCommand::Fulfill { details, .. } => (details.reference.as_ref(), None),
         OrderCommand::Refund(request) => {
-            commit.events = vec![DomainEvent::OrderRefunded(Arc::clone(order))];
+            // Money that a provider sends goes back later.
+            let is_done = order.payment.refunds.last().is_some_and(Refund::has_succeeded);
+            commit.events = vec![match is_done {
+                true => DomainEvent::OrderRefunded(Arc::clone(order)),
+                false => DomainEvent::PaymentChanged(Arc::clone(order)),
+            }];
             (None, request.reason.as_ref())
         }
         _ => return,

@@ -20,6 +20,7 @@ use crate::{
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
+    metrics::payments::PaymentMetrics,
     store::{
         Commit, CommitError, CommittedChanges, StockWrite, Store, Write,
         sqlite::{SqliteOptions, SqliteStore},
@@ -81,8 +82,14 @@ impl OrderFixture {
             Arc::clone(&store),
             Arc::new(NoopObserver),
         );
-        let clock_of_service = Arc::clone(&clock) as Arc<dyn Clock>;
-        let service = OrderService { store, writer, clock: clock_of_service, sends_mail: false };
+        let service = OrderService {
+            store,
+            writer,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            sends_mail: false,
+            provider: None,
+            payment_metrics: PaymentMetrics::default(),
+        };
         Self { _dir: dir, service, clock, tea: ProductId::new() }
     }
 

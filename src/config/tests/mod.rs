@@ -4,6 +4,7 @@ mod first_admin;
 mod layers;
 mod mail;
 mod output;
+mod payments;
 mod secrets;
 mod validation;
 

@@ -53,6 +53,10 @@ const SETTING_KEYS: &[&str] = &[
     "orders.payment_timeout",
     "orders.max_pending",
     "orders.max_pending_units",
+    "payments.default",
+    "payments.stripe.secret_key",
+    "payments.stripe.webhook_secret",
+    "payments.stripe.api_base",
     "cart.max_quantity",
     "cart.max_lines",
     "cart.abandoned_after",
@@ -149,6 +153,9 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__AUTH__ADMIN_EMAIL", "admin@shop.example"),
         ("SOUK__AUTH__ADMIN_PASSWORD", "hush hush"),
         ("SOUK__MAIL__URI", "smtps://shop:hush@mail.example"),
+        ("SOUK__PAYMENTS__DEFAULT", "stripe"),
+        ("SOUK__PAYMENTS__STRIPE__SECRET_KEY", "sk_test_hush"),
+        ("SOUK__PAYMENTS__STRIPE__WEBHOOK_SECRET", "whsec_hush"),
         ("SOUK__MAIL__FROM", "The \"Shop\" <shop@example.com>"),
         ("SOUK__MAIL__LINK_BASE", "https://shop.example"),
         ("SOUK__MAIL__CA_FILE", "ca.pem"),
@@ -215,7 +222,7 @@ fn redacted_output_hides_secrets() {
     let output = settings.redacted_toml();
     assert!(!output.contains("hush"), "{output}");
     assert!(!format!("{settings:?}").contains("hush"));
-    assert_eq!(output.matches("\"<hidden>\"").count(), 6, "{output}");
+    assert_eq!(output.matches("\"<hidden>\"").count(), 8, "{output}");
     parse(&output);
 }
 
@@ -235,6 +242,8 @@ fn redacted_output_round_trips() {
         "AUTH__JWT_SECRET",
         "AUTH__SECOND_JWT_SECRET",
         "AUTH__ADMIN_PASSWORD",
+        "PAYMENTS__STRIPE__SECRET_KEY",
+        "PAYMENTS__STRIPE__WEBHOOK_SECRET",
     ];
     let original = fully_configured();
     let output = original.load().redacted_toml();

@@ -14,6 +14,7 @@ use crate::domain::{
     clock::Timestamp,
     ids::{OrderId, ProductId},
     money::Money,
+    payment::provider_amount,
     pricing::{self, Basket, BasketLine, ShopPricing},
 };
 
@@ -107,6 +108,8 @@ pub enum CheckoutError {
     InsufficientStock(Vec<Shortage>),
     /// The total exceeds [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
     TotalLimitExceeded,
+    /// The provider does not charge this total.
+    AmountNotPayable(Money),
     /// The total is higher than the buyer accepts.
     PriceChanged {
         /// The total.
@@ -146,6 +149,14 @@ impl Cart {
             let rises = self.price_rises(&lines);
             return Err(CheckoutError::PriceChanged { total, rises });
         }
+        let method = match total == Money::zero(shop.currency) {
+            // There is nothing to ask a provider for.
+            true => PaymentMethod::Manual,
+            false => checkout.payment_method,
+        };
+        if method == PaymentMethod::Stripe && provider_amount(total).is_none() {
+            return Err(CheckoutError::AmountNotPayable(total));
+        }
         let cart = self.without_purchased(|line| checkout.units_to_buy(line), now);
         let order = Order {
             id: order_id,
@@ -154,7 +165,7 @@ impl Cart {
             version: 1,
             currency: shop.currency,
             lines,
-            payment: Payment::awaiting(checkout.payment_method, total),
+            payment: Payment::placed(method, total, now),
             shipments: Vec::new(),
             shipping_address: checkout.shipping_address,
             placed_at: now,

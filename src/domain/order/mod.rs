@@ -5,6 +5,7 @@ mod checkout;
 mod filter;
 mod notice;
 mod number;
+mod provider;
 mod refund;
 mod shipment;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use self::{
     filter::OrderFilter,
     notice::OrderNotice,
     number::{InvalidOrderNumber, OrderNumber},
+    provider::{LateMoney, ProviderTransition},
     refund::RefundRequest,
     shipment::{OrderUnits, QuantityExcess, Shipment, ShipmentDetails, validate_units},
     transition::{CancelledBy, OrderCommand, OrderError, OrderTransition},
@@ -176,6 +178,13 @@ impl Order {
     pub fn etag(&self) -> String {
         let version = self.version;
         if self.anonymized { format!("{version}.anonymized") } else { version.to_string() }
+    }
+
+    /// How long ago the order was placed.
+    #[must_use]
+    pub fn age(&self, now: Timestamp) -> Duration {
+        let millis = now.as_millis().saturating_sub(self.placed_at.as_millis());
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
     /// The sum of all line totals.

@@ -1,3 +1,5 @@
+mod provider;
+mod provider_book;
 mod transitions;
 
 use std::{

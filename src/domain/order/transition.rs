@@ -7,7 +7,7 @@ use crate::domain::{
     clock::Timestamp,
     ids::{ProductId, RefundId, ShipmentId},
     inventory::StockChange,
-    payment::{PaymentStatus, RefundError},
+    payment::RefundError,
 };
 
 /// A command for an order.
@@ -128,7 +128,7 @@ impl Order {
         };
         let stock_changes = match command {
             OrderCommand::Pay { reference } => {
-                order.payment.confirm(reference);
+                order.payment.confirm(reference, now);
                 match self.status {
                     OrderStatus::Expired => {
                         stock_changes(&self.unshipped_units(), StockChange::Reserve)
@@ -137,14 +137,14 @@ impl Order {
                 }
             }
             OrderCommand::Cancel(by) => {
-                order.payment.call_off();
+                order.payment.call_off(now);
                 if let CancelledBy::Staff { refund_id } = by {
                     order.refund_unshipped(refund_id, now);
                 }
                 stock_changes(&self.unshipped_units(), StockChange::Release)
             }
             OrderCommand::Expire => {
-                order.payment.call_off();
+                order.payment.call_off(now);
                 stock_changes(&self.unshipped_units(), StockChange::Release)
             }
             OrderCommand::Refund(request) => {
@@ -185,7 +185,7 @@ impl Order {
             OrderCommand::Cancel(CancelledBy::Owner) if from != PendingPayment => {
                 Err(OrderError::PaidOrder)
             }
-            OrderCommand::Fulfill { .. } if self.payment.status == PaymentStatus::Refunded => {
+            OrderCommand::Fulfill { .. } if self.payment.is_refunded_in_full() => {
                 Err(OrderError::RefundedOrder)
             }
             OrderCommand::Expire if is_early => Err(OrderError::NotYetExpired),
@@ -194,7 +194,7 @@ impl Order {
     }
 }
 
-fn stock_changes(
+pub(super) fn stock_changes(
     units: &[OrderUnits],
     change: fn(u64) -> StockChange,
 ) -> Vec<(ProductId, StockChange)> {

@@ -8,7 +8,7 @@ fn euros(text: &str) -> Money {
 
 fn paid(amount: &str) -> Payment {
     let mut payment = Payment::awaiting(PaymentMethod::Manual, euros(amount));
-    payment.confirm(Some("bank 7".into()));
+    payment.confirm(Some("bank 7".into()), NOW);
     payment
 }
 
@@ -47,7 +47,7 @@ fn nothing_is_refunded_that_was_not_paid() {
     let mut payment = Payment::awaiting(PaymentMethod::Manual, euros("10"));
     let nothing = |status| Err(RefundError::NothingToRefund(status));
     assert_eq!(refund(&mut payment, Some("1")), nothing(PaymentStatus::Awaiting));
-    payment.call_off();
+    payment.call_off(NOW);
     assert_eq!(refund(&mut payment, None), nothing(PaymentStatus::Cancelled));
     assert_eq!(refund(&mut paid("0"), None), nothing(PaymentStatus::Paid));
 }
@@ -55,7 +55,7 @@ fn nothing_is_refunded_that_was_not_paid() {
 #[test]
 fn money_that_arrived_is_not_called_off() {
     let mut payment = paid("10");
-    payment.call_off();
+    payment.call_off(NOW);
     assert_eq!(payment.status, PaymentStatus::Paid);
 }
 

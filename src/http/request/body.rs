@@ -91,7 +91,10 @@ pub(crate) fn check_content_type<'a>(
 }
 
 /// Reads a body up to `http.max_body`, within `http.request_timeout`.
-async fn read_bytes(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Error> {
+pub(crate) async fn read_bytes(
+    request: &HttpRequest,
+    mut payload: Payload,
+) -> Result<Bytes, Error> {
     let options = &AppState::from_request(request)?.options;
     let limit = options.max_body;
     let too_large = || {

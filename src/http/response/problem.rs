@@ -60,7 +60,8 @@ pub(crate) const fn error_status(error: &Error) -> StatusCode {
 #[must_use]
 pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::MalformedJson
+        ErrorCode::SignatureInvalid
+        | ErrorCode::MalformedJson
         | ErrorCode::MalformedRequest
         | ErrorCode::IdempotencyKeyInvalid
         | ErrorCode::IdempotencyKeyRequired => StatusCode::BAD_REQUEST,
@@ -107,9 +108,10 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
             StatusCode::TOO_MANY_REQUESTS
         }
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::OutcomeUnknown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorCode::Overloaded
+        | ErrorCode::ProviderUnavailable
+        | ErrorCode::StoreUnavailable
+        | ErrorCode::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod metrics;
 pub(crate) mod orders;
+pub(crate) mod payments;
 pub(crate) mod products;
 pub(crate) mod stock;
 pub(crate) mod users;
@@ -26,6 +27,7 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: 
     products::configure_routes(config);
     stock::configure_routes(config);
     orders::configure_routes(config);
+    payments::configure_routes(config);
     events::configure_routes(config);
     users::configure_routes(config);
     api_keys::configure_routes(config);

@@ -17,7 +17,6 @@ use crate::{
     domain::{
         account::Scope,
         ids::{OrderId, UserId},
-        money::Currency,
         order::{
             CancelledBy, CheckoutOptions, Order, OrderCommand, OrderStatus, PaymentMethod,
             ShippingAddress,
@@ -26,7 +25,7 @@ use crate::{
     },
     error::{Error, ErrorCode},
     events::{
-        order::{OrderData, order_json},
+        order::{OrderData, order_json, order_json_of_buyer},
         schema::{self, names_of},
     },
     http::{
@@ -93,7 +92,8 @@ impl JsonRequest for CancelRequest {
 }
 
 impl CheckoutRequest {
-    fn parse(self, currency: Currency) -> Result<CheckoutOptions, Error> {
+    fn parse(self, state: &AppState) -> Result<CheckoutOptions, Error> {
+        let currency = state.options.currency;
         let mut errors = ValidationErrors::new();
         let expected_total = self
             .expected_total
@@ -103,7 +103,12 @@ impl CheckoutRequest {
             .and_then(|address| errors.record_result(address.parse("shipping_address.")))
             .map(ShippingAddress::from);
         let payment_method = match self.payment_method.as_deref().map(str::parse) {
-            None => PaymentMethod::default(),
+            None => state.options.default_payment,
+            Some(Ok(PaymentMethod::Stripe)) if state.provider.is_none() => {
+                let message = "stripe is not set up in this shop";
+                errors.add("payment_method", "not_set_up", message);
+                PaymentMethod::default()
+            }
             Some(Ok(method)) => method,
             Some(Err(_)) => {
                 let known = names_of(PaymentMethod::ALL, PaymentMethod::as_str).join(", ");
@@ -170,7 +175,7 @@ async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResu
             repeat it.";
         return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
     }
-    let options = change.body.parse(change.state.options.currency)?;
+    let options = change.body.parse(&change.state)?;
     let message = PlaceOrder { options, context };
     let reply = change.state.carts.check_out(change.caller.owner(), message).await?;
     let render = |order: Arc<Order>| {
@@ -205,6 +210,11 @@ async fn show(read: ReadRequest<AccountOrKey<OrdersReadScope>, OrderId>) -> Rout
         .filter(|order| read.caller.may_see_order_of(order.user_id))
         .ok_or_else(Error::order_not_found)?;
     read.query.reject_others(&[])?;
+    if order.user_id == read.caller.user_id {
+        return Ok(ApiResponse::ok(order_json_of_buyer(&order))
+            .with_etag(order.etag())
+            .with_no_store());
+    }
     Ok(order_response(&order).with_no_store())
 }
 

@@ -22,6 +22,7 @@ mod login_failures;
 mod migration;
 mod nodes;
 mod partition;
+mod payment_store;
 mod read;
 mod schema;
 mod staff_store;

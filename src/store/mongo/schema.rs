@@ -61,7 +61,7 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 to 7; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 8; no release wrote
 /// version 1.
 pub(super) const SCHEMA_VERSION: i64 = 9;
 
@@ -197,6 +197,8 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                     pending.clone(),
                 ),
                 number,
+                sparse_index("payment_intent", doc! { "payment.provider.intents.id": 1 }),
+                sparse_index("payment_due", doc! { "payment.provider.due_at": 1 }),
                 partial_index("to_ship", doc! { "status": 1, "_id": -1 }, to_ship),
                 partial_index(PAID_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
                 partial_index("overdue", doc! { "expires_at": 1, "_id": 1 }, pending),

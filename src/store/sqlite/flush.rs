@@ -14,6 +14,7 @@ use super::{
     },
 };
 use crate::{
+    domain::{clock::Timestamp, payment::ProviderState},
     events::OutboxEvent,
     messages::command_context::StoredReply,
     store::{
@@ -131,8 +132,10 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
          payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, actor_id, \
-         anonymized, shipments, payment, units) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
+         anonymized, shipments, payment, payment_due, payment_intent, \
+         units) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+         ?18, ?19, ?20) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
@@ -141,10 +144,12 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
          expires_at = excluded.expires_at, updated_at = excluded.updated_at, \
          actor = excluded.actor, actor_id = excluded.actor_id, \
          anonymized = excluded.anonymized, shipments = excluded.shipments, \
-         payment = excluded.payment, units = excluded.units",
+         payment = excluded.payment, payment_intent = excluded.payment_intent, \
+         payment_due = excluded.payment_due, units = excluded.units",
     )?;
     for order in writes.orders.values() {
         let (actor, actor_id) = rows::actor_columns(order.actor);
+        let provider = order.payment.provider.as_ref();
         put.execute(params![
             UuidText::new(order.id.as_uuid()),
             UuidText::new(order.user_id.as_uuid()),
@@ -163,6 +168,8 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             order.anonymized,
             to_json(&ShipmentsToStore(&order.shipments))?,
             payment_json(&order.payment)?,
+            provider.and_then(|provider| provider.due_at).map(Timestamp::as_millis),
+            provider.and_then(ProviderState::intent_id),
             order.units(),
         ])?;
     }

@@ -17,6 +17,7 @@ mod open;
 mod open_error;
 mod options;
 mod outbox;
+mod payment_store;
 mod read;
 mod rows;
 mod schema;

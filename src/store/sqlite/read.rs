@@ -14,8 +14,8 @@ pub(super) use self::{
         list_special_rights, list_users,
     },
     orders::{
-        find_order, list_orders, list_orders_in_id_range, list_overdue_orders,
-        list_unfinished_orders,
+        count_due_payments, find_order, find_order_by_intent, list_due_payments, list_orders,
+        list_orders_in_id_range, list_overdue_orders, list_unfinished_orders, move_payment_due,
     },
     products::{find_product, find_products_by_id, find_products_by_sku, list_products},
     sessions::{

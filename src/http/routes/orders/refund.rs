@@ -7,10 +7,11 @@ use utoipa::ToSchema;
 
 use super::{CancelRequest, change_order, fulfil::OrderUnitsRequest};
 use crate::{
+    actors::ask::ask,
     domain::{
         ids::{OrderId, RefundId},
         money::{Currency, Money},
-        order::{OrderCommand, OrderStatus, OrderUnits, RefundRequest, validate_units},
+        order::{Order, OrderCommand, OrderStatus, OrderUnits, RefundRequest, validate_units},
         validation::ValidationErrors,
     },
     error::{Error, ErrorCode},
@@ -24,7 +25,7 @@ use crate::{
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
     input::json,
-    messages::orders::ChangeOrder,
+    messages::orders::{BeginPayment, ChangeOrder},
 };
 
 /// A refund. Without `amount` all that is left goes back.
@@ -100,9 +101,10 @@ pub(crate) async fn refund(
     Ok(change_order(&change.state, message).await?.with_status(StatusCode::ACCEPTED))
 }
 
-/// Get the payment of an order, to pay it.
+/// Begin the payment of an order.
 ///
-/// It is the same payment however often it is asked for.
+/// It is begun with the provider if it was not, and is the same payment however often it is asked
+/// for. `client_secret` is for the provider's code in the buyer's browser.
 #[utoipa::path(post, path = "/api/orders/{id}/payment", operation_id = "begin_payment",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>, params(
     ("id" = Uuid, Path, description = "The id of the order."),
@@ -114,6 +116,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     (status = 409, body = ProblemDetails,
         description = "`invalid_transition`: it was cancelled or has expired"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+    (status = 503, body = ProblemDetails,
+        description = "`provider_unavailable`: ask again; nothing is paid twice"),
 ))]
 pub(crate) async fn payment(change: ChangeRequest<Account, CancelRequest, OrderId>) -> RouteResult {
     let found = change.state.store.find_order(change.target);
@@ -123,10 +127,20 @@ pub(crate) async fn payment(change: ChangeRequest<Account, CancelRequest, OrderI
         .await?
         .filter(|order| order.user_id == change.caller.user_id)
         .ok_or_else(Error::order_not_found)?;
+    ensure_payable(&order)?;
+    let ticket = change.ticket();
+    let message = BeginPayment { order_id: order.id, ticket: ticket.clone() };
+    let order = ask(&change.state.orders, message, &ticket).await?;
+    // It may have expired meanwhile.
+    ensure_payable(&order)?;
+    let payment = PaymentData::of_buyer(&order.payment);
+    Ok(ApiResponse::json(StatusCode::OK, &payment)?.with_no_store())
+}
+
+fn ensure_payable(order: &Order) -> Result<(), Error> {
     if matches!(order.status, OrderStatus::Cancelled | OrderStatus::Expired) {
         let detail = "The order was cancelled or has expired, so it cannot be paid.";
-        return Err(Error::new(ErrorCode::InvalidTransition, detail).into());
+        return Err(Error::new(ErrorCode::InvalidTransition, detail));
     }
-    let payment = PaymentData::from(&order.payment);
-    Ok(ApiResponse::json(StatusCode::OK, &payment)?.with_no_store())
+    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::domain::{
         Order, OrderLine, OrderNumber, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
         ShipmentDetails, ShippingAddress,
     },
-    payment::Refund,
+    payment::{Intent, PaymentFailure, ProviderState, Refund},
 };
 
 /// An order as stored in `orders`. All its prices are in `currency`.
@@ -82,6 +82,39 @@ struct PaymentDocument<'a> {
     amount: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     refunds: Vec<RefundDocument<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureDocument<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    provider: Option<ProviderDocument<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FailureDocument<'a> {
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProviderDocument<'a> {
+    #[serde(borrow)]
+    intents: Vec<IntentDocument<'a>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_at: Option<DateTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refunded: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IntentDocument<'a> {
+    attempt: u32,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    client_secret: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +126,8 @@ struct RefundDocument<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     reason: Option<Cow<'a, str>>,
     at: DateTime,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    provider_id: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -244,6 +279,7 @@ impl<'a> From<&'a Payment> for PaymentDocument<'a> {
             status: Cow::Borrowed(refund.status.as_str()),
             reason: refund.reason.as_deref().map(Cow::Borrowed),
             at: timestamp_to_bson(refund.refunded_at),
+            provider_id: refund.provider_id.as_deref().map(Cow::Borrowed),
         };
         Self {
             method: Cow::Borrowed(payment.method.as_str()),
@@ -251,7 +287,41 @@ impl<'a> From<&'a Payment> for PaymentDocument<'a> {
             status: Some(Cow::Borrowed(payment.status.as_str())),
             amount: Some(payment.amount.minor_units()),
             refunds: payment.refunds.iter().map(refund).collect(),
+            failure: payment.failure.as_ref().map(|failure| FailureDocument {
+                code: Cow::Borrowed(&failure.code),
+                message: Cow::Borrowed(&failure.message),
+            }),
+            provider: payment.provider.as_ref().map(ProviderDocument::from),
         }
+    }
+}
+
+impl<'a> From<&'a ProviderState> for ProviderDocument<'a> {
+    fn from(provider: &'a ProviderState) -> Self {
+        let intent = |intent: &'a Intent| IntentDocument {
+            attempt: intent.attempt,
+            state: Cow::Borrowed(intent.state.as_str()),
+            id: intent.id.as_deref().map(Cow::Borrowed),
+            client_secret: intent.client_secret.as_deref().map(Cow::Borrowed),
+        };
+        Self {
+            intents: provider.intents.iter().map(intent).collect(),
+            due_at: provider.due_at.map(timestamp_to_bson),
+            refunded: provider.refunded.map(Money::minor_units),
+        }
+    }
+}
+
+impl TryFrom<IntentDocument<'_>> for Intent {
+    type Error = DocumentError;
+
+    fn try_from(document: IntentDocument<'_>) -> Result<Self, DocumentError> {
+        Ok(Self {
+            attempt: document.attempt,
+            state: parse_name(&document.state, "state of a payment")?,
+            id: document.id.map(Cow::into_owned),
+            client_secret: document.client_secret.map(Cow::into_owned),
+        })
     }
 }
 
@@ -274,10 +344,24 @@ impl PaymentDocument<'_> {
                 status: parse_name(&refund.status, "refund status")?,
                 reason: refund.reason.map(Cow::into_owned),
                 refunded_at: timestamp_from_bson(refund.at),
+                provider_id: refund.provider_id.map(Cow::into_owned),
             })
         };
         let refunds = self.refunds.into_iter().map(refund);
         payment.refunds = refunds.collect::<Result<_, DocumentError>>()?;
+        payment.failure = self.failure.map(|failure| PaymentFailure {
+            code: failure.code.into_owned(),
+            message: failure.message.into_owned(),
+        });
+        if let Some(provider) = self.provider {
+            let refunded = provider.refunded.map(|units| parse_money(units, currency.code()));
+            let intents = provider.intents.into_iter().map(Intent::try_from);
+            payment.provider = Some(ProviderState {
+                intents: intents.collect::<Result<_, DocumentError>>()?,
+                due_at: provider.due_at.map(timestamp_from_bson),
+                refunded: refunded.transpose()?,
+            });
+        }
         Ok(())
     }
 }

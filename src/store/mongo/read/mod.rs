@@ -28,7 +28,8 @@ pub(super) use self::{
     idempotency::{find_stored_reply, is_in_inbox, stored_reply_usage},
     mails::list_due_mails,
     orders::{
-        find_order, list_orders, list_overdue_orders, list_unfinished_orders, order_from_document,
+        count_due_payments, find_order, find_order_by_intent, list_due_payments, list_orders,
+        list_overdue_orders, list_unfinished_orders, move_payment_due, order_from_document,
     },
     outbox::{
         linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,

@@ -91,6 +91,48 @@ pub(in crate::store::mongo) async fn list_unfinished_orders(
     find_many(&database, ORDERS, query, order_from_document).await
 }
 
+pub(in crate::store::mongo) async fn find_order_by_intent(
+    database: Database,
+    intent: String,
+) -> ReadResult<Option<Order>> {
+    find_one(&database, ORDERS, doc! { "payment.provider.intents.id": intent }, order_from_document)
+        .await
+}
+
+pub(in crate::store::mongo) async fn list_due_payments(
+    database: Database,
+    now: Timestamp,
+    limit: u32,
+) -> ReadResult<Vec<Order>> {
+    let filter = doc! { "payment.provider.due_at": { "$lte": timestamp_to_bson(now) } };
+    let sort = Some(doc! { "payment.provider.due_at": 1 });
+    let query = ListQuery { filter, sort, limit: Some(limit), ..ListQuery::default() };
+    find_many(&database, ORDERS, query, order_from_document).await
+}
+
+pub(in crate::store::mongo) async fn count_due_payments(
+    database: Database,
+    now: Timestamp,
+) -> ReadResult<u64> {
+    let filter = doc! { "payment.provider.due_at": { "$lte": timestamp_to_bson(now) } };
+    Ok(database.collection::<Document>(ORDERS).count_documents(filter).await?)
+}
+
+/// Moves the time at which a provider is to be asked, if it is still `from`. Returns whether it was.
+pub(in crate::store::mongo) async fn move_payment_due(
+    database: Database,
+    order: OrderId,
+    from: Timestamp,
+    to: Timestamp,
+) -> ReadResult<bool> {
+    let filter = doc! {
+        "_id": id_to_bson(order.as_uuid()), "payment.provider.due_at": timestamp_to_bson(from),
+    };
+    let update = doc! { "$set": { "payment.provider.due_at": timestamp_to_bson(to) } };
+    let orders = database.collection::<Document>(ORDERS);
+    Ok(orders.update_one(filter, update).await?.modified_count == 1)
+}
+
 /// Skips an order that cannot be read, so that it does not keep the others from expiring.
 pub(in crate::store::mongo) async fn list_overdue_orders(
     database: Database,

@@ -18,7 +18,7 @@ macro_rules! orders {
         concat!(
             "SELECT id, user_id, status, version, currency, lines, payment_method, \
              payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, \
-             actor_id, anonymized, shipments, payment FROM orders ",
+             actor_id, anonymized, shipments, payment, payment_due FROM orders ",
             $rest
         )
     };
@@ -93,6 +93,52 @@ pub(in crate::store::sqlite) fn list_unfinished_orders(
          ORDER BY id LIMIT ?2"
     );
     find_many(connection, sql, &[&UuidText::new(user.as_uuid()), &limit], rows::order_from_row)
+}
+
+pub(in crate::store::sqlite) fn find_order_by_intent(
+    connection: &Connection,
+    intent: &str,
+) -> rusqlite::Result<Option<Order>> {
+    find_one(
+        connection,
+        orders!("WHERE payment_intent = ?1 LIMIT 1"),
+        &[&intent],
+        rows::order_from_row,
+    )
+}
+
+pub(in crate::store::sqlite) fn list_due_payments(
+    connection: &Connection,
+    now: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
+    let sql = orders!("WHERE payment_due <= ?1 ORDER BY payment_due LIMIT ?2");
+    find_many(connection, sql, &[&now.as_millis(), &limit], rows::order_from_row)
+}
+
+pub(in crate::store::sqlite) fn count_due_payments(
+    connection: &Connection,
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM orders WHERE payment_due <= ?1";
+    connection.prepare_cached(sql)?.query_row([now.as_millis()], |row| row.get(0))
+}
+
+/// Moves the time at which a provider is to be asked, if it is still `from`. Returns whether it was.
+pub(in crate::store::sqlite) fn move_payment_due(
+    connection: &Connection,
+    order: OrderId,
+    from: Timestamp,
+    to: Timestamp,
+) -> rusqlite::Result<bool> {
+    let sql = "UPDATE orders SET payment_due = ?3 WHERE id = ?1 AND payment_due = ?2";
+    let id = UuidText::new(order.as_uuid());
+    let moved = connection.prepare_cached(sql)?.execute(rusqlite::params![
+        id,
+        from.as_millis(),
+        to.as_millis()
+    ])?;
+    Ok(moved == 1)
 }
 
 /// Orders with ids after `after` and up to `up_to`, inclusive, ordered by id.

@@ -14,7 +14,7 @@ use crate::domain::{
         Order, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
         ShipmentDetails, ShippingAddress,
     },
-    payment::Refund,
+    payment::{Intent, PaymentFailure, ProviderState, Refund},
 };
 
 /// An order's lines, as stored.
@@ -87,6 +87,9 @@ pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Resul
     if let Some(json) = row.get_ref(16)?.as_str_or_null()? {
         read_payment(json, &mut order.payment).map_err(conversion_error(16))?;
     }
+    if let Some(provider) = &mut order.payment.provider {
+        provider.due_at = row.get::<_, Option<i64>>(17)?.map(Timestamp::from_millis);
+    }
     Ok(order)
 }
 
@@ -103,6 +106,29 @@ struct StoredPayment<'a> {
     amount: i64,
     #[serde(default)]
     refunds: Vec<StoredRefund>,
+    /// The code and the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provider: Option<StoredProvider>,
+}
+
+/// What a provider has of a payment, as stored besides when it is due.
+#[derive(Serialize, Deserialize)]
+struct StoredProvider {
+    intents: Vec<StoredIntent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refunded: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredIntent {
+    attempt: u32,
+    state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_secret: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,6 +139,8 @@ struct StoredRefund {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provider_id: Option<String>,
 }
 
 /// A payment without its method and reference, as stored.
@@ -123,11 +151,23 @@ pub(in crate::store::sqlite) fn payment_json(payment: &Payment) -> rusqlite::Res
         status: refund.status.as_str().to_owned(),
         reason: refund.reason.clone(),
         at: refund.refunded_at.as_millis(),
+        provider_id: refund.provider_id.clone(),
+    };
+    let intent = |intent: &Intent| StoredIntent {
+        attempt: intent.attempt,
+        state: intent.state.as_str().to_owned(),
+        id: intent.id.clone(),
+        client_secret: intent.client_secret.clone(),
     };
     to_json(&StoredPayment {
         status: Cow::Borrowed(payment.status.as_str()),
         amount: payment.amount.minor_units(),
         refunds: payment.refunds.iter().map(refund).collect(),
+        failure: payment.failure.clone().map(|failure| (failure.code, failure.message)),
+        provider: payment.provider.as_ref().map(|provider| StoredProvider {
+            intents: provider.intents.iter().map(intent).collect(),
+            refunded: provider.refunded.map(Money::minor_units),
+        }),
     })
 }
 
@@ -144,10 +184,30 @@ fn read_payment(json: &str, payment: &mut Payment) -> Result<(), Box<dyn Error +
             status: refund.status.parse()?,
             reason: refund.reason,
             refunded_at: Timestamp::from_millis(refund.at),
+            provider_id: refund.provider_id,
         })
     };
     let refunds = stored.refunds.into_iter().map(refund);
     payment.refunds = refunds.collect::<Result<_, Box<dyn Error + Send + Sync>>>()?;
+    let failure = stored.failure;
+    payment.failure = failure.map(|(code, message)| PaymentFailure { code, message });
+    let intent = |intent: StoredIntent| {
+        Ok(Intent {
+            attempt: intent.attempt,
+            state: intent.state.parse()?,
+            id: intent.id,
+            client_secret: intent.client_secret,
+        })
+    };
+    if let Some(provider) = stored.provider {
+        let intents = provider.intents.into_iter().map(intent);
+        let refunded = provider.refunded.map(|units| Money::from_minor_units(units, currency));
+        payment.provider = Some(ProviderState {
+            intents: intents.collect::<Result<_, Box<dyn Error + Send + Sync>>>()?,
+            due_at: None,
+            refunded: refunded.transpose()?,
+        });
+    }
     Ok(())
 }
 

@@ -1,0 +1,43 @@
+//! The trait [`PaymentStore`]: payments that a provider is to be asked about.
+
+use async_trait::async_trait;
+
+use super::{SqliteStore, read};
+use crate::{
+    domain::{clock::Timestamp, ids::OrderId, order::Order},
+    store::{StoreUnavailable, payment_store::PaymentStore},
+};
+
+#[async_trait]
+impl PaymentStore for SqliteStore {
+    async fn find_order_by_intent(
+        &self,
+        intent: String,
+    ) -> Result<Option<Order>, StoreUnavailable> {
+        self.run_read(move |connection| read::find_order_by_intent(connection, &intent)).await
+    }
+
+    async fn list_due_payments(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_due_payments(connection, now, limit)).await
+    }
+
+    async fn count_due_payments(&self, now: Timestamp) -> Result<u64, StoreUnavailable> {
+        self.run_read(move |connection| read::count_due_payments(connection, now)).await
+    }
+
+    async fn move_payment_due(
+        &self,
+        order: OrderId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<bool, StoreUnavailable> {
+        self.run_update("take a payment's task", move |connection| {
+            read::move_payment_due(connection, order, from, to)
+        })
+        .await
+    }
+}
