@@ -2,6 +2,7 @@
 //! know HTTP: `http` maps codes to status codes.
 
 mod from_domain;
+mod not_found;
 
 use std::borrow::Cow;
 
@@ -83,6 +84,12 @@ pub enum ErrorCode {
     /// The account has no address with this id.
     #[strum(message = "Address not found")]
     AddressNotFound,
+    /// There is no such webhook, or it was deleted.
+    #[strum(message = "Webhook not found")]
+    WebhookNotFound,
+    /// The webhook has no delivery of this event, or none that is still listed.
+    #[strum(message = "Delivery not found")]
+    DeliveryNotFound,
     /// The cart has no line with this product.
     #[strum(message = "Cart line not found")]
     LineNotFound,
@@ -137,6 +144,12 @@ pub enum ErrorCode {
     /// The address or the user has as many event feeds as it may have.
     #[strum(message = "Too many event feeds")]
     TooManyFeeds,
+    /// The webhook is paused.
+    #[strum(message = "Webhook paused")]
+    WebhookPaused,
+    /// The event was delivered, and the shop no longer holds it.
+    #[strum(message = "Event not held")]
+    EventNotHeld,
     /// The guest's cart was merged into an account's cart.
     #[strum(message = "Guest cart already merged")]
     GuestCartMerged,
@@ -152,6 +165,9 @@ pub enum ErrorCode {
     /// One or more fields are invalid.
     #[strum(message = "Validation failed")]
     ValidationFailed,
+    /// The URL cannot be that of a webhook.
+    #[strum(message = "URL not allowed")]
+    UrlNotAllowed,
     /// The admin has made as many API keys as one may.
     #[strum(message = "API key limit exceeded")]
     ApiKeyLimit,
@@ -323,30 +339,6 @@ impl Error {
     #[must_use]
     pub fn blocked_login() -> Self {
         Self { refuses_login: true, ..Self::account_blocked() }
-    }
-
-    /// The account does not exist.
-    #[must_use]
-    pub fn user_not_found() -> Self {
-        Self::new(ErrorCode::UserNotFound, "This account does not exist.")
-    }
-
-    /// The caller's account has no such session, or it has ended.
-    #[must_use]
-    pub fn session_not_found() -> Self {
-        Self::new(ErrorCode::SessionNotFound, "You have no active session with this id.")
-    }
-
-    /// There is no such API key, or it was deleted.
-    #[must_use]
-    pub fn api_key_not_found() -> Self {
-        Self::new(ErrorCode::ApiKeyNotFound, "This API key does not exist or was deleted.")
-    }
-
-    /// The caller's account has no such address.
-    #[must_use]
-    pub fn address_not_found() -> Self {
-        Self::new(ErrorCode::AddressNotFound, "You have no address with this id.")
     }
 
     /// The account has an order that is paid and not shipped.

@@ -26,3 +26,4 @@ mod panics;
 pub mod payments;
 pub mod store;
 pub mod telemetry;
+pub mod webhooks;

@@ -30,6 +30,7 @@ mod search;
 mod shop_process;
 mod siege;
 mod timing;
+mod webhooks;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,13 +56,15 @@ fn main() -> anyhow::Result<()> {
         ["timing"] => runtime.block_on(timing::run()),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
+        ["webhooks"] => runtime.block_on(webhooks::run(1_000)),
+        ["webhooks", endpoints] => runtime.block_on(webhooks::run(endpoints.parse()?)),
         // `reads` starts this as a child process.
         ["baseline", body] => baseline_server::run(body),
         _ => anyhow::bail!(
             "usage: souk-bench \
              reads | adds | mongo | checkouts | expiry | overload | relay | timing \
              | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | node [OPTIONS] \
-             | memory [CARTS] | import [LINES] | search [PRODUCTS]"
+             | memory [CARTS] | import [LINES] | search [PRODUCTS] | webhooks [ENDPOINTS]"
         ),
     }
 }

@@ -9,3 +9,4 @@ pub(crate) mod commit_error;
 pub mod mailbox;
 pub mod orders;
 pub(crate) mod retry_on_conflict;
+pub mod webhooks;

@@ -15,6 +15,7 @@ use super::{
     node::Node,
     options::{DRAIN_TIMEOUT, configured_admin, grpc_server_options, server_options},
     resources::bind_listener,
+    webhook_wiring::webhook_options,
 };
 use crate::{
     actors::accounts::admin_bootstrap::FirstAdmin,
@@ -104,6 +105,7 @@ impl Application {
             Some(options) => node.start_mail(options, drivers)?,
             None => tracing::info!("no mail is sent, because mail.uri is not set"),
         }
+        node.start_webhook_dispatcher(webhook_options(settings)?, drivers)?;
         let first_admin = ensure_admin(node, settings).await?;
         let has_admin = node.context.store.has_admin().await?;
         let (stop_phase, receiver) = watch::channel(StopPhase::Running);

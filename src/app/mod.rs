@@ -10,14 +10,15 @@
 //!    HTTP and gRPC, and the background tasks; it runs them until the node stops.
 //!
 //! `options` and `secrets` turn settings into what the components take. `broker_wiring` connects
-//! the broker to the actors, `mail_wiring` the SMTP server. `audit` opens a store without a node,
+//! the broker to the actors, `mail_wiring` the SMTP server,
+//! `webhook_wiring` the endpoints of webhooks. `audit` opens a store without a node,
 //! and `import_node` with nothing but the catalog's actor.
 //!
 //! # Adding a component
 //!
 //! - An actor or a service: a field of [`Node`], and a `start_...` function in `node` that builds
 //!   it from the context and the settings.
-//! - Something that runs beside the actors, such as a webhook sender: a task in
+//! - Something that runs beside the actors, such as a clean-up: a task in
 //!   `Node::spawn_background_tasks`. It reads its work from the store, so it needs no shutdown
 //!   of its own and another node can continue.
 //! - Another listener, beside those of HTTP and gRPC: a field of `NetworkSide` in `application`,
@@ -36,6 +37,7 @@ mod node_context;
 mod options;
 mod resources;
 mod secrets;
+mod webhook_wiring;
 
 pub use self::{
     application::Application, broker_wiring::broker_uri, import_node::ImportNode, node::Node,

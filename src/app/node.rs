@@ -14,6 +14,7 @@ use super::{
         order_rules, rate_limits, reply_quota,
     },
     secrets::{TokenSecrets, build_tokens},
+    webhook_wiring::{start_webhooks, webhook_deps},
 };
 use crate::{
     actors::{
@@ -21,6 +22,7 @@ use crate::{
         cart::{CartDeps, CartRegistry},
         catalog::{CatalogActor, CatalogService, ImportLookup},
         orders::{OrderActor, OrderService},
+        webhooks::WebhookActor,
     },
     admission::{
         connection_limiter::ConnectionLimiter, feed_limiter::FeedLimiter, stop_phase::StopPhase,
@@ -36,6 +38,7 @@ use crate::{
     http::{self, AppState, ReadLimiter},
     mail::{MailOptions, MailSender, MailSetupError},
     store::cleanup::run_cleanup_loop,
+    webhooks::{WebhookDispatcher, WebhookOptions, WebhookSetupError},
 };
 
 /// How often the rate limits drop the counters of idle callers.
@@ -53,10 +56,12 @@ pub struct Node {
     carts: Arc<CartRegistry>,
     orders: Addr<OrderActor>,
     accounts: Addr<AccountActor>,
+    webhooks: Addr<WebhookActor>,
     token_secrets: TokenSecrets,
     writer_task: JoinHandle<()>,
     broker: Option<Broker>,
     mail_sender: Option<MailSender>,
+    webhook_dispatcher: Option<WebhookDispatcher>,
 }
 
 impl Node {
@@ -78,10 +83,12 @@ impl Node {
             carts,
             orders: start_orders(&context),
             accounts: start_accounts(settings, &context, hasher, &token_secrets),
+            webhooks: start_webhooks(settings, &context, &token_secrets),
             token_secrets,
             writer_task,
             broker: None,
             mail_sender: None,
+            webhook_dispatcher: None,
             context,
         })
     }
@@ -113,6 +120,17 @@ impl Node {
         Ok(())
     }
 
+    /// Starts to deliver events to webhooks.
+    pub(super) fn start_webhook_dispatcher(
+        &mut self,
+        options: WebhookOptions,
+        drivers: &Handle,
+    ) -> Result<(), WebhookSetupError> {
+        let deps = webhook_deps(&self.context, &self.token_secrets);
+        self.webhook_dispatcher = Some(WebhookDispatcher::start(options, deps, drivers)?);
+        Ok(())
+    }
+
     /// Commits what waits, publishes its events, and closes the store.
     ///
     /// The order matters: the broker publishes the writer's last events, and reads them from the
@@ -121,6 +139,9 @@ impl Node {
         // It records what became of the mails.
         if let Some(mail_sender) = self.mail_sender {
             mail_sender.stop().await;
+        }
+        if let Some(webhook_dispatcher) = self.webhook_dispatcher {
+            webhook_dispatcher.stop().await;
         }
         self.context.writer.close();
         if let Err(error) = self.writer_task.await {
@@ -153,6 +174,7 @@ impl Node {
             catalog_cache: Arc::clone(&context.listeners.catalog_cache),
             search_pool: SearchPool::start(settings.http.workers)?,
             accounts: self.accounts.clone(),
+            webhooks: self.webhooks.clone(),
             authenticator: Arc::new(Authenticator::new(
                 build_tokens(settings, &self.token_secrets, &context.clock)?,
                 Arc::clone(&context.listeners.revoked_sessions),

@@ -7,5 +7,6 @@ pub mod login_keys;
 pub mod mail_token;
 pub mod refresh_token;
 pub mod token;
+pub mod webhook_secret;
 
 pub use self::derived_mac::derive_cluster_key;

@@ -28,6 +28,7 @@ use crate::{
         catalog::{ProductData, ProductDeletedData},
         inventory::StockData,
         order::OrderData,
+        webhook::WebhookPausedData,
     },
 };
 
@@ -88,6 +89,9 @@ const fn summary(kind: EventType) -> &'static str {
             "An account was deleted, and what told whose it was. Delete what you keep of it."
         }
         EventType::SessionRevoked => "A session ended. Its tokens are no longer valid.",
+        EventType::WebhookPaused => {
+            "An endpoint of webhooks gets nothing any more. The subject is the endpoint."
+        }
     }
 }
 
@@ -119,6 +123,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         EventType::ApiKeyCreated | EventType::ApiKeyDeleted => envelope_schema::<ApiKeyData>,
         EventType::UserDeleted => envelope_schema::<UserDeletedData>,
         EventType::SessionRevoked => envelope_schema::<SessionRevokedData<'_>>,
+        EventType::WebhookPaused => envelope_schema::<WebhookPausedData>,
     };
     schema(kind, generator)
 }

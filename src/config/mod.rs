@@ -21,6 +21,7 @@ mod telemetry;
 mod toml_error;
 mod toml_writer;
 mod values;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ pub use secret_strength::{readable_file_warning, secret_weakness};
 pub use shop::{CatalogSettings, ShopSettings};
 pub use store::{StartCheck, StoreKind, StoreSettings};
 pub use telemetry::{LogFormat, OtlpProtocol, RequestLog, TelemetrySettings};
+pub use webhooks::WebhookSettings;
 
 use self::error::InvalidSetting;
 use layers::Layers;
@@ -89,6 +91,8 @@ pub struct Settings {
     pub cart: CartSettings,
     /// The SMTP server, and what mails contain.
     pub mail: MailSettings,
+    /// How events are delivered to other systems by HTTPS.
+    pub webhooks: WebhookSettings,
     /// The gRPC listener.
     pub grpc: GrpcSettings,
     /// What nodes say to each other.
@@ -157,6 +161,7 @@ impl Settings {
         self.payments.validate()?;
         self.cart.validate()?;
         self.mail.validate()?;
+        self.webhooks.validate()?;
         self.grpc.validate([("http.bind", Some(self.http.bind)), ("ops.bind", self.ops.bind)])?;
         let listeners = [
             ("http.bind", Some(self.http.bind)),
@@ -176,6 +181,7 @@ impl Settings {
         cost.into_iter()
             .chain(key_files)
             .chain(mail)
+            .chain(self.webhooks.private_warning())
             .chain(self.file_warnings.iter().cloned())
             .collect()
     }
@@ -196,6 +202,7 @@ impl Settings {
         self.payments.write_toml(&mut out);
         self.cart.write_toml(&mut out);
         self.mail.write_toml(&mut out);
+        self.webhooks.write_toml(&mut out);
         self.grpc.write_toml(&mut out);
         self.cluster.write_toml(&mut out);
         self.telemetry.write_toml(&mut out);

@@ -133,17 +133,25 @@ pub(super) fn worker_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result
 
 /// Negative durations are rejected, since the result cannot hold them.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let parse = |text: &str| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok();
-    read_value(deserializer, parse, "a duration; use one such as 500ms, 5s, 15m or 24h")
+    read_value(deserializer, parse_duration, EXPECTED_DURATION)
+}
+
+const EXPECTED_DURATION: &str = "a duration; use one such as 500ms, 5s, 15m or 24h";
+
+/// A duration in units up to hours, or in whole days of 24 hours.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return Some(Duration::from_secs(u64::from(days) * 24 * 60 * 60));
+    }
+    Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
 }
 
 pub(super) fn durations<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Duration>, D::Error> {
-    let parse = |text: &str| Duration::try_from(text.trim().parse::<SignedDuration>().ok()?).ok();
-    let expected = "a duration; use one such as 500ms, 5s, 15m or 24h";
     let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| parse_value(text, parse, expected)).collect()
+    texts.iter().map(|text| parse_value(text, parse_duration, EXPECTED_DURATION)).collect()
 }
 
 pub(super) fn byte_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {

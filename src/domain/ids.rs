@@ -164,3 +164,11 @@ id! {
     /// A tax rate.
     TaxRateId
 }
+id! {
+    /// An endpoint of webhooks.
+    WebhookId
+}
+id! {
+    /// An attempt to deliver an event to an endpoint.
+    AttemptId
+}

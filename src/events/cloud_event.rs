@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::EventType;
 use crate::domain::{clock::Timestamp, ids::EventId};
 
 /// The `source` of every event.
@@ -48,7 +47,7 @@ pub struct CloudEvent<'a, D> {
 impl<'a, D> CloudEvent<'a, D> {
     pub(super) fn new(
         id: EventId,
-        kind: EventType,
+        kind: &'a str,
         subject: Uuid,
         time: Timestamp,
         sequence: u64,
@@ -59,7 +58,7 @@ impl<'a, D> CloudEvent<'a, D> {
             specversion: "1.0".into(),
             id,
             source: EVENT_SOURCE.into(),
-            kind: kind.as_str().into(),
+            kind: kind.into(),
             subject,
             time: time.to_string().into(),
             sequence: sequence.to_string().into(),

@@ -16,6 +16,7 @@ use super::{
     inventory::StockData,
     order::OrderData,
     position::OutboxPosition,
+    webhook::WebhookPausedData,
 };
 use crate::{
     domain::{
@@ -26,6 +27,7 @@ use crate::{
         ids::{EventId, SessionId, UserId},
         inventory::StockLevel,
         order::{Order, OrderStatus},
+        webhook::Webhook,
     },
     messages::command_context::TraceParent,
 };
@@ -86,6 +88,8 @@ pub enum DomainEvent {
         /// The account's event count after this event.
         sequence: u64,
     },
+    /// `webhook.paused`: the endpoint gets nothing any more.
+    WebhookPaused(Arc<Webhook>),
 }
 
 /// Who may read an event on the public feed.
@@ -149,12 +153,13 @@ impl EventEnvelope {
                     reason: reason.as_str().into(),
                 })
             }
+            DomainEvent::WebhookPaused(webhook) => self.render(WebhookPausedData::from(&**webhook)),
         }
     }
 
     fn render<D: serde::Serialize>(&self, data: D) -> Bytes {
         let trace = self.trace.as_ref().map(TraceParent::as_str);
-        let kind = self.payload.event_type();
+        let kind = self.payload.event_type().as_str();
         let (subject, sequence) = (self.payload.subject(), self.payload.sequence());
         CloudEvent::new(self.id, kind, subject, self.time, sequence, trace, data).to_json()
     }
@@ -197,10 +202,11 @@ impl DomainEvent {
             Self::ApiKey(_) => EventType::ApiKeyCreated,
             Self::UserDeleted { .. } => EventType::UserDeleted,
             Self::SessionRevoked { .. } => EventType::SessionRevoked,
+            Self::WebhookPaused(_) => EventType::WebhookPaused,
         }
     }
 
-    /// The id of the product, user, guest, order or API key that changed.
+    /// The id of the product, user, guest, order, API key or webhook that changed.
     #[must_use]
     pub fn subject(&self) -> Uuid {
         match self {
@@ -217,6 +223,7 @@ impl DomainEvent {
             Self::UserDeleted { user_id, .. } | Self::SessionRevoked { user_id, .. } => {
                 user_id.as_uuid()
             }
+            Self::WebhookPaused(webhook) => webhook.id.as_uuid(),
         }
     }
 
@@ -235,6 +242,7 @@ impl DomainEvent {
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
             Self::ApiKey(key) => key.version,
             Self::UserDeleted { sequence, .. } | Self::SessionRevoked { sequence, .. } => *sequence,
+            Self::WebhookPaused(webhook) => webhook.event_sequence,
         }
     }
 
@@ -254,7 +262,8 @@ impl DomainEvent {
             | Self::RightsChanged(_)
             | Self::ApiKey(_)
             | Self::UserDeleted { .. }
-            | Self::SessionRevoked { .. } => Audience::BrokerOnly,
+            | Self::SessionRevoked { .. }
+            | Self::WebhookPaused(_) => Audience::BrokerOnly,
         }
     }
 }

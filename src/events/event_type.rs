@@ -13,6 +13,8 @@ pub enum EventFamily {
     Order,
     /// Accounts and sessions, whose subject is the user; API keys, whose subject is the key.
     Auth,
+    /// Webhooks; the subject is the endpoint.
+    Webhook,
 }
 
 macro_rules! event_types {
@@ -93,6 +95,8 @@ event_types! {
     UserDeleted = "auth.user.deleted", Auth;
     /// A session was revoked.
     SessionRevoked = "auth.session.revoked", Auth;
+    /// An endpoint of webhooks was paused.
+    WebhookPaused = "webhook.paused", Webhook;
 }
 
 impl EventType {

@@ -14,6 +14,7 @@ pub mod order;
 pub mod parse;
 mod position;
 pub mod schema;
+pub mod webhook;
 
 pub use self::{
     cloud_event::CloudEvent,

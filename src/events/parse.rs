@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::OutboxEvent;
 use crate::domain::{
     account::Role,
-    ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
+    ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId, WebhookId},
     inventory::StockLevel,
 };
 
@@ -57,6 +57,11 @@ pub enum CacheChange {
     SessionRevoked {
         /// The session, whose tokens are no longer valid.
         session_id: SessionId,
+    },
+    /// `webhook.*`, which concerns no cache.
+    Webhook {
+        /// The endpoint.
+        id: WebhookId,
     },
 }
 
@@ -171,6 +176,10 @@ pub fn parse(event: &OutboxEvent) -> Result<CacheChange, ParseEventError> {
             let (_, _, SessionFields { session_id }) = parse_body(event)?;
             CacheChange::SessionRevoked { session_id }
         }
+        ("webhook", _) => {
+            let (subject, _, AnyData {}) = parse_body(event)?;
+            CacheChange::Webhook { id: subject.into() }
+        }
         _ => return Err(ParseEventError::UnknownType(event.kind.clone())),
     })
 }
@@ -196,6 +205,7 @@ mod tests {
             ids::EventId,
             money::{Currency, Money},
             order::{Order, OrderStatus, Payment, PaymentMethod},
+            webhook::{PauseReason, Webhook},
         },
         events::{Audience, DomainEvent, EventEnvelope},
     };
@@ -244,6 +254,7 @@ mod tests {
             DomainEvent::SessionRevoked { session_id, .. } => {
                 CacheChange::SessionRevoked { session_id: *session_id }
             }
+            DomainEvent::WebhookPaused(webhook) => CacheChange::Webhook { id: webhook.id },
         }
     }
 
@@ -339,7 +350,9 @@ mod tests {
 
     #[test]
     fn every_kind_of_event_is_read_back() {
-        let events = [product_events(), cart_events(), order_events(), account_events()];
+        let webhook = Arc::new(Webhook::sample(NOW).to_paused(PauseReason::Gone, NOW));
+        let webhooks = vec![DomainEvent::WebhookPaused(webhook)];
+        let events = [product_events(), cart_events(), order_events(), account_events(), webhooks];
         for event in events.concat() {
             let expected = expected(&event);
             let stored = outbox_event(event);

@@ -10,7 +10,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
-use crate::domain::{account, action, order, payment};
+use crate::domain::{account, action, order, payment, webhook};
 
 /// Defines schema types for closed sets of strings.
 macro_rules! string_enums {
@@ -64,6 +64,12 @@ string_enums! {
     /// Why a session ended.
     RevocationReason =
         names_of(account::RevocationReason::ALL, account::RevocationReason::as_str);
+    /// Why an endpoint gets nothing.
+    PauseReason = names_of(webhook::PauseReason::ALL, webhook::PauseReason::as_str);
+    /// What an attempt to deliver an event has led to.
+    DeliveryStatus = names_of(webhook::DeliveryStatus::ALL, webhook::DeliveryStatus::as_str);
+    /// Why an attempt to deliver an event got no answer.
+    DeliveryError = names_of(webhook::DeliveryError::ALL, webhook::DeliveryError::as_str);
 }
 
 /// Returns the names of `values`.

@@ -32,6 +32,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::UnsupportedMediaType
         | ErrorCode::ValidationFailed
         | ErrorCode::ApiKeyLimit
+        | ErrorCode::UrlNotAllowed
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
         | ErrorCode::AddressLimit
@@ -48,6 +49,8 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::UserNotFound
         | ErrorCode::SessionNotFound
         | ErrorCode::ApiKeyNotFound
+        | ErrorCode::WebhookNotFound
+        | ErrorCode::DeliveryNotFound
         | ErrorCode::AddressNotFound
         | ErrorCode::LineNotFound => Code::NotFound,
         ErrorCode::MethodNotAllowed => Code::Unimplemented,
@@ -58,6 +61,8 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::SkuTaken
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged
+        | ErrorCode::WebhookPaused
+        | ErrorCode::EventNotHeld
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
         | ErrorCode::QuantityExceedsOrder

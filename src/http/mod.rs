@@ -25,6 +25,7 @@ pub use self::{
             is_store_failure,
         },
         users::render_user,
+        webhooks::{render_new_webhook, render_webhook},
     },
     server::{
         ServerOptions, build_http_server, ops::build_ops_server, startup::build_startup_server,

@@ -19,7 +19,7 @@ use utoipa::{
 
 use super::routes::{
     accounts, actions, api_keys, audit, cart, events, health, import, metrics, orders, payments,
-    products, stock, users,
+    products, stock, users, webhooks,
 };
 use crate::{error::ErrorCode, metrics::requests::method_label};
 
@@ -36,6 +36,7 @@ use crate::{error::ErrorCode, metrics::requests::method_label};
         (name = "Cart", description = "The cart of the caller. A cart needs no account."),
         (name = "Orders", description = "Checkout, and what happens to an order afterward."),
         (name = "Events", description = "Changes of the shop as server-sent events."),
+        (name = "Webhooks", description = "Events for other systems, by HTTPS."),
         (name = "Operations", description = "Health, metrics and audits, for operators."),
     ),
     paths(
@@ -59,6 +60,9 @@ use crate::{error::ErrorCode, metrics::requests::method_label};
         users::list, users::show, users::patch,
         api_keys::create, api_keys::list, api_keys::delete, actions::list,
         events::create_ticket, events::feed, audit::run,
+        webhooks::create, webhooks::list, webhooks::show, webhooks::patch, webhooks::delete,
+        webhooks::rotate, webhooks::deliveries::test, webhooks::deliveries::list,
+        webhooks::deliveries::redeliver,
         health::livez, health::readyz, metrics::scrape_metrics,
     ),
     components(schemas(enums::ProductSort)),
@@ -147,8 +151,9 @@ impl Modify for SchemaDefaults {
     }
 }
 
-/// Requests that may contain the read-only members of a product, which are ignored.
-const WITH_READ_ONLY_MEMBERS: [&str; 2] = ["ReplaceProductRequest", "PatchProductRequest"];
+/// Requests that may contain the read-only members of a resource, which are ignored.
+const WITH_READ_ONLY_MEMBERS: [&str; 4] =
+    ["ReplaceProductRequest", "PatchProductRequest", "CreateWebhookRequest", "PatchWebhookRequest"];
 
 /// Whether `path` is rate limited. Probes and metrics must work under any load.
 fn is_limited(path: &str) -> bool {
@@ -165,6 +170,7 @@ fn must_not_be_stored(path: &str) -> bool {
         "/api/orders",
         "/api/api-keys",
         "/api/admin/actions",
+        "/api/webhooks",
     ]
     .iter()
     .any(|prefix| path.starts_with(prefix))

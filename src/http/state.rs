@@ -13,6 +13,7 @@ use super::{
 use crate::{
     actors::{
         accounts::AccountActor, cart::CartRegistry, catalog::CatalogActor, orders::OrderActor,
+        webhooks::WebhookActor,
     },
     admission::{
         admit_caller,
@@ -56,6 +57,8 @@ pub struct AppState {
     pub search_pool: SearchPool,
     /// Manages accounts and sessions.
     pub accounts: Addr<AccountActor>,
+    /// Changes endpoints of webhooks.
+    pub webhooks: Addr<WebhookActor>,
     /// Checks access tokens and finds their callers.
     pub authenticator: Arc<Authenticator>,
     /// Issues and checks tickets for event feeds.

@@ -6,3 +6,4 @@ pub mod catalog;
 pub mod command_context;
 pub mod orders;
 pub mod trace_parent;
+pub mod webhooks;

@@ -12,6 +12,7 @@ mod process;
 pub mod requests;
 pub mod store;
 pub(crate) mod text;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ use self::{
     process::ProcessCollector,
     requests::{GrpcMetrics, HttpMetrics},
     store::StoreMetrics,
+    webhooks::WebhookMetrics,
 };
 
 /// The metrics of this node. Clones share their values.
@@ -55,6 +57,8 @@ pub struct Metrics {
     pub mail: MailMetrics,
     /// Payments.
     pub payments: PaymentMetrics,
+    /// Webhooks.
+    pub webhooks: WebhookMetrics,
     node: NodeMetrics,
 }
 
@@ -73,6 +77,7 @@ impl Metrics {
             passwords: PasswordMetrics::default(),
             mail: MailMetrics::default(),
             payments: PaymentMetrics::default(),
+            webhooks: WebhookMetrics::default(),
             node: NodeMetrics::default(),
         };
         let mut root = Registry::default();
@@ -87,6 +92,7 @@ impl Metrics {
         metrics.passwords.register(registry);
         metrics.mail.register(registry);
         metrics.payments.register(registry);
+        metrics.webhooks.register(registry);
         metrics.node.register(registry);
         metrics.registry = Arc::new(root);
         metrics

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
 use crate::{
+    domain::ids::EventId,
     events::{
         Audience, OutboxCursor, OutboxEvent, OutboxPosition, inventory, parse::parse_subject,
     },
@@ -69,6 +70,12 @@ impl FeedEvent {
     #[must_use]
     pub const fn position(&self) -> OutboxPosition {
         self.event.position
+    }
+
+    /// The event's identifier.
+    #[must_use]
+    pub const fn id(&self) -> EventId {
+        self.event.id
     }
 
     /// The type of the event.

@@ -16,6 +16,7 @@ use crate::{
         inventory::{StockChange, StockLevel},
         mail::Mail,
         order::{LimitedLine, Order, PurchaseExcess},
+        webhook::{PendingDelivery, Webhook},
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
     messages::command_context::{IdempotencyKey, StoredReply, TraceParent},
@@ -108,6 +109,11 @@ pub enum Write {
     /// Writes a mail that waits to be sent if its version follows the stored one. One that has
     /// ended is removed.
     Mail(Arc<Mail>),
+    /// Writes an endpoint of webhooks if its version follows the stored one. A deleted one is
+    /// removed.
+    Webhook(Arc<Webhook>),
+    /// Writes an event that waits to be delivered to an endpoint, whatever is stored of it.
+    WebhookDelivery(Arc<PendingDelivery>),
     /// Writes the addresses of an account. The commit must write the account, whose version guards
     /// them.
     AddressBook(Arc<AddressBook>),

@@ -35,3 +35,6 @@ pub(super) const MAX_DELETED_RECORDS: u32 = 200;
 /// The age at which a guest's cart may be deleted: some time after its token has expired.
 pub(super) const GUEST_CART_RETENTION: Duration =
     GUEST_LIFETIME.saturating_add(ENDED_SESSION_RETENTION);
+
+/// The least time that events are kept for an endpoint of webhooks that has not heard of them.
+pub(super) const WEBHOOK_RETENTION: Duration = Duration::from_secs(72 * 60 * 60);

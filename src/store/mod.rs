@@ -21,6 +21,8 @@ pub mod sqlite;
 pub mod staff_store;
 mod store_error;
 mod stored_address;
+mod webhook_record;
+pub mod webhook_store;
 mod write_health;
 pub mod writer;
 
@@ -39,6 +41,7 @@ pub use self::{
     payment_store::PaymentStore,
     staff_store::{ActionPosition, StaffStore},
     store_error::{ApplyError, StoreUnavailable},
+    webhook_store::WebhookStore,
 };
 use crate::{
     domain::{
@@ -84,7 +87,7 @@ pub struct StoredReplyUsage {
 /// An engine is opened with options and a [`Clock`](crate::domain::clock::Clock), and reads the
 /// time from that clock only.
 #[async_trait]
-pub trait Store: StaffStore + PaymentStore {
+pub trait Store: StaffStore + PaymentStore + WebhookStore {
     /// Whether other nodes can change the same data.
     fn is_shared(&self) -> bool;
 

@@ -3,15 +3,22 @@
 //! The transactions of batches have their spans in the engines, and on a shared store their
 //! metrics, too: an engine knows how often it tries one.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use tracing::{Instrument as _, field::Empty};
+use uuid::Uuid;
 
 use super::{
     ActionPosition, AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OutboxChanges,
     OutboxPage, PaymentStore, StaffStore, Store, StoreUnavailable, StoredReplyUsage,
-    commit::outcome_name, forwarding::ForwardingOptions, writer::CommitWriter,
+    commit::outcome_name,
+    forwarding::ForwardingOptions,
+    webhook_store::{WebhookHeads, WebhookLeases, WebhookProgress, WebhookState, WebhookStore},
+    writer::CommitWriter,
 };
 use crate::{
     domain::{
@@ -24,10 +31,11 @@ use crate::{
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::Timestamp,
-        ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, AttemptId, EventId, OrderId, ProductId, SessionId, UserId, WebhookId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
         order::{Order, OrderFilter},
+        webhook::{DeliveryAttempt, DeliveryStatus, PendingDelivery, Webhook},
     },
     events::OutboxCursor,
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -122,6 +130,30 @@ observe! {
         list_due_payments(now: Timestamp, limit: u32) -> Vec<Order>;
         count_due_payments(now: Timestamp) -> u64;
         move_payment_due(order: OrderId, from: Timestamp, to: Timestamp) -> bool;
+    }
+    others {}
+}
+
+observe! {
+    WebhookStore;
+    operations {
+        find_webhook(id: WebhookId) -> Option<Webhook>;
+        list_webhooks(before: Option<WebhookId>, limit: u32) -> Vec<Webhook>;
+        list_webhook_heads() -> WebhookHeads;
+        renew_webhook_leases(node: Uuid, lifetime: Duration) -> WebhookLeases;
+        release_webhook_leases(node: Uuid, shards: Vec<u32>) -> ();
+        open_webhook(id: WebhookId, node: Uuid) -> WebhookState;
+        save_webhook_progress(node: Uuid, progress: Arc<[WebhookProgress]>) -> ();
+        list_waiting_deliveries(id: WebhookId, limit: u32) -> Vec<PendingDelivery>;
+        count_waiting_deliveries(id: WebhookId) -> u64;
+        find_delivery(
+            id: WebhookId, event: EventId
+        ) -> (Option<DeliveryAttempt>, Option<PendingDelivery>);
+        list_delivery_attempts(
+            id: WebhookId, status: Option<DeliveryStatus>, before: Option<AttemptId>, limit: u32
+        ) -> Vec<DeliveryAttempt>;
+        trim_webhook_attempts(id: WebhookId, older_than: Timestamp, kept: u32) -> ();
+        delete_webhook_remains() -> u64;
     }
     others {}
 }

@@ -245,6 +245,8 @@ fn lane_index(commit: &Commit, lanes: usize) -> usize {
         | Write::Order(_)
         | Write::Stock(_)
         | Write::EraseAccount(_)
+        | Write::Webhook(_)
+        | Write::WebhookDelivery(_)
         | Write::ApiKey(_) => None,
     };
     let is_private =

@@ -36,7 +36,7 @@ impl Step {
 
 impl Walk {
     async fn start() -> Self {
-        let app = TestApp::start().await;
+        let app = TestApp::with_settings(&[("webhooks.allow_private", "true")]).await;
         let (admin, ada) = (app.admin().await, app.customer().await);
         Self { app, admin, ada }
     }
@@ -55,6 +55,13 @@ impl Walk {
         order["id"].as_str().unwrap().to_owned()
     }
 
+    /// An endpoint that nobody listens at.
+    async fn webhook(&self) -> String {
+        let body = json!({"url": "http://127.0.0.1:9/", "types": ["catalog.*"]});
+        let created = self.app.post("/api/webhooks", &body).token(&self.admin).await;
+        created.is(201).json()["id"].as_str().unwrap().to_owned()
+    }
+
     async fn api_key(&self) -> String {
         let body = json!({"name": "warehouse", "scopes": ["stock"]});
         let created = self.app.post("/api/api-keys", &body).token(&self.admin).await;
@@ -64,9 +71,43 @@ impl Walk {
     /// A request that changes something, for each operation that needs staff's rights.
     async fn step(&self, operation: &str) -> Option<Step> {
         match self.product_step(operation).await {
+            None if operation.contains("webhook") => self.webhook_step(operation).await,
             None => self.other_step(operation).await,
             step => step,
         }
+    }
+
+    async fn webhook_step(&self, operation: &str) -> Option<Step> {
+        let app = &self.app;
+        if operation == "create_webhook" {
+            let body = json!({"url": "http://127.0.0.1:9/", "types": ["catalog.*"]});
+            return Some(Step::creating(app.post("/api/webhooks", &body)));
+        }
+        let id = self.webhook().await;
+        let path = format!("/api/webhooks/{id}");
+        // A delivery changes no version.
+        let delivery = |path: String| Step {
+            call: app.call("POST", &path),
+            subject: Some(id.clone()),
+            versions: (Value::Null, 0),
+        };
+        Some(match operation {
+            "patch_webhook" => {
+                let patch = json!({"description": "ERP"});
+                Step::new(app.patch(&path, &patch), &id, 1, 2)
+            }
+            "delete_webhook" => Step::new(app.delete(&path), &id, 1, 2),
+            "rotate_webhook_secret" => {
+                Step::new(app.call("POST", &format!("{path}/rotate")), &id, 1, 2)
+            }
+            "test_webhook" => delivery(format!("{path}/test")),
+            "redeliver_webhook_event" => {
+                let test = app.call("POST", &format!("{path}/test")).token(&self.admin).await;
+                let event = test.is(202).json()["event_id"].as_str().unwrap().to_owned();
+                delivery(format!("{path}/deliveries/{event}/redeliver"))
+            }
+            _ => return None,
+        })
     }
 
     async fn product_step(&self, operation: &str) -> Option<Step> {
@@ -200,7 +241,7 @@ async fn each_change_of_staff_is_one_action() {
     let operations = read_operations(&walk.app).await;
     let me = walk.app.get("/api/auth/me").token(&walk.admin).await.ok();
     let admin = json!({"type": "user", "id": me["id"], "name": me["name"]});
-    let scopes = json!(["catalog", "stock", "orders"]);
+    let scopes = json!(["catalog", "stock", "orders", "webhooks"]);
     let body = json!({"name": "robot", "scopes": scopes});
     let key = walk.app.post("/api/api-keys", &body).token(&walk.admin).await.is(201).json();
     let robot = json!({"type": "api_key", "id": key["id"], "name": "robot"});

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{PASSWORD, TestApp, mail::MailServer, temp_dir, unique_email};
 
 /// Writes a certificate for the address of the tests, and its key.
-fn make_certificate(dir: &Path) {
+pub(crate) fn make_certificate(dir: &Path) {
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     openssl.args(["-nodes", "-keyout", "mail.key", "-out", "mail.crt", "-days", "2"]);

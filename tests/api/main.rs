@@ -83,3 +83,5 @@ mod tokens;
 mod traces;
 mod transport;
 mod users;
+mod webhook_deliveries;
+mod webhooks;

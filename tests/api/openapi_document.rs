@@ -97,6 +97,11 @@ async fn etags_are_declared_where_they_are_sent() {
     let (admin, ada) = (app.admin().await, app.customer().await);
     let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let order = app.buy(&ada, &tea, 2).await["id"].as_str().unwrap().to_owned();
+    let webhook = json!({
+        "url": "https://hooks.example/events", "types": ["order.*"], "status": "paused",
+    });
+    let webhook = app.post("/api/webhooks", &webhook).token(&admin).await.is(201).json();
+    let webhook = webhook["id"].as_str().unwrap().to_owned();
     let check = |method: &str, path: &str, answer: &Response| {
         let operation = &document["paths"][path][method];
         let described = &operation["responses"][answer.status.to_string()];
@@ -112,6 +117,7 @@ async fn etags_are_declared_where_they_are_sent() {
         let id = match path {
             path if path.starts_with("/api/orders") => &order,
             path if path.starts_with("/api/users") => &ada.id,
+            path if path.starts_with("/api/webhooks") => &webhook,
             _ => &tea,
         };
         let address = path.replace("{id}", id);

@@ -68,6 +68,15 @@ GET /api/products/{id}/stock/movements
 GET /api/users
 GET /api/users/{id}
 PATCH /api/users/{id}
+GET /api/webhooks
+POST /api/webhooks
+DELETE /api/webhooks/{id}
+GET /api/webhooks/{id}
+PATCH /api/webhooks/{id}
+GET /api/webhooks/{id}/deliveries
+POST /api/webhooks/{id}/deliveries/{event_id}/redeliver
+POST /api/webhooks/{id}/rotate
+POST /api/webhooks/{id}/test
 GET /livez
 GET /metrics
 GET /readyz

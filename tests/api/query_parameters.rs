@@ -56,7 +56,7 @@ async fn empty_value_is_a_value() {
 
 #[tokio::test]
 async fn every_route_rejects_unknown_parameters() {
-    let app = TestApp::start().await;
+    let app = TestApp::with_settings(&[("webhooks.allow_private", "true")]).await;
     let admin = app.admin().await;
     let tea = app.new_product(&admin, &json!(4.5), 10).await;
     let order = app.buy(&admin, &tea, 1).await["id"].as_str().unwrap().to_owned();
@@ -69,6 +69,11 @@ async fn every_route_rejects_unknown_parameters() {
     let address = crate::support::person::address();
     let address = app.post("/api/auth/me/addresses", &address).token(&admin).await.is(201).json();
     let address = address["id"].as_str().unwrap().to_owned();
+    let hook = json!({"url": "http://127.0.0.1:9/", "types": ["catalog.*"]});
+    let hook = app.post("/api/webhooks", &hook).token(&admin).await.is(201).json();
+    let hook = hook["id"].as_str().unwrap().to_owned();
+    let test = app.call("POST", &format!("/api/webhooks/{hook}/test")).token(&admin).await;
+    let event = test.is(202).json()["event_id"].as_str().unwrap().to_owned();
     let document = app.get("/openapi.json").await.ok();
     for (path, item) in document["paths"].as_object().unwrap() {
         if !path.starts_with("/api/") {
@@ -78,11 +83,13 @@ async fn every_route_rejects_unknown_parameters() {
             path if path.starts_with("/api/orders") => &order,
             path if path.starts_with("/api/users") => &admin.id,
             path if path.starts_with("/api/api-keys") => &key,
+            path if path.starts_with("/api/webhooks") => &hook,
             path if path.starts_with("/api/auth/sessions") => &session,
             path if path.starts_with("/api/auth/me/addresses") => &address,
             _ => &tea,
         };
         let path = path.replace("{id}", id).replace("{product_id}", id);
+        let path = path.replace("{event_id}", &event);
         for method in item.as_object().unwrap().keys() {
             let call = app.call(&method.to_uppercase(), &format!("{path}?nonsense=1"));
             let (code, _) = field_error(call.token(&admin).await, "nonsense");

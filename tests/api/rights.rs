@@ -97,6 +97,13 @@ pub(crate) fn access_of(operation: &str) -> Option<Access> {
         "export_orders" => Staff(&["orders:read"]),
         "pay_order" | "fulfil_order" | "refund_order" => Staff(&["orders"]),
         "list_users" | "get_user" => Staff(&["customers:read"]),
+        "list_webhooks" | "get_webhook" | "list_webhook_deliveries" => Staff(&["webhooks:read"]),
+        "create_webhook"
+        | "patch_webhook"
+        | "delete_webhook"
+        | "rotate_webhook_secret"
+        | "test_webhook"
+        | "redeliver_webhook_event" => Staff(&["webhooks"]),
         "patch_user" | "audit_stock" | "create_api_key" | "list_api_keys" | "delete_api_key"
         | "list_actions" => Admin,
         _ => return None,
@@ -143,6 +150,7 @@ pub(crate) async fn read_operations(app: &TestApp) -> BTreeMap<String, (String, 
         for (method, operation) in item.as_object().unwrap() {
             let id = operation["operationId"].as_str().unwrap().to_owned();
             let path = path.replace("{id}", MISSING).replace("{product_id}", MISSING);
+            let path = path.replace("{event_id}", MISSING);
             operations.insert(id, (method.to_uppercase(), path));
         }
     }

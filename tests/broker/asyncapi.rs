@@ -117,7 +117,7 @@ fn has_type(value: &Value, name: &str) -> bool {
     }
 }
 
-/// Triggers every event of accounts and of API keys.
+/// Triggers every event of accounts, of API keys and of webhooks.
 async fn trigger_account_events(app: &TestApp, admin: &Account, ada: &Account, left: &Account) {
     app.call("POST", "/api/auth/logout").token(ada).await.is(204);
     let ada = app.login(&ada.email, PASSWORD).await;
@@ -133,6 +133,10 @@ async fn trigger_account_events(app: &TestApp, admin: &Account, ada: &Account, l
     let key = app.post("/api/api-keys", &key).token(admin).await.is(201).json();
     let key = format!("/api/api-keys/{}", key["id"].as_str().unwrap());
     app.delete(&key).token(admin).await.is(204);
+    let hook = json!({"url": "https://93.184.215.14/", "types": ["*"]});
+    let hook = app.post("/api/webhooks", &hook).token(admin).await.is(201).json();
+    let hook = format!("/api/webhooks/{}", hook["id"].as_str().unwrap());
+    app.patch(&hook, &json!({"status": "paused"})).token(admin).await.ok();
     let leaver = app.customer().await;
     let password = json!({"current_password": PASSWORD});
     app.delete("/api/auth/me").json(&password).token(&leaver).await.is(204);

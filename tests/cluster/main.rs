@@ -40,3 +40,4 @@ mod recorder;
 mod refused_repeats;
 mod rights;
 mod servers;
+mod webhooks;

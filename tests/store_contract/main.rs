@@ -42,6 +42,7 @@ mod staff;
 mod stock;
 mod unique;
 mod versions;
+mod webhooks;
 mod writer;
 
 macro_rules! every_engine_keeps {
@@ -221,6 +222,16 @@ every_engine_keeps! {
         mails_round_trip_and_are_listed_when_due
         mail_is_claimed_once_and_removed
         mail_and_account_are_one_commit
+    }
+    webhooks {
+        webhooks_round_trip_and_are_listed
+        requested_deliveries_are_found_until_they_are_made
+        progress_is_kept_of_the_node_that_delivers
+        waiting_deliveries_are_listed_by_due_time
+        attempts_are_paged_and_trimmed
+        remains_of_deleted_webhooks_are_deleted
+        nodes_share_the_endpoints_of_a_shop
+        events_are_kept_for_endpoints_that_have_not_heard_them
     }
     ended_records {
         ended_sessions_and_guest_carts_are_deleted

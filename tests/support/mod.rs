@@ -16,6 +16,7 @@ mod products;
 mod progress;
 mod raw_http;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

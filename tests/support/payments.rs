@@ -31,10 +31,10 @@ pub(crate) struct Provider {
 /// The folder with the packages of `tests/payments/requirements.txt`; none when they are not there.
 /// With `SOUK_TEST_ALL` they have to be.
 pub(crate) fn payment_tools(what: &str) -> Option<PathBuf> {
-    if let Some(packages) = env::var_os("SOUK_TEST_PAYMENT_TOOLS") {
+    if let Some(packages) = env::var_os("SOUK_TEST_PAYMENTS_TOOLS") {
         return Some(packages.into());
     }
-    let missing = "SOUK_TEST_PAYMENT_TOOLS is not set; scripts/test installs the packages";
+    let missing = "SOUK_TEST_PAYMENTS_TOOLS is not set; scripts/test installs the packages";
     assert!(env::var_os("SOUK_TEST_ALL").is_none(), "{what}: {missing}");
     // Not `eprintln!`, of which nothing is seen when the test passes.
     let line = format!("LEFT OUT: {what}: {missing}\n");

@@ -64,7 +64,8 @@ impl Follower {
             CacheChange::Rights { .. }
             | CacheChange::ApiKey { .. }
             | CacheChange::Order { .. }
-            | CacheChange::UserRegistered { .. } => {}
+            | CacheChange::UserRegistered { .. }
+            | CacheChange::Webhook { .. } => {}
         }
     }
 

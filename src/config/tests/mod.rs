@@ -7,6 +7,7 @@ mod output;
 mod payments;
 mod secrets;
 mod validation;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -35,4 +35,8 @@ scopes! {
     OrdersScope = [Orders];
     /// Read accounts.
     CustomersReadScope = [CustomersRead];
+    /// Change webhooks.
+    WebhooksScope = [Webhooks];
+    /// Read webhooks.
+    WebhooksReadScope = [WebhooksRead];
 }

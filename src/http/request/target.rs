@@ -6,8 +6,9 @@ use crate::{
     auth::caller::Caller,
     domain::{
         account::{ApiKey, Session},
-        ids::{AddressId, ApiKeyId, OrderId, ProductId, SessionId, UserId},
+        ids::{AddressId, ApiKeyId, OrderId, ProductId, SessionId, UserId, WebhookId},
         order::Order,
+        webhook::Webhook,
     },
     error::{Error, ErrorCode},
     http::state::AppState,
@@ -163,6 +164,23 @@ impl Target for ApiKeyId {
         let is_kept = |key: &ApiKey| key.deleted_at.is_none();
         let read = state.store.find_api_key(*self);
         ensure_found(state, request, read, is_kept, Error::api_key_not_found).await
+    }
+}
+
+impl Target for WebhookId {
+    fn parse(request: &HttpRequest) -> Result<Self, Error> {
+        path_segment(request).parse().map_err(|_| Error::webhook_not_found())
+    }
+
+    async fn ensure_exists(
+        &self,
+        state: &AppState,
+        request: &HttpRequest,
+        _: Option<Caller>,
+    ) -> Result<(), Error> {
+        let read = state.store.find_webhook(*self);
+        let exists = |_: &Webhook| true;
+        ensure_found(state, request, read, exists, Error::webhook_not_found).await
     }
 }
 

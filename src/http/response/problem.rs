@@ -78,6 +78,8 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::SessionNotFound
         | ErrorCode::ApiKeyNotFound
         | ErrorCode::AddressNotFound
+        | ErrorCode::WebhookNotFound
+        | ErrorCode::DeliveryNotFound
         | ErrorCode::LineNotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -87,6 +89,8 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::SkuTaken
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged
+        | ErrorCode::WebhookPaused
+        | ErrorCode::EventNotHeld
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
         | ErrorCode::QuantityExceedsOrder
@@ -99,6 +103,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::ValidationFailed
         | ErrorCode::ApiKeyLimit
+        | ErrorCode::UrlNotAllowed
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
         | ErrorCode::AddressLimit

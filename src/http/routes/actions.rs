@@ -43,7 +43,7 @@ pub(crate) struct ActionResponse<'a> {
     /// the same.
     #[schema(examples("patch_product"))]
     action: &'a str,
-    /// The product, order, account or API key that was changed.
+    /// The product, order, account, API key or webhook that was changed.
     subject: Uuid,
     /// The `X-Request-Id` of the request. The command line has none.
     #[schema(required, examples("01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d"))]
@@ -109,7 +109,7 @@ impl<'a> ActionResponse<'a> {
 tag = "Operations", security(("bearer" = [])), params(
     ("actor" = Option<Uuid>, Query, description = "Only changes by this account or API key"),
     ("subject" = Option<Uuid>, Query,
-        description = "Only changes of this product, order, account or API key"),
+        description = "Only changes of this product, order, account, API key or webhook"),
     ("from" = Option<String>, Query, example = "2026-01-01T00:00:00Z",
         description = "Only changes at this time or later"),
     ("to" = Option<String>, Query, example = "2026-02-01T00:00:00Z",

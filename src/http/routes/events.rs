@@ -1,6 +1,6 @@
 //! The event feed: server-sent events that a client can resume after the last one it received.
 
-mod audience;
+pub(crate) mod audience;
 mod filter;
 mod stream;
 

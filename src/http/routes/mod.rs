@@ -15,6 +15,7 @@ pub(crate) mod payments;
 pub(crate) mod products;
 pub(crate) mod stock;
 pub(crate) mod users;
+pub(crate) mod webhooks;
 
 use actix_web::web;
 
@@ -32,6 +33,7 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: 
     users::configure_routes(config);
     api_keys::configure_routes(config);
     actions::configure_routes(config);
+    webhooks::configure_routes(config);
     audit::configure_routes(config);
     if operations {
         health::configure_operations(config);

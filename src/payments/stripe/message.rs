@@ -232,3 +232,93 @@ fn parse<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, MessageError> {
 fn parse_value<T: for<'a> Deserialize<'a>>(value: serde_json::Value) -> Result<T, MessageError> {
     serde_json::from_value(value).map_err(|_| MessageError::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::money::Money;
+
+    const ORDER: &str = "0197b0c4-0000-7000-8000-000000000000";
+
+    fn read(kind: &str, object: &Value) -> Result<Option<ProviderMessage>, MessageError> {
+        let event = json!({"id": "evt_1", "type": kind, "data": {"object": object}});
+        read_event(event.to_string().as_bytes(), "USD".parse().unwrap())
+    }
+
+    fn dollars(text: &str) -> Option<Money> {
+        Some(Money::parse(text, "USD".parse().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn events_of_payments_are_read() {
+        let intent = |status: &str| {
+            json!({"id": "pi_1", "status": status, "amount": 1800, "amount_received": 1799,
+                "currency": "usd", "metadata": {"order_id": ORDER},
+                "last_payment_error": {"code": "card_declined", "decline_code": "lost_card",
+                    "message": "Declined."}})
+        };
+        let intent_id = || "pi_1".to_owned();
+        let failure = PaymentFailure { code: "lost_card".into(), message: "Declined.".into() };
+        for (kind, update) in [
+            (
+                "payment_intent.succeeded",
+                ProviderUpdate::Succeeded { intent: intent_id(), amount: dollars("17.99") },
+            ),
+            (
+                "payment_intent.payment_failed",
+                ProviderUpdate::Declined { intent: intent_id(), failure },
+            ),
+            ("payment_intent.canceled", ProviderUpdate::CalledOff { intent: intent_id() }),
+        ] {
+            let order_id = Some(ORDER.parse().unwrap());
+            let expected = ProviderMessage { order_id, intent: intent_id(), update };
+            // The event is taken at its word, whatever the status of the object.
+            assert_eq!(read(kind, &intent("processing")), Ok(Some(expected)), "{kind}");
+        }
+        let other = json!({"id": "pi_1", "status": "succeeded", "amount": 1, "currency": "eur"});
+        let update = ProviderUpdate::Succeeded { intent: intent_id(), amount: None };
+        let expected = ProviderMessage { order_id: None, intent: intent_id(), update };
+        assert_eq!(read("payment_intent.succeeded", &other), Ok(Some(expected)));
+        assert_eq!(read("payment_intent.processing", &other), Ok(None));
+        assert_eq!(read("payment_intent.succeeded", &json!({})), Err(MessageError::Malformed));
+    }
+
+    #[test]
+    fn events_of_refunds_are_read() {
+        let id = RefundId::new();
+        let refund = |status: &str, metadata: Value| {
+            json!({"id": "re_1", "payment_intent": "pi_1", "amount": 300, "currency": "usd",
+                "status": status, "metadata": metadata})
+        };
+        let ours = json!({"refund_id": id});
+        for (object, refund_id, outcome) in [
+            (refund("succeeded", ours.clone()), Some(id), Some(true)),
+            (refund("failed", ours), Some(id), Some(false)),
+            (refund("pending", json!({})), None, None),
+            (refund("canceled", json!({"refund_id": "of another system"})), None, Some(false)),
+        ] {
+            let update = ProviderUpdate::Refund(ProviderRefund {
+                intent: "pi_1".into(),
+                id: "re_1".into(),
+                refund: refund_id,
+                amount: dollars("3"),
+                outcome,
+            });
+            let expected = ProviderMessage { order_id: None, intent: "pi_1".into(), update };
+            assert_eq!(read("refund.updated", &object), Ok(Some(expected)));
+        }
+        let charge = json!({"id": "ch_1", "payment_intent": "pi_1", "amount": 1800,
+            "amount_refunded": 300, "currency": "usd"});
+        let total = dollars("3").unwrap();
+        let update = ProviderUpdate::RefundedInAll { intent: "pi_1".into(), total };
+        let expected = ProviderMessage { order_id: None, intent: "pi_1".into(), update };
+        assert_eq!(read("charge.refunded", &charge), Ok(Some(expected)));
+        let dispute =
+            read("charge.dispute.created", &json!({"id": "dp_1", "payment_intent": "pi_1"}));
+        let update = ProviderUpdate::Disputed { intent: "pi_1".into() };
+        assert_eq!(dispute.unwrap().unwrap().update, update);
+        assert_eq!(read("charge.dispute.created", &json!({"id": "dp_1"})), Ok(None));
+    }
+}

@@ -213,6 +213,8 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Write::Session(session) => session.id.as_uuid() == record,
         Write::ApiKey(key) => key.id.as_uuid() == record,
         Write::Mail(mail) => mail.id.as_uuid() == record,
+        Write::Webhook(webhook) => webhook.id.as_uuid() == record,
+        Write::WebhookDelivery(delivery) => delivery.webhook_id.as_uuid() == record,
     });
     let has_key = commit
         .idempotency_record

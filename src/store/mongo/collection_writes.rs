@@ -85,9 +85,19 @@ impl CollectionWrites {
         record: Uuid,
         document: &impl Serialize,
     ) -> Result<(), TransactionError> {
+        self.put_document_with_id(record, id_to_binary(record), document)
+    }
+
+    /// The same for a document whose `_id` is not the id of the record.
+    pub(super) fn put_document_with_id(
+        &mut self,
+        record: Uuid,
+        id: impl Into<RawBson>,
+        document: &impl Serialize,
+    ) -> Result<(), TransactionError> {
         let document = to_raw_document(document)
             .map_err(|error| TransactionError::invalid_document(record, error))?;
-        let id = id_to_binary(record);
+        let id = id.into();
         self.updates.push(Statement {
             record_id: record,
             body: rawdoc! { "q": { "_id": id }, "u": document, "upsert": true },

@@ -23,11 +23,12 @@ use super::{
     },
     transaction::{Statement, Transaction},
     transaction_error::TransactionError,
+    webhooks,
 };
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId, WebhookId},
     },
     events::{EventEnvelope, OutboxEvent},
     store::plan::{LoadedState, OwnedIdempotencyKey, WriteSet},
@@ -50,6 +51,7 @@ pub(super) struct ExistingRecords {
     sessions: HashSet<SessionId>,
     api_keys: HashSet<ApiKeyId>,
     mails: HashSet<MailId>,
+    pub(super) webhooks: HashSet<WebhookId>,
     stock: HashSet<ProductId>,
     /// Keys that have a document, but no reply that is still honored.
     replaceable_keys: HashSet<OwnedIdempotencyKey>,
@@ -69,6 +71,7 @@ impl ExistingRecords {
             sessions: loaded.sessions.keys().copied().collect(),
             api_keys: loaded.api_keys.keys().copied().collect(),
             mails: loaded.mails.keys().copied().collect(),
+            webhooks: loaded.webhooks.keys().copied().collect(),
             stock: loaded.stock.keys().copied().collect(),
             replaceable_keys,
         }
@@ -100,7 +103,7 @@ fn ordered_writes(
     existing: &ExistingRecords,
     outbox: CollectionWrites,
     commit_time: i64,
-) -> Result<[CollectionWrites; 16], TransactionError> {
+) -> Result<[CollectionWrites; 18], TransactionError> {
     let mut users = CollectionWrites::for_records(USERS, commit_time);
     for (user_id, user) in &writes.users {
         users.add_document(
@@ -148,6 +151,8 @@ fn ordered_writes(
         sessions,
         staff::api_key_writes(writes, existing, commit_time)?,
         mail_writes(writes, existing, commit_time)?,
+        webhooks::webhook_writes(writes, existing, commit_time)?,
+        webhooks::delivery_writes(writes)?,
         carts,
         sku_release_writes(writes, existing),
         products,

@@ -19,7 +19,7 @@ use super::{
     erasure,
     schema::{
         CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, MAILS, ORDERS, PAID_OF_USER, PAID_STATUSES,
-        PENDING_OF_USER, PRODUCTS, SESSIONS, STOCK, USERS,
+        PENDING_OF_USER, PRODUCTS, SESSIONS, STOCK, USERS, WEBHOOKS,
     },
     transaction::Transaction,
     transaction_error::TransactionError,
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{MailId, OrderId, ProductId, SessionId, UserId},
+        ids::{MailId, OrderId, ProductId, SessionId, UserId, WebhookId},
         inventory::StockLevel,
         order::OrderStatus,
     },
@@ -56,12 +56,14 @@ pub(super) async fn load(
     let users = to_bson_ids(&read_set.users, UserId::as_uuid);
     let sessions = to_bson_ids(&read_set.sessions, SessionId::as_uuid);
     let mails = to_bson_ids(&read_set.mails, MailId::as_uuid);
+    let webhooks = to_bson_ids(&read_set.webhooks, WebhookId::as_uuid);
     let mut loaded = LoadedState {
         carts: load_versions(transaction, CARTS, carts, &mut latest).await?,
         products: load_versions(transaction, PRODUCTS, products, &mut latest).await?,
         users: load_versions(transaction, USERS, users, &mut latest).await?,
         sessions: load_versions(transaction, SESSIONS, sessions, &mut latest).await?,
         mails: load_versions(transaction, MAILS, mails, &mut latest).await?,
+        webhooks: load_versions(transaction, WEBHOOKS, webhooks, &mut latest).await?,
         sku_owners: load_unique_field_owners(
             transaction,
             PRODUCTS,

@@ -66,8 +66,8 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
     if found <= 7 {
         raise_to_version_8(database).await?;
     }
-    // Version 9 has mails about orders and payments at providers, which nodes of version 8 cannot
-    // read, or would remove.
+    // Version 9 has mails about orders, payments at providers, and events that are kept for
+    // webhooks. Nodes of version 8 cannot read these, or would remove them.
     raise_schema_version(database, 8).await?;
     tracing::info!(from = 8, to = 9, "upgraded the database schema");
     Ok(MigrationOutcome::Version(9))

@@ -32,6 +32,7 @@ mod transaction;
 mod transaction_error;
 mod transaction_timing;
 mod trim;
+mod webhooks;
 mod write;
 
 use std::{

@@ -35,7 +35,7 @@ pub(super) struct PartitionDocument {
     /// The offset of the newest event.
     pub(super) last: u64,
     /// The logical time of the last commit.
-    commit_time: i64,
+    pub(super) commit_time: i64,
     /// Events up to this offset are deleted.
     pub(super) trimmed: u64,
 }

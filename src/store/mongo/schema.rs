@@ -11,6 +11,7 @@ use mongodb::{
 use super::{
     partition::{PartitionDocument, is_head},
     transaction_error::server_error_code,
+    webhooks,
 };
 use crate::{
     domain::{account::login_failures::FAILURE_WINDOW, order::OrderStatus},
@@ -32,6 +33,16 @@ pub(super) const API_KEYS: &str = "api_keys";
 pub(super) const ACTIONS: &str = "actions";
 /// Mails that wait to be sent.
 pub(super) const MAILS: &str = "mails";
+/// Endpoints of webhooks.
+pub(super) const WEBHOOKS: &str = "webhooks";
+/// How far each endpoint has come, and which node delivers to it.
+pub(super) const WEBHOOK_STATES: &str = "webhook_states";
+/// Events that an endpoint has not taken yet.
+pub(super) const WEBHOOK_DELIVERIES: &str = "webhook_deliveries";
+/// Attempts to deliver events.
+pub(super) const WEBHOOK_ATTEMPTS: &str = "webhook_attempts";
+/// Which node delivers to which share of the endpoints, and which nodes deliver at all.
+pub(super) const WEBHOOK_LEASES: &str = "webhook_leases";
 pub(super) const LOGIN_FAILURES: &str = "login_failures";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
@@ -86,7 +97,17 @@ pub(super) async fn create_collections_and_indexes(
     keep_unpublished: bool,
 ) -> Result<()> {
     // A transaction that creates a collection blocks every other transaction on it.
-    for collection in [ADDRESS_BOOKS, STOCK, OUTBOX, COUNTERS, NODES, META] {
+    for collection in [
+        ADDRESS_BOOKS,
+        STOCK,
+        OUTBOX,
+        COUNTERS,
+        NODES,
+        META,
+        WEBHOOKS,
+        WEBHOOK_STATES,
+        WEBHOOK_LEASES,
+    ] {
         create_collection_if_missing(database, collection).await?;
     }
     for (collection, indexes) in index_definitions().into_iter().chain(account_index_definitions())
@@ -100,6 +121,7 @@ pub(super) async fn create_collections_and_indexes(
         database.run_command(command).await?;
     }
     create_admin_guard(database).await?;
+    webhooks::create_leases(database).await?;
     if keep_unpublished {
         start_publishing(database).await?;
     }
@@ -240,6 +262,20 @@ fn account_index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             ],
         ),
         (API_KEYS, vec![index("of_maker", doc! { "created_by": 1 })]),
+        (
+            WEBHOOK_DELIVERIES,
+            vec![
+                index("of_webhook", doc! { "webhook_id": 1, "due_at": 1 }),
+                partial_index("requested", doc! { "webhook_id": 1 }, doc! { "requested": true }),
+            ],
+        ),
+        (
+            WEBHOOK_ATTEMPTS,
+            vec![
+                index("of_webhook", doc! { "webhook_id": 1, "_id": -1 }),
+                index("of_event", doc! { "webhook_id": 1, "event_id": 1, "_id": -1 }),
+            ],
+        ),
         (
             ACTIONS,
             vec![

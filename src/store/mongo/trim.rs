@@ -11,10 +11,11 @@ use super::{
     partition::{PartitionDocument, is_head_of},
     read::{ReadError, read_partitions, read_published_cursor},
     schema::OUTBOX,
+    webhooks,
 };
 use crate::{
     events::{OutboxCursor, OutboxPosition},
-    store::limits::MIN_RETAINED_EVENTS,
+    store::limits::{MIN_RETAINED_EVENTS, WEBHOOK_RETENTION},
 };
 
 /// What is needed of a document with events.
@@ -27,7 +28,8 @@ struct BatchHeader {
     count: u64,
 }
 
-/// Deletes published events, except the newest [`MIN_RETAINED_EVENTS`] of all partitions together.
+/// Deletes published events, except the newest [`MIN_RETAINED_EVENTS`] of all partitions together,
+/// and those that an endpoint of webhooks may still hear.
 pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     let partitions = read_partitions(database).await.map_err(to_driver_error)?;
     let heads: OutboxCursor = partitions.iter().map(|head| position_at(head, head.last)).collect();
@@ -41,9 +43,15 @@ pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     if heads.count_since(&trimmed) <= retained || published.count_since(&trimmed) == 0 {
         return Ok(());
     }
-    // Events that are not published are kept, and count as the newest.
-    let mut room = retained.saturating_sub(heads.count_since(&published));
-    let mut batches = list_batches(database, &partitions, &published).await?;
+    let heard = webhooks::heard_by_all(database).await.map_err(to_driver_error)?;
+    let keep = KeptEvents {
+        published,
+        heard: heard.unwrap_or_else(|| heads.clone()),
+        kept_from: oldest_kept_commit_time(&partitions),
+    };
+    let (mut batches, end) = list_batches(database, &partitions, &keep).await?;
+    // Events that somebody still needs are kept, and count as the newest.
+    let mut room = retained.saturating_sub(heads.count_since(&end));
     batches.sort_unstable_by_key(|batch| (batch.commit_time, batch.last_position));
     while room > 0
         && let Some(newest) = batches.pop()
@@ -62,15 +70,33 @@ const fn position_at(head: &PartitionDocument, offset: u64) -> OutboxPosition {
     OutboxPosition { partition: head.partition(), offset }
 }
 
-/// The stored batches of which all events are published.
+/// What keeps events from being deleted.
+struct KeptEvents {
+    /// What the broker has confirmed.
+    published: OutboxCursor,
+    /// What every endpoint of webhooks has heard.
+    heard: OutboxCursor,
+    /// The commit time from which on events are kept for endpoints, in microseconds.
+    kept_from: i64,
+}
+
+/// Endpoints can hear events that are not much older than the newest one.
+fn oldest_kept_commit_time(partitions: &[PartitionDocument]) -> i64 {
+    let newest = partitions.iter().map(|head| head.commit_time).max().unwrap_or(0);
+    newest.saturating_sub(i64::try_from(WEBHOOK_RETENTION.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// The oldest stored batches that nobody needs, and the cursor of a reader of them.
 async fn list_batches(
     database: &Database,
     partitions: &[PartitionDocument],
-    published: &OutboxCursor,
-) -> Result<Vec<BatchHeader>> {
+    keep: &KeptEvents,
+) -> Result<(Vec<BatchHeader>, OutboxCursor)> {
     let mut found = Vec::new();
+    let mut end = OutboxCursor::default();
     for head in partitions {
-        let last = published.offset(head.partition()).min(head.last);
+        end.advance_to(position_at(head, head.trimmed));
+        let last = keep.published.offset(head.partition()).min(head.last);
         let (from, to) = (position_at(head, head.trimmed), position_at(head, last));
         let range = doc! { "$gt": from.to_i64(), "$lte": to.to_i64() };
         let count = doc! { "$toLong": { "$size": "$events" } };
@@ -78,15 +104,22 @@ async fn list_batches(
             .collection::<Document>(OUTBOX)
             .aggregate([
                 doc! { "$match": { "_id": range } },
+                doc! { "$sort": { "_id": 1 } },
                 doc! { "$project": { "commit_time": 1, "count": count } },
             ])
             .with_type::<BatchHeader>()
             .await?;
         while cursor.advance().await? {
-            found.push(cursor.deserialize_current()?);
+            let batch = cursor.deserialize_current()?;
+            let Some(position) = OutboxPosition::from_i64(batch.last_position) else { break };
+            if !keep.heard.has_read(position) && batch.commit_time >= keep.kept_from {
+                break;
+            }
+            end.advance_to(position);
+            found.push(batch);
         }
     }
-    Ok(found)
+    Ok((found, end))
 }
 
 /// Deletes the events of a partition up to `last`. Readers must learn of it before.

@@ -65,6 +65,8 @@ fn record_of(write: &Write) -> Option<(Uuid, u64)> {
         Write::User(user) => Some((user.id.as_uuid(), user.version)),
         Write::ApiKey(key) => Some((key.id.as_uuid(), key.version)),
         Write::EraseAccount(user) => Some((user.id.as_uuid(), user.version)),
+        Write::Webhook(webhook) => Some((webhook.id.as_uuid(), webhook.version)),
+        Write::WebhookDelivery(delivery) => Some((delivery.webhook_id.as_uuid(), 0)),
         Write::Stock(_)
         | Write::Cart(_)
         | Write::Session(_)

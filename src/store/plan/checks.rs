@@ -60,10 +60,11 @@ impl Planner<'_> {
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::ApiKey(key) => (self.state.api_keys.get(&key.id), key.version),
                 Write::Mail(mail) => (self.state.mails.get(&mail.id), mail.version),
+                Write::Webhook(hook) => (self.state.webhooks.get(&hook.id), hook.version),
                 Write::EraseAccount(user) => {
                     (self.state.users.get(&user.id), user.version.saturating_add(1))
                 }
-                Write::Stock(_) | Write::AddressBook(_) => continue,
+                Write::Stock(_) | Write::AddressBook(_) | Write::WebhookDelivery(_) => continue,
             };
             if stored.copied().unwrap_or(0).checked_add(1) != Some(new) {
                 return Err(CommitError::Conflict);

@@ -43,6 +43,7 @@ use crate::{
         ids::{ProductId, UserId},
         inventory::{StockLevel, StockMovement},
         order::{Order, OrderStatus},
+        webhook::Webhook,
     },
     events::{DomainEvent, inventory::stock_json},
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -263,6 +264,10 @@ impl<'a> Planner<'a> {
                 self.writes.address_books.insert(book.user_id, Arc::clone(book));
             }
             Write::EraseAccount(user) => self.record_erasure(user),
+            Write::Webhook(webhook) => self.record_webhook(webhook),
+            Write::WebhookDelivery(delivery) => {
+                self.writes.webhook_deliveries.push(Arc::clone(delivery));
+            }
             Write::Stock(_) => {}
         }
     }
@@ -275,6 +280,15 @@ impl<'a> Planner<'a> {
             Some(_) => made.saturating_sub(1),
         };
         self.writes.api_keys.insert(key.id, Arc::clone(key));
+    }
+
+    fn record_webhook(&mut self, webhook: &Arc<Webhook>) {
+        if webhook.deleted {
+            self.state.webhooks.remove(&webhook.id);
+        } else {
+            self.state.webhooks.insert(webhook.id, webhook.version);
+        }
+        self.writes.webhooks.insert(webhook.id, Arc::clone(webhook));
     }
 
     fn record_erasure(&mut self, user: &Arc<User>) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId, WebhookId},
         inventory::StockLevel,
         order::OrderStatus,
     },
@@ -42,6 +42,8 @@ pub struct ReadSet {
     pub sessions: BTreeSet<SessionId>,
     /// Mails that wait, for their version.
     pub mails: BTreeSet<MailId>,
+    /// Endpoints of webhooks, for their version.
+    pub webhooks: BTreeSet<WebhookId>,
     /// Idempotency keys, for their stored replies.
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
     /// Ids of messages, which may have been applied before.
@@ -126,8 +128,11 @@ impl ReadSet {
             Write::EraseAccount(user) => {
                 self.users.insert(user.id);
             }
-            // The account's version guards it.
-            Write::AddressBook(_) => {}
+            Write::Webhook(webhook) => {
+                self.webhooks.insert(webhook.id);
+            }
+            // The account's version guards the first, and the second is written in any case.
+            Write::AddressBook(_) | Write::WebhookDelivery(_) => {}
         }
     }
 }
@@ -171,6 +176,8 @@ pub struct LoadedState {
     pub sessions: HashMap<SessionId, u64>,
     /// Versions of mails that wait.
     pub mails: HashMap<MailId, u64>,
+    /// Versions of endpoints of webhooks.
+    pub webhooks: HashMap<WebhookId, u64>,
     /// Stored responses, with the fingerprints of their requests.
     pub stored_replies: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
     /// When the latest refused request with the key was received, for keys without a reply.

@@ -181,6 +181,8 @@ fn read_set_has_every_named_record() {
     let tea = Product::new(numbered_id(1), product_details(Some("A")), Timestamp::default());
     let ada = user_at_version(2, Email::from_stored("ada@example.com".into()), 1);
     let cart = Cart::empty(CartOwner { id: numbered_id(3), is_guest: true });
+    let webhook = Webhook::sample(Timestamp::default());
+    let webhook_id = webhook.id;
     let writes = vec![
         Write::Product(Arc::new(tea)),
         Write::User(Arc::new(ada)),
@@ -188,6 +190,7 @@ fn read_set_has_every_named_record() {
         Write::Session(Arc::new(session_at_version(4, false, 1))),
         Write::Mail(Arc::new(mail_at_version(15, false, 1))),
         Write::Order(Arc::new(order_at_version(7, 8, OrderStatus::Paid, 1))),
+        Write::Webhook(Arc::new(webhook)),
         stock_write(5, StockChange::Set(1), None),
     ];
     let conditions = vec![
@@ -221,6 +224,7 @@ fn read_set_has_every_named_record() {
         emails: ["ada@example.com".to_owned()].into(),
         sessions: [numbered_id(4)].into(),
         mails: [numbered_id(15)].into(),
+        webhooks: [webhook_id].into(),
         idempotency_keys: [(numbered_id(0), "6".into())].into(),
         inbox: ["7".into()].into(),
         open_order_users: [numbered_id(16)].into(),

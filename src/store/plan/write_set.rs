@@ -13,10 +13,11 @@ use crate::{
         cart::Cart,
         catalog::product::Product,
         clock::Timestamp,
-        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId},
+        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId, WebhookId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
         order::Order,
+        webhook::{PendingDelivery, Webhook},
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent, OutboxPosition},
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -64,6 +65,10 @@ pub struct WriteSet {
     pub actions: Vec<Action>,
     /// Mails that wait, by id. Those that have ended are to be removed.
     pub mails: BTreeMap<MailId, Arc<Mail>>,
+    /// Endpoints of webhooks, by id. Deleted ones are to be removed.
+    pub webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
+    /// Events that wait to be delivered to an endpoint, in commit order.
+    pub webhook_deliveries: Vec<Arc<PendingDelivery>>,
     /// Responses to store.
     pub stored_replies: Vec<ReplyToStore>,
     /// When the latest refused request with the key was received. An engine that only one node can
@@ -91,6 +96,8 @@ impl WriteSet {
             && self.sessions.is_empty()
             && self.api_keys.is_empty()
             && self.mails.is_empty()
+            && self.webhooks.is_empty()
+            && self.webhook_deliveries.is_empty()
             && self.movements.is_empty()
             && self.stored_replies.is_empty()
             && self.refused_keys.is_empty()

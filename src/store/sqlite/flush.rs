@@ -12,6 +12,7 @@ use super::{
         self, CartLines, OrderLinesToStore, ShipmentsToStore, TextBytes, UuidText, payment_json,
         to_json,
     },
+    webhooks::write_webhooks,
 };
 use crate::{
     domain::{clock::Timestamp, payment::ProviderState},
@@ -42,6 +43,7 @@ pub(super) fn flush(
     staff::write_api_keys(connection, writes)?;
     staff::write_actions(connection, writes)?;
     write_mails(connection, writes)?;
+    write_webhooks(connection, writes)?;
     write_idempotency_keys(connection, writes)?;
     write_inbox(connection, writes)?;
     write_outbox(connection, writes, outbox_events)?;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{MailId, ProductId, UserId},
+        ids::{MailId, ProductId, UserId, WebhookId},
         inventory::StockLevel,
     },
     store::plan::{LoadedState, PendingOrders, ReadSet},
@@ -54,6 +54,7 @@ pub(super) fn load(
             |id| id.as_uuid(),
         )?,
         mails: load_mails(connection, read_set)?,
+        webhooks: load_webhooks(connection, read_set)?,
         sku_owners: load_unique_field_owners(
             connection,
             "SELECT id FROM products WHERE sku = ?1 AND deleted = 0",
@@ -136,6 +137,14 @@ fn load_mails(
 ) -> rusqlite::Result<HashMap<MailId, u64>> {
     let sql = "SELECT version FROM mails WHERE id = ?1";
     load_versions(connection, sql, &read_set.mails, |id| id.as_uuid())
+}
+
+fn load_webhooks(
+    connection: &Connection,
+    read_set: &ReadSet,
+) -> rusqlite::Result<HashMap<WebhookId, u64>> {
+    let sql = "SELECT version FROM webhooks WHERE id = ?1";
+    load_versions(connection, sql, &read_set.webhooks, |id| id.as_uuid())
 }
 
 fn load_unique_field_owners<I: From<Uuid>>(

@@ -24,6 +24,7 @@ mod schema;
 mod staff_store;
 mod threads;
 mod update;
+mod webhooks;
 mod write;
 
 use std::sync::Arc;

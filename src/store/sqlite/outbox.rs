@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::read;
+use super::{read, webhooks};
 use crate::{
     events::{OutboxCursor, OutboxPosition},
     store::limits::MIN_RETAINED_EVENTS,
@@ -18,6 +18,9 @@ pub(super) fn cursor_at(offset: u64) -> OutboxCursor {
 
 /// Old events are deleted after this many new ones.
 const TRIM_INTERVAL_EVENTS: u64 = 1_000;
+
+/// The most events that are deleted at a time.
+const MAX_DELETED_EVENTS: u64 = 20 * TRIM_INTERVAL_EVENTS;
 
 /// Decides which events are deleted.
 pub(super) struct OutboxRetention {
@@ -49,11 +52,10 @@ impl OutboxRetention {
         if before / TRIM_INTERVAL_EVENTS == last / TRIM_INTERVAL_EVENTS {
             return Ok(());
         }
-        delete_events_up_to(
-            connection,
-            last.saturating_sub(MIN_RETAINED_EVENTS.into())
-                .min(self.published_offset.unwrap_or(u64::MAX)),
-        )
+        let last_deleted = last
+            .saturating_sub(MIN_RETAINED_EVENTS.into())
+            .min(self.published_offset.unwrap_or(u64::MAX));
+        delete_events_up_to(connection, last_deleted)
     }
 
     /// Records in one transaction that every event up to `offset` was published. `last` is the
@@ -86,9 +88,14 @@ impl OutboxRetention {
     }
 }
 
+/// Deletes events, though not many at a time, since commits wait, and none that an endpoint of
+/// webhooks may still hear.
 fn delete_events_up_to(connection: &Connection, offset: u64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM outbox WHERE position <= ?1")?
-        .execute([offset])
-        .map(drop)
+    let first: Option<u64> = connection
+        .prepare_cached("SELECT min(position) FROM outbox")?
+        .query_row([], |row| row.get(0))?;
+    let Some(first) = first else { return Ok(()) };
+    let last = offset.min(first.saturating_add(MAX_DELETED_EVENTS - 1));
+    let last = webhooks::last_event_nobody_needs(connection, last)?;
+    connection.prepare_cached("DELETE FROM outbox WHERE position <= ?1")?.execute([last]).map(drop)
 }

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0016_order_mails.sql"),
     include_str!("migrations/0017_units_of_orders.sql"),
     include_str!("migrations/0018_payment_providers.sql"),
+    include_str!("migrations/0019_webhooks.sql"),
 ];
 
 /// The id of this application in the database's header: "Souk" in ASCII.

@@ -16,6 +16,24 @@ impl SqliteStore {
         purpose: &'static str,
         change: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreUnavailable> {
+        self.run_update_as(WriteJob::Update, purpose, change).await
+    }
+
+    /// The same for a change that a failure of the power may undo.
+    pub(super) async fn run_lazy_update<T: Send + 'static>(
+        &self,
+        purpose: &'static str,
+        change: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreUnavailable> {
+        self.run_update_as(WriteJob::LazyUpdate, purpose, change).await
+    }
+
+    async fn run_update_as<T: Send + 'static>(
+        &self,
+        job: fn(Update) -> WriteJob,
+        purpose: &'static str,
+        change: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreUnavailable> {
         let (reply, result) = oneshot::channel();
         let update: Update = Box::new(move |connection| {
             let changed = change(connection).map_err(|error| {
@@ -25,7 +43,7 @@ impl SqliteStore {
             // Sending fails when the caller has gone.
             drop(reply.send(changed));
         });
-        self.writer.enqueue_job(WriteJob::Update(update)).await.map_err(|_| StoreUnavailable)?;
+        self.writer.enqueue_job(job(update)).await.map_err(|_| StoreUnavailable)?;
         result.await.unwrap_or(Err(StoreUnavailable))
     }
 }

@@ -82,6 +82,8 @@ pub(super) enum WriteJob {
     },
     /// Makes a small change outside of the commits.
     Update(Update),
+    /// The same without waiting for the disk: a failure of the power may undo it.
+    LazyUpdate(Update),
 }
 
 /// Writes to the database. The lock is the last field, so that it is released last.
@@ -120,6 +122,7 @@ impl Worker for SqliteWriter {
                 self.roll_back_open_transaction();
                 change(&mut self.connection);
             }
+            WriteJob::LazyUpdate(change) => self.update_lazily(change),
         }
         if let Err(error) = self.checkpoint_if_due() {
             tracing::error!(
@@ -216,16 +219,29 @@ impl SqliteWriter {
     ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
         self.roll_back_open_transaction();
         let counted = login_failures::count_login_failure(&mut self.connection, keys, now);
-        self.roll_back_open_transaction();
-        // Commits wait for the disk again.
-        if let Err(error) = open::set_durable_commits(&self.connection) {
-            tracing::error!(%error, "failed to set the durability of commits; reconnecting");
-            self.reconnect();
-        }
+        self.make_commits_durable();
         counted.map_err(|error| {
             tracing::error!(%error, "failed to count a failed login");
             StoreUnavailable
         })
+    }
+
+    fn update_lazily(&mut self, change: Update) {
+        self.roll_back_open_transaction();
+        if let Err(error) = self.connection.pragma_update(None, "synchronous", "NORMAL") {
+            tracing::warn!(%error, "failed to write without waiting for the disk");
+        }
+        change(&mut self.connection);
+        self.make_commits_durable();
+    }
+
+    /// Makes commits wait for the disk again.
+    fn make_commits_durable(&mut self) {
+        self.roll_back_open_transaction();
+        if let Err(error) = open::set_durable_commits(&self.connection) {
+            tracing::error!(%error, "failed to set the durability of commits; reconnecting");
+            self.reconnect();
+        }
     }
 
     fn apply_batch(&mut self, batch: &[Commit]) -> Result<AppliedBatch, ApplyError> {

@@ -38,12 +38,20 @@ pub(super) fn visibility(caller: Option<&Caller>, event: &FeedEvent) -> Visibili
 /// Whether `caller` hears all events of a family, whoever they belong to. `None` is a family that
 /// only newer nodes know.
 const fn hears_all_of(caller: &Caller, family: Option<EventFamily>) -> bool {
+    match family {
+        Some(family) => may_read_all_of(caller, family),
+        None => matches!(caller.rights.role, Role::Admin),
+    }
+}
+
+/// Whether `caller` may read all events of `family` in full.
+pub(crate) const fn may_read_all_of(caller: &Caller, family: EventFamily) -> bool {
     let needed = match family {
-        Some(EventFamily::Catalog) => Scope::CatalogRead,
-        Some(EventFamily::Inventory) => Scope::StockRead,
-        Some(EventFamily::Order) => Scope::OrdersRead,
-        Some(EventFamily::Cart | EventFamily::Auth) => Scope::CustomersRead,
-        None => return matches!(caller.rights.role, Role::Admin),
+        EventFamily::Catalog => Scope::CatalogRead,
+        EventFamily::Inventory => Scope::StockRead,
+        EventFamily::Order => Scope::OrdersRead,
+        EventFamily::Cart | EventFamily::Auth => Scope::CustomersRead,
+        EventFamily::Webhook => Scope::WebhooksRead,
     };
     caller.rights.permits(needed)
 }

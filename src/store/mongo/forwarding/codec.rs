@@ -158,6 +158,8 @@ fn write_document(write: &Write) -> Option<WriteDocument<'_>> {
         | Write::Session(_)
         | Write::ApiKey(_)
         | Write::Mail(_)
+        | Write::Webhook(_)
+        | Write::WebhookDelivery(_)
         | Write::AddressBook(_)
         | Write::EraseAccount(_) => return None,
     })

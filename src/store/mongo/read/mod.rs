@@ -67,15 +67,15 @@ pub(super) type ReadResult<T> = Result<T, ReadError>;
 
 /// A query for several documents. Without a limit it finds all.
 #[derive(Default)]
-struct ListQuery {
-    filter: Document,
-    sort: Option<Document>,
-    projection: Option<Document>,
-    skip: u32,
-    limit: Option<u32>,
+pub(super) struct ListQuery {
+    pub(super) filter: Document,
+    pub(super) sort: Option<Document>,
+    pub(super) projection: Option<Document>,
+    pub(super) skip: u32,
+    pub(super) limit: Option<u32>,
 }
 
-async fn find_one<T>(
+pub(super) async fn find_one<T>(
     database: &Database,
     collection: &str,
     filter: Document,
@@ -85,7 +85,7 @@ async fn find_one<T>(
     Ok(found.map(|document| convert(&document)).transpose()?)
 }
 
-async fn find_many<T>(
+pub(super) async fn find_many<T>(
     database: &Database,
     collection: &str,
     query: ListQuery,

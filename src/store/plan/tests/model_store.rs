@@ -111,6 +111,7 @@ impl ModelStore {
             // The random batches have no API keys.
             api_keys: HashMap::new(),
             api_keys_made: HashMap::new(),
+            webhooks: HashMap::new(),
         }
     }
 
@@ -343,7 +344,9 @@ pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
         | Write::Session(_)
         | Write::AddressBook(_)
         | Write::ApiKey(_)
-        | Write::Mail(_) => None,
+        | Write::Mail(_)
+        | Write::Webhook(_)
+        | Write::WebhookDelivery(_) => None,
     };
     let events = writes.iter().filter_map(event).collect();
     Commit {
