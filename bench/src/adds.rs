@@ -94,6 +94,7 @@ async fn commit_rate_one_transaction_each() -> anyhow::Result<f64> {
             name: "Mint tea".into(),
             price: Money::parse("4.5", currency).ok()?,
             available: 1_000_000,
+            product: None,
         })
     };
     let limits = CartLimits { max_quantity: 1_000_000, max_lines: 200 };

@@ -22,6 +22,7 @@ mod low_priority;
 mod memory;
 mod mongo;
 mod overload;
+mod promotions;
 mod reads;
 mod relay;
 mod samples;
@@ -45,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         ["compare", options @ ..] => runtime.block_on(compare::run(options)),
         ["expiry"] => runtime.block_on(expiry::run()),
         ["overload"] => runtime.block_on(overload::run()),
+        ["promotions"] => runtime.block_on(promotions::run()),
         ["relay"] => runtime.block_on(relay::run()),
         ["scale", options @ ..] => runtime.block_on(scale::run(options)),
         ["siege", options @ ..] => runtime.block_on(siege::run(options)),
@@ -62,7 +64,7 @@ fn main() -> anyhow::Result<()> {
         ["baseline", body] => baseline_server::run(body),
         _ => anyhow::bail!(
             "usage: souk-bench \
-             reads | adds | mongo | checkouts | expiry | overload | relay | timing \
+             reads | adds | mongo | checkouts | expiry | overload | promotions | relay | timing \
              | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | node [OPTIONS] \
              | memory [CARTS] | import [LINES] | search [PRODUCTS] | webhooks [ENDPOINTS]"
         ),

@@ -1,7 +1,7 @@
 //! Maps store errors to client errors, the same way for every actor.
 
 use crate::{
-    domain::account::MAX_API_KEYS,
+    domain::{account::MAX_API_KEYS, pricing::RuleKind},
     error::{Error, ErrorCode},
     store::CommitError,
 };
@@ -25,17 +25,8 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             "out_of_range",
             "on_hand would exceed the largest supported stock level",
         ),
-        CommitError::TooManyPendingOrders => Error::new(
-            ErrorCode::TooManyPendingOrders,
-            "You have too many unpaid orders. Pay or cancel one of them, then check out again.",
-        ),
-        CommitError::TooManyPendingUnits { left } => Error::new(
-            ErrorCode::TooManyPendingOrders,
-            format!(
-                "Your unpaid orders may have {left} more units in all. Pay or cancel one of them, \
-                 or buy fewer units, then check out again."
-            ),
-        ),
+        CommitError::TooManyPendingOrders => too_many_pending(None),
+        CommitError::TooManyPendingUnits { left } => too_many_pending(Some(left)),
         CommitError::PurchaseLimitReached(lines) => Error::purchase_limit_reached(lines),
         CommitError::EmailTaken => Error::new(
             ErrorCode::EmailTaken,
@@ -44,6 +35,11 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
         CommitError::SkuTaken => Error::new(
             ErrorCode::SkuTaken,
             "Another product has this sku. Change that one, or choose another sku.",
+        ),
+        CommitError::RuleExists(kind) => rule_exists(kind),
+        CommitError::PromotionUsedUp(_) => Error::new(
+            ErrorCode::CodeExhausted,
+            "A promotion of this order was used as often as it can be.",
         ),
         CommitError::LastAdmin => Error::new(
             ErrorCode::LastAdmin,
@@ -70,6 +66,35 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
         CommitError::Unavailable => Error::store_unavailable(),
         CommitError::OutcomeUnknown => Error::outcome_unknown(),
         CommitError::Replayed(_) | CommitError::AlreadyApplied => Error::internal(),
+    }
+}
+
+/// `too_many_pending_orders`, for the number of orders or for the units in them.
+fn too_many_pending(units_left: Option<u64>) -> Error {
+    let detail = match units_left {
+        None => "You have too many unpaid orders. Pay or cancel one of them, then check out again."
+            .to_owned(),
+        Some(left) => format!(
+            "Your unpaid orders may have {left} more units in all. Pay or cancel one of them, or \
+             buy fewer units, then check out again."
+        ),
+    };
+    Error::new(ErrorCode::TooManyPendingOrders, detail)
+}
+
+/// Another rule of this kind has what is unique.
+fn rule_exists(kind: RuleKind) -> Error {
+    match kind {
+        RuleKind::TaxRate => Error::new(
+            ErrorCode::TaxRateExists,
+            "Another tax rate has this country, region and tax class. Change that one.",
+        ),
+        RuleKind::Promotion => Error::new(
+            ErrorCode::CodeTaken,
+            "Another promotion has this code. Change that one, or choose another code.",
+        ),
+        // Shipping methods have no unique key.
+        RuleKind::ShippingMethod => Error::internal(),
     }
 }
 

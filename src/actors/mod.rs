@@ -8,5 +8,6 @@ pub mod catalog;
 pub(crate) mod commit_error;
 pub mod mailbox;
 pub mod orders;
+pub mod pricing;
 pub(crate) mod retry_on_conflict;
 pub mod webhooks;

@@ -8,9 +8,9 @@ use crate::{
     actors::cart::CartRegistry,
     cache::{
         account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower,
-        revoked_sessions::RevokedSessions,
+        pricing_rules::PricingRulesCache, revoked_sessions::RevokedSessions,
     },
-    domain::catalog::search::CatalogLanguage,
+    config::Settings,
     http,
     outbox::feed::Feed,
     store::{CommittedChanges, writer::CommitObserver},
@@ -21,6 +21,7 @@ pub(super) struct CommitListeners {
     pub(super) catalog_cache: Arc<CatalogCache>,
     pub(super) revoked_sessions: Arc<RevokedSessions>,
     pub(super) account_rights: Arc<AccountRights>,
+    pub(super) pricing_rules: Arc<PricingRulesCache>,
     pub(super) feed: Arc<Feed>,
     /// Notified when there are events for the relay to publish.
     pub(super) outbox_notify: Arc<Notify>,
@@ -29,11 +30,15 @@ pub(super) struct CommitListeners {
 }
 
 impl CommitListeners {
-    pub(super) fn new(language: &CatalogLanguage) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            catalog_cache: Arc::new(CatalogCache::new(http::render_product, language)),
+            catalog_cache: Arc::new(CatalogCache::new(
+                http::render_product,
+                &settings.catalog.language,
+            )),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             account_rights: Arc::new(AccountRights::new()),
+            pricing_rules: Arc::new(PricingRulesCache::new(settings.shop.prices_include_tax)),
             feed: Arc::new(Feed::new()),
             outbox_notify: Arc::default(),
             carts: OnceLock::new(),
@@ -53,6 +58,8 @@ impl CommitObserver for CommitListeners {
         self.revoked_sessions.add(&changes.revoked_sessions);
         self.account_rights.add(&changes.rights);
         self.account_rights.api_keys.add(&changes.api_keys);
+        self.pricing_rules.apply(&changes.pricing_rules);
+        self.pricing_rules.apply_uses(&changes.promotion_uses);
         if let Some(carts) = self.carts.get() {
             carts.apply(changes);
         }

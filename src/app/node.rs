@@ -22,6 +22,7 @@ use crate::{
         cart::{CartDeps, CartRegistry},
         catalog::{CatalogActor, CatalogService, ImportLookup},
         orders::{OrderActor, OrderService},
+        pricing::{PricingActor, PricingService},
         webhooks::WebhookActor,
     },
     admission::{
@@ -170,6 +171,8 @@ impl Node {
         Ok(Arc::new(AppState {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
+            pricing: start_pricing(&self.context),
+            pricing_rules: Arc::clone(&context.listeners.pricing_rules),
             catalog: self.catalog.clone(),
             catalog_cache: Arc::clone(&context.listeners.catalog_cache),
             search_pool: SearchPool::start(settings.http.workers)?,
@@ -259,8 +262,8 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
         order_rules: order_rules(settings),
-        pricing_rules: Arc::default(),
         sends_mail: context.sends_mail,
+        pricing_rules: Arc::clone(&context.listeners.pricing_rules),
         reply_quota: reply_quota(settings),
         currency: settings.shop.currency,
         render: http::render_cart,
@@ -288,6 +291,17 @@ fn start_orders(context: &NodeContext) -> Addr<OrderActor> {
     OrderActor::new(order_service(context), context.metrics.actors.mailbox("orders")).start()
 }
 
+fn start_pricing(context: &NodeContext) -> Addr<PricingActor> {
+    let service = PricingService {
+        rules: Arc::clone(&context.listeners.pricing_rules),
+        store: Arc::clone(&context.store),
+        writer: context.writer.clone(),
+        follower: context.follower.clone(),
+        clock: Arc::clone(&context.clock),
+    };
+    PricingActor::new(service, context.metrics.actors.mailbox("pricing")).start()
+}
+
 fn order_service(context: &NodeContext) -> OrderService {
     OrderService {
         store: Arc::clone(&context.store),
@@ -296,6 +310,7 @@ fn order_service(context: &NodeContext) -> OrderService {
         sends_mail: context.sends_mail,
         provider: context.provider.clone(),
         payment_metrics: context.metrics.payments.clone(),
+        pricing_rules: Arc::clone(&context.listeners.pricing_rules),
     }
 }
 

@@ -47,18 +47,20 @@ impl NodeContext {
         let store =
             open_store(settings, drivers, Arc::clone(&clock), metrics.store.clone()).await?;
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, metrics.store.clone()));
-        let listeners = Arc::new(CommitListeners::new(&settings.catalog.language));
+        let listeners = Arc::new(CommitListeners::new(settings));
         // The follower starts before the caches load. What other nodes commit meanwhile may be
         // applied twice, which is harmless, but cannot be missed.
         let follower = match store.is_shared() {
             true => {
                 let (catalog, rights) = (&listeners.catalog_cache, &listeners.account_rights);
-                Some(Follower::new(&store, &listeners, catalog, rights, &clock).await?)
+                let rules = &listeners.pricing_rules;
+                Some(Follower::new(&store, &listeners, catalog, rights, rules, &clock).await?)
             }
             false => None,
         };
         listeners.catalog_cache.load(&*store).await?;
         listeners.account_rights.load(&*store).await?;
+        listeners.pricing_rules.load(&*store).await?;
         listeners.revoked_sessions.load(&*store, clock.now()).await?;
         let observer = LocalCommitObserver::new(&listeners, follower.clone());
         let (writer, writer_task) =

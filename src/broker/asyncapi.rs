@@ -28,6 +28,7 @@ use crate::{
         catalog::{ProductData, ProductDeletedData},
         inventory::StockData,
         order::OrderData,
+        pricing::{PromotionData, RuleDeletedData, ShippingMethodData, TaxRateData},
         webhook::WebhookPausedData,
     },
 };
@@ -69,6 +70,10 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::CartMerged => "A guest's cart was merged into a user's cart.",
         EventType::CartClosed => "A guest's cart was closed by a merge.",
         EventType::CartAbandoned => "A cart was not changed for a long time.",
+        EventType::CartCodesChanged => "A code was added to a cart or removed from it.",
+        EventType::CartShippingChanged => {
+            "The address or the shipping method of a cart was changed."
+        }
         EventType::OrderPlaced => "An order was placed and its stock reserved.",
         EventType::OrderPaid => "An order was paid.",
         EventType::OrderPaymentChanged => {
@@ -92,6 +97,15 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::WebhookPaused => {
             "An endpoint of webhooks gets nothing any more. The subject is the endpoint."
         }
+        EventType::PromotionCreated => "A promotion was created.",
+        EventType::PromotionUpdated => "A promotion changed.",
+        EventType::PromotionDeleted => "A promotion was deleted.",
+        EventType::ShippingMethodCreated => "A shipping method was created.",
+        EventType::ShippingMethodUpdated => "A shipping method changed.",
+        EventType::ShippingMethodDeleted => "A shipping method was deleted.",
+        EventType::TaxRateCreated => "A tax rate was created.",
+        EventType::TaxRateUpdated => "A tax rate changed.",
+        EventType::TaxRateDeleted => "A tax rate was deleted.",
     }
 }
 
@@ -106,7 +120,10 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         EventType::CartItemAdded => envelope_schema::<CartItemAddedData>,
         EventType::CartItemUpdated => envelope_schema::<CartItemUpdatedData>,
         EventType::CartItemRemoved => envelope_schema::<CartItemRemovedData>,
-        EventType::CartCleared | EventType::CartAbandoned => envelope_schema::<CartData>,
+        EventType::CartCleared
+        | EventType::CartAbandoned
+        | EventType::CartCodesChanged
+        | EventType::CartShippingChanged => envelope_schema::<CartData>,
         EventType::CartCheckedOut => envelope_schema::<CartCheckedOutData>,
         EventType::CartMerged => envelope_schema::<CartMergedData>,
         EventType::CartClosed => envelope_schema::<CartClosedData>,
@@ -124,6 +141,16 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         EventType::UserDeleted => envelope_schema::<UserDeletedData>,
         EventType::SessionRevoked => envelope_schema::<SessionRevokedData<'_>>,
         EventType::WebhookPaused => envelope_schema::<WebhookPausedData>,
+        EventType::PromotionCreated | EventType::PromotionUpdated => {
+            envelope_schema::<PromotionData<'_>>
+        }
+        EventType::ShippingMethodCreated | EventType::ShippingMethodUpdated => {
+            envelope_schema::<ShippingMethodData<'_>>
+        }
+        EventType::TaxRateCreated | EventType::TaxRateUpdated => envelope_schema::<TaxRateData<'_>>,
+        EventType::PromotionDeleted
+        | EventType::ShippingMethodDeleted
+        | EventType::TaxRateDeleted => envelope_schema::<RuleDeletedData>,
     };
     schema(kind, generator)
 }
@@ -344,8 +371,8 @@ mod tests {
         assert_eq!(required("Stock"), "product_id on_hand reserved available version");
         assert_eq!(
             required("Order"),
-            "id number user_id status version currency items total_amount payment shipments \
-             placed_at updated_at"
+            "id number user_id status version currency items subtotal discounts codes taxes \
+             total_amount payment shipments placed_at updated_at"
         );
         assert_eq!(
             required("CartItemAdded"),

@@ -203,7 +203,15 @@ impl CatalogCache {
             name: product.name().to_owned(),
             price: product.price(),
             available: entry.stock().available(),
+            product: None,
         })
+    }
+
+    /// As [`offer`](Self::offer), with the product, which the rules of prices depend on.
+    #[must_use]
+    pub fn offer_with_product(&self, id: ProductId) -> Option<Offer> {
+        let view = self.get(id)?;
+        Some(Offer::of_product(&view.product, view.stock.available()))
     }
 
     /// Renders the response body of a product.

@@ -5,6 +5,7 @@ pub mod api_keys;
 pub mod catalog_cache;
 pub mod current_caches;
 pub mod follower;
+pub mod pricing_rules;
 pub mod revoked_sessions;
 pub mod search_pool;
 mod text_index;

@@ -12,12 +12,16 @@ pub struct ShopSettings {
     /// The currency of all prices.
     #[serde(deserialize_with = "values::currency")]
     pub currency: Currency,
+    /// Whether prices include tax.
+    #[serde(deserialize_with = "values::boolean")]
+    pub prices_include_tax: bool,
 }
 
 impl ShopSettings {
     pub(super) fn write_toml(&self, out: &mut TomlWriter) {
         out.write_section("shop");
         out.write_string("currency", self.currency.code());
+        out.write_literal("prices_include_tax", self.prices_include_tax);
     }
 }
 

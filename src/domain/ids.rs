@@ -153,6 +153,10 @@ impl EventId {
     }
 }
 id! {
+    /// A rule of prices: a shipping method or a tax rate.
+    RuleId
+}
+id! {
     /// A promotion.
     PromotionId
 }

@@ -1,10 +1,11 @@
 //! The errors of the domain as errors that clients get.
 
-use super::{Error, ErrorCode, RefusedLines};
+use super::{Error, ErrorCode, RefusedCode, RefusedLines};
 use crate::domain::{
-    cart::CartError,
+    cart::{CartError, MAX_CODES},
     order::{CheckoutError, OrderError},
     payment::{PaymentStatus, RefundError},
+    pricing::CodeRefusal,
     validation::ValidationErrors,
 };
 
@@ -52,6 +53,16 @@ impl From<CartError> for Error {
                 Self::new(ErrorCode::LineLimit, detail)
             }
             CartError::TotalLimitExceeded => Self::total_limit(),
+            CartError::CodeUnknown => Self::new(
+                ErrorCode::CodeUnknown,
+                "No promotion has this code, or the cart does not have it.",
+            ),
+            CartError::CodeRefused(reason) => Self::code_refused(None, reason),
+            CartError::CodeLimitExceeded => Self::new(
+                ErrorCode::CodeLimit,
+                format!("A cart can have at most {MAX_CODES} codes. Remove one first."),
+            ),
+            CartError::MethodNotAvailable => Self::method_not_available(),
             CartError::GuestCartMerged => Self::new(
                 ErrorCode::GuestCartMerged,
                 "This guest cart was merged into an account. Use the account's token.",
@@ -77,6 +88,13 @@ impl From<CheckoutError> for Error {
                 "amount_not_payable",
                 format!("this payment method cannot charge {total}"),
             ),
+            CheckoutError::CodeLost { code, reason } => Self::code_refused(Some(code), reason),
+            CheckoutError::AddressRequired => Self::invalid_field(
+                "shipping_address",
+                "required",
+                "shipping_address is needed, since the total depends on where the order goes",
+            ),
+            CheckoutError::MethodNotAvailable => Self::method_not_available(),
             CheckoutError::PriceChanged { total, rises } => {
                 let detail = format!(
                     "The cart now costs {total}, which is more than expected_total. \
@@ -89,6 +107,34 @@ impl From<CheckoutError> for Error {
                 }
             }
         }
+    }
+}
+
+impl Error {
+    /// A code gives nothing, for this reason.
+    fn code_refused(code: Option<String>, reason: CodeRefusal) -> Self {
+        let (error, detail) = match reason {
+            CodeRefusal::NotStarted => (ErrorCode::CodeNotStarted, "This code is not valid yet."),
+            CodeRefusal::Expired => (ErrorCode::CodeExpired, "This code has expired."),
+            CodeRefusal::UsageLimit => {
+                (ErrorCode::CodeExhausted, "This code was used as often as it can be.")
+            }
+            CodeRefusal::PerCustomerLimit => {
+                (ErrorCode::CodeExhausted, "You have used this code as often as you can.")
+            }
+            CodeRefusal::MinSubtotal => {
+                (ErrorCode::CodeNotApplicable, "The cart costs too little for this code.")
+            }
+            CodeRefusal::NoEligibleItems | CodeRefusal::NotBest | CodeRefusal::Inactive => {
+                (ErrorCode::CodeNotApplicable, "This code gives nothing on what is in the cart.")
+            }
+        };
+        let detail = match &code {
+            Some(code) => format!("{code}: {detail} Show the cart to the buyer, then retry."),
+            None => detail.to_owned(),
+        };
+        let refused_code = Some(Box::new(RefusedCode { code, reason }));
+        Self { refused_code, ..Self::new(error, detail) }
     }
 }
 

@@ -9,7 +9,8 @@ use crate::domain::{
     ids::{OrderId, ProductId, UserId},
 };
 
-/// The members that all cart events share. `cart.cleared` and `cart.abandoned` have no others.
+/// The members that all cart events share. `cart.cleared`, `cart.abandoned`, `cart.codes.changed`
+/// and `cart.shipping.changed` have no others.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Cart")]
 pub struct CartData {
@@ -123,6 +124,9 @@ pub(super) const fn event_data(cart: &Cart, event: &CartEvent) -> CartEventData 
         CartEvent::CheckedOut { order_id } => {
             CartEventData::CheckedOut(CartCheckedOutData { cart, order_id })
         }
-        CartEvent::Cleared | CartEvent::Abandoned => CartEventData::Plain(cart),
+        CartEvent::Cleared
+        | CartEvent::Abandoned
+        | CartEvent::CodesChanged
+        | CartEvent::ShippingChanged => CartEventData::Plain(cart),
     }
 }

@@ -16,6 +16,7 @@ use super::{
     inventory::StockData,
     order::OrderData,
     position::OutboxPosition,
+    pricing::{self, PromotionData, RuleDeletedData, ShippingMethodData, TaxRateData},
     webhook::WebhookPausedData,
 };
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
         ids::{EventId, SessionId, UserId},
         inventory::StockLevel,
         order::{Order, OrderStatus},
+        pricing::{Rule, RuleRecord},
         webhook::Webhook,
     },
     messages::command_context::TraceParent,
@@ -64,6 +66,8 @@ pub enum DomainEvent {
     OrderRefunded(Arc<Order>),
     /// `order.payment_changed`: the payment changed, and neither money nor units moved.
     PaymentChanged(Arc<Order>),
+    /// `pricing.*`, depending on the kind and state of the rule.
+    PricingRule(Arc<RuleRecord>),
     /// `auth.user.registered`: the new account.
     UserRegistered(Arc<User>),
     /// `auth.rights.changed`: the account with its new role, scopes and block.
@@ -140,6 +144,14 @@ impl EventEnvelope {
             DomainEvent::Order(order)
             | DomainEvent::OrderRefunded(order)
             | DomainEvent::PaymentChanged(order) => self.render(OrderData::of_event(order)),
+            DomainEvent::PricingRule(record) => match &record.rule {
+                _ if record.deleted => self.render(RuleDeletedData::from(&**record)),
+                Rule::Promotion(promotion) => self.render(PromotionData::new(record, promotion)),
+                Rule::ShippingMethod(method) => {
+                    self.render(ShippingMethodData::new(record, method))
+                }
+                Rule::TaxRate(rate) => self.render(TaxRateData::new(record, rate)),
+            },
             DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
             DomainEvent::RightsChanged(user) => self.render(RightsChangedData::from(&**user)),
             DomainEvent::ApiKey(key) => self.render(ApiKeyData::from(&**key)),
@@ -185,6 +197,8 @@ impl DomainEvent {
                 CartEvent::Closed { .. } => EventType::CartClosed,
                 CartEvent::CheckedOut { .. } => EventType::CartCheckedOut,
                 CartEvent::Abandoned => EventType::CartAbandoned,
+                CartEvent::CodesChanged => EventType::CartCodesChanged,
+                CartEvent::ShippingChanged => EventType::CartShippingChanged,
             },
             Self::OrderRefunded(_) => EventType::OrderRefunded,
             Self::PaymentChanged(_) => EventType::OrderPaymentChanged,
@@ -196,6 +210,7 @@ impl DomainEvent {
                 OrderStatus::Cancelled => EventType::OrderCancelled,
                 OrderStatus::Expired => EventType::OrderExpired,
             },
+            Self::PricingRule(record) => pricing::event_type(record),
             Self::UserRegistered(_) => EventType::UserRegistered,
             Self::RightsChanged(_) => EventType::RightsChanged,
             Self::ApiKey(key) if key.deleted_at.is_some() => EventType::ApiKeyDeleted,
@@ -218,6 +233,7 @@ impl DomainEvent {
             Self::Order(order) | Self::OrderRefunded(order) | Self::PaymentChanged(order) => {
                 order.id.as_uuid()
             }
+            Self::PricingRule(record) => record.id.as_uuid(),
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.id.as_uuid(),
             Self::ApiKey(key) => key.id.as_uuid(),
             Self::UserDeleted { user_id, .. } | Self::SessionRevoked { user_id, .. } => {
@@ -239,6 +255,7 @@ impl DomainEvent {
             Self::Order(order) | Self::OrderRefunded(order) | Self::PaymentChanged(order) => {
                 order.version
             }
+            Self::PricingRule(record) => record.version,
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
             Self::ApiKey(key) => key.version,
             Self::UserDeleted { sequence, .. } | Self::SessionRevoked { sequence, .. } => *sequence,
@@ -263,6 +280,7 @@ impl DomainEvent {
             | Self::ApiKey(_)
             | Self::UserDeleted { .. }
             | Self::SessionRevoked { .. }
+            | Self::PricingRule(_)
             | Self::WebhookPaused(_) => Audience::BrokerOnly,
         }
     }

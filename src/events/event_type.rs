@@ -15,6 +15,8 @@ pub enum EventFamily {
     Auth,
     /// Webhooks; the subject is the endpoint.
     Webhook,
+    /// Rules of prices; the subject is the rule.
+    Pricing,
 }
 
 macro_rules! event_types {
@@ -67,6 +69,10 @@ event_types! {
     CartClosed = "cart.closed", Cart;
     /// A cart was not changed for a long time.
     CartAbandoned = "cart.abandoned", Cart;
+    /// A code was added to a cart or removed from it.
+    CartCodesChanged = "cart.codes.changed", Cart;
+    /// The address or the shipping method of a cart was changed.
+    CartShippingChanged = "cart.shipping.changed", Cart;
     /// An order was placed.
     OrderPlaced = "order.placed", Order;
     /// An order was paid.
@@ -97,6 +103,24 @@ event_types! {
     SessionRevoked = "auth.session.revoked", Auth;
     /// An endpoint of webhooks was paused.
     WebhookPaused = "webhook.paused", Webhook;
+    /// A promotion was created.
+    PromotionCreated = "pricing.promotion.created", Pricing;
+    /// A promotion changed.
+    PromotionUpdated = "pricing.promotion.updated", Pricing;
+    /// A promotion was deleted.
+    PromotionDeleted = "pricing.promotion.deleted", Pricing;
+    /// A shipping method was created.
+    ShippingMethodCreated = "pricing.shipping_method.created", Pricing;
+    /// A shipping method changed.
+    ShippingMethodUpdated = "pricing.shipping_method.updated", Pricing;
+    /// A shipping method was deleted.
+    ShippingMethodDeleted = "pricing.shipping_method.deleted", Pricing;
+    /// A tax rate was created.
+    TaxRateCreated = "pricing.tax_rate.created", Pricing;
+    /// A tax rate changed.
+    TaxRateUpdated = "pricing.tax_rate.updated", Pricing;
+    /// A tax rate was deleted.
+    TaxRateDeleted = "pricing.tax_rate.deleted", Pricing;
 }
 
 impl EventType {

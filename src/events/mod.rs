@@ -6,6 +6,7 @@ pub mod actor;
 pub mod auth;
 pub mod cart;
 pub mod catalog;
+pub mod charges;
 mod cloud_event;
 mod envelope;
 mod event_type;
@@ -13,6 +14,7 @@ pub mod inventory;
 pub mod order;
 pub mod parse;
 mod position;
+pub mod pricing;
 pub mod schema;
 pub mod webhook;
 

@@ -8,12 +8,17 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{actor::ActorData, schema};
+use super::{
+    actor::ActorData,
+    charges::{CodeData, DestinationData, DiscountData, ShippingData, TaxData},
+    schema,
+};
 use crate::domain::{
     ids::{OrderId, ProductId, RefundId, ShipmentId, UserId},
     money::{Currency, Money},
     order::{Order, OrderLine, OrderUnits, Shipment},
     payment::{Payment, Refund},
+    pricing::{Charges, LineAmounts},
 };
 
 /// An order. Its items are copies that later catalog changes do not affect.
@@ -45,6 +50,28 @@ pub struct OrderData<'a> {
     #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
     currency: Currency,
     items: Vec<OrderItemData<'a>>,
+    /// The sum of the lines, before discounts.
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 59.97)]
+    subtotal: Money,
+    /// What the promotions take off, in the order in which they were applied.
+    discounts: Vec<DiscountData<'a>>,
+    /// The codes that the buyer gave.
+    codes: Vec<CodeData<'a>>,
+    /// Where the goods go, if shipping or tax depends on it. Events are without its postal
+    /// code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DestinationData<'_>")]
+    #[schema(nullable = false)]
+    shipping_to: Option<DestinationData<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ShippingData<'_>")]
+    #[schema(nullable = false)]
+    shipping: Option<ShippingData<'a>>,
+    /// The taxes by name and rate, the highest rate first.
+    taxes: Vec<TaxData<'a>>,
+    /// What is to be paid: `subtotal` less `discounts`, with `shipping` and the `taxes` that prices
+    /// do not include.
     #[schemars(with = "schema::Amount")]
     #[schema(value_type = f64, example = 59.97)]
     total_amount: Money,
@@ -95,6 +122,14 @@ pub struct OrderItemData<'a> {
     #[schemars(with = "schema::Amount")]
     #[schema(value_type = f64, example = 59.97)]
     total: Money,
+    /// The line's part of the discounts.
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 6)]
+    discount: Money,
+    /// The tax on what the line costs after its discount.
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 8.62)]
+    tax: Money,
     /// The number of units that were shipped.
     #[schema(examples(0))]
     fulfilled: u32,
@@ -244,6 +279,10 @@ impl<'a> From<&'a Payment> for PaymentData<'a> {
 
 impl<'a> From<&'a Order> for OrderData<'a> {
     fn from(order: &'a Order) -> Self {
+        let charges = order.charges.as_deref();
+        let item = |(at, line): (usize, &'a OrderLine)| {
+            OrderItemData::new(line, charges.and_then(|charges| charges.line(at)))
+        };
         Self {
             id: order.id,
             number: order.number().to_string(),
@@ -251,7 +290,13 @@ impl<'a> From<&'a Order> for OrderData<'a> {
             status: order.status.as_str(),
             version: order.version,
             currency: order.currency,
-            items: order.lines.iter().map(OrderItemData::from).collect(),
+            items: order.lines.iter().enumerate().map(item).collect(),
+            subtotal: order.subtotal(),
+            discounts: list(charges, |charges| &charges.discounts),
+            codes: list(charges, |charges| &charges.codes),
+            shipping_to: charges.and_then(|charges| charges.destination.as_ref()).map(Into::into),
+            shipping: charges.and_then(|charges| charges.shipping.as_ref()).map(Into::into),
+            taxes: list(charges, |charges| &charges.taxes),
             total_amount: order.total(),
             payment: PaymentData::from(&order.payment),
             shipments: order.shipments.iter().map(ShipmentData::from).collect(),
@@ -268,7 +313,9 @@ impl<'a> OrderData<'a> {
     /// The data of an event: the order without what only its buyer and the shop need to know.
     #[must_use]
     pub fn of_event(order: &'a Order) -> Self {
-        Self { shipping_address: None, ..Self::from(order) }
+        let data = Self::from(order);
+        let shipping_to = data.shipping_to.map(DestinationData::without_postal_code);
+        Self { shipping_address: None, shipping_to, ..data }
     }
 }
 
@@ -290,8 +337,17 @@ impl<'a> From<&'a Shipment> for ShipmentData<'a> {
     }
 }
 
-impl<'a> From<&'a OrderLine> for OrderItemData<'a> {
-    fn from(line: &'a OrderLine) -> Self {
+/// The records of one kind in an order's charges.
+fn list<'a, T: 'a, D: From<&'a T>>(
+    charges: Option<&'a Charges>,
+    of: impl Fn(&'a Charges) -> &'a [T],
+) -> Vec<D> {
+    charges.map(of).unwrap_or_default().iter().map(D::from).collect()
+}
+
+impl<'a> OrderItemData<'a> {
+    fn new(line: &'a OrderLine, amounts: Option<LineAmounts>) -> Self {
+        let zero = Money::zero(line.unit_price.currency());
         Self {
             product_id: line.product_id,
             sku: line.sku.as_deref(),
@@ -299,6 +355,8 @@ impl<'a> From<&'a OrderLine> for OrderItemData<'a> {
             quantity: line.quantity,
             unit_price: line.unit_price,
             total: line.total(),
+            discount: amounts.map_or(zero, |amounts| amounts.discount),
+            tax: amounts.map_or(zero, |amounts| amounts.tax),
             fulfilled: line.fulfilled,
         }
     }

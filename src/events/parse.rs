@@ -6,8 +6,9 @@ use uuid::Uuid;
 use super::OutboxEvent;
 use crate::domain::{
     account::Role,
-    ids::{ApiKeyId, OrderId, ProductId, SessionId, UserId, WebhookId},
+    ids::{ApiKeyId, OrderId, ProductId, RuleId, SessionId, UserId, WebhookId},
     inventory::StockLevel,
+    pricing::PromotionUses,
 };
 
 /// The parts of an event that the caches need.
@@ -36,6 +37,8 @@ pub enum CacheChange {
         id: OrderId,
         /// The order's version after the change.
         version: u64,
+        /// Whether it has promotions, whose uses have changed with it.
+        has_promotions: bool,
     },
     /// `auth.user.registered` of an account that is no customer, `auth.rights.changed` and
     /// `auth.user.deleted`. The store has the rights.
@@ -53,6 +56,15 @@ pub enum CacheChange {
         /// The new account.
         user_id: UserId,
     },
+    /// `pricing.*`
+    PricingRule {
+        /// The rule that changed.
+        id: RuleId,
+        /// The rule's version after the change.
+        version: u64,
+    },
+    /// How often a promotion is used after an order was placed or given up. No event says so.
+    PromotionUses(PromotionUses),
     /// `auth.session.revoked`
     SessionRevoked {
         /// The session, whose tokens are no longer valid.
@@ -94,6 +106,13 @@ struct AnyData {}
 struct StockFields {
     on_hand: u64,
     reserved: u64,
+}
+
+#[derive(Deserialize)]
+struct OrderFields {
+    /// Events from before there were discounts lack them.
+    #[serde(default)]
+    discounts: Vec<AnyData>,
 }
 
 #[derive(Deserialize)]
@@ -153,8 +172,13 @@ pub fn parse(event: &OutboxEvent) -> Result<CacheChange, ParseEventError> {
             CacheChange::Cart { owner: subject.into(), version }
         }
         ("order", _) => {
+            let (subject, version, OrderFields { discounts }) = parse_body(event)?;
+            let has_promotions = !discounts.is_empty();
+            CacheChange::Order { id: subject.into(), version, has_promotions }
+        }
+        ("pricing", _) => {
             let (subject, version, AnyData {}) = parse_body(event)?;
-            CacheChange::Order { id: subject.into(), version }
+            CacheChange::PricingRule { id: subject.into(), version }
         }
         ("auth", "user.registered") => {
             let (subject, _, UserFields { role }) = parse_body(event)?;
@@ -238,10 +262,13 @@ mod tests {
             DomainEvent::Cart(cart, _) => {
                 CacheChange::Cart { owner: cart.owner.id, version: cart.version }
             }
+            DomainEvent::PricingRule(rule) => {
+                CacheChange::PricingRule { id: rule.id, version: rule.version }
+            }
             DomainEvent::Order(order)
             | DomainEvent::OrderRefunded(order)
             | DomainEvent::PaymentChanged(order) => {
-                CacheChange::Order { id: order.id, version: order.version }
+                CacheChange::Order { id: order.id, version: order.version, has_promotions: false }
             }
             DomainEvent::UserRegistered(user) if user.role == Role::Customer => {
                 CacheChange::UserRegistered { user_id: user.id }
@@ -300,6 +327,8 @@ mod tests {
             CartEvent::Closed { merged_into: user_id },
             CartEvent::CheckedOut { order_id: OrderId::new() },
             CartEvent::Abandoned,
+            CartEvent::CodesChanged,
+            CartEvent::ShippingChanged,
         ]
         .map(|event| DomainEvent::Cart(Arc::clone(&cart), event))
         .into()
@@ -321,6 +350,7 @@ mod tests {
             updated_at: NOW,
             actor: None,
             anonymized: false,
+            charges: None,
         };
         let refunded = DomainEvent::OrderRefunded(Arc::new(order(OrderStatus::Fulfilled)));
         let unclear = DomainEvent::PaymentChanged(Arc::new(order(OrderStatus::Paid)));

@@ -10,7 +10,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
-use crate::domain::{account, action, order, payment, webhook};
+use crate::domain::{account, action, order, payment, pricing, webhook};
 
 /// Defines schema types for closed sets of strings.
 macro_rules! string_enums {
@@ -46,6 +46,8 @@ macro_rules! string_enums {
 string_enums! {
     /// The state of an order.
     OrderStatus = names_of(order::OrderStatus::ALL, order::OrderStatus::as_str);
+    /// Why a code takes nothing off.
+    CodeReason = names_of(pricing::CodeRefusal::ALL, pricing::CodeRefusal::as_str);
     /// A payment method. With `manual`, staff confirms the payment.
     PaymentMethod = names_of(payment::PaymentMethod::ALL, payment::PaymentMethod::as_str);
     /// The state of a payment.

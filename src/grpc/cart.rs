@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     call::Call,
-    convert,
+    convert_cart,
     pb::{self, cart_service_server},
     state::GrpcState,
 };
@@ -37,6 +37,6 @@ impl CartService {
         call.honor_no_cache().await?;
         let state = &self.0;
         let view = state.carts.read_cart(user.owner(), &call.ticket()).await?;
-        convert::cart(&view.cart, &state.carts.price_cart(&view.cart))
+        convert_cart::cart(&view.cart, &state.carts.price_cart(&view.cart))
     }
 }

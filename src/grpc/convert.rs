@@ -7,7 +7,7 @@ use serde_json::Number;
 use super::pb;
 use crate::{
     domain::{
-        cart::{Cart, CartError, PricedCart, PricedLine},
+        cart::CartError,
         catalog::{
             product::AttributeValue,
             search::{ProductFilter, TextRules, attribute_text},
@@ -40,7 +40,7 @@ pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
 
 /// # Errors
 /// `total_limit` if the message cannot hold the amount.
-fn money(amount: Money) -> Result<pb::Money, Error> {
+pub(super) fn money(amount: Money) -> Result<pb::Money, Error> {
     let (units, nanos) = amount.units_and_nanos();
     let units = i64::try_from(units).map_err(|_| Error::from(CartError::TotalLimitExceeded))?;
     Ok(pb::Money { currency_code: amount.currency().code().to_owned(), units, nanos })
@@ -92,33 +92,6 @@ pub(super) fn stock(stock: &StockData) -> pb::Stock {
         available: stock.available,
         version: stock.version,
     }
-}
-
-/// # Errors
-/// `total_limit` if the message cannot hold a total.
-pub(super) fn cart(cart: &Cart, priced: &PricedCart) -> Result<pb::Cart, Error> {
-    Ok(pb::Cart {
-        id: cart.owner.id.to_string(),
-        user_id: cart.owner.id.to_string(),
-        version: cart.version,
-        items: priced.lines.iter().map(cart_item).collect::<Result<_, _>>()?,
-        item_count: priced.item_count,
-        total_amount: Some(money(priced.breakdown.total)?),
-        updated_at: Some(timestamp(cart.updated_at)),
-        expires_at: cart.expires_at().map(timestamp),
-    })
-}
-
-fn cart_item(line: &PricedLine) -> Result<pb::CartItem, Error> {
-    Ok(pb::CartItem {
-        product_id: line.product_id.to_string(),
-        name: line.name.clone(),
-        quantity: line.quantity,
-        unit_price: Some(money(line.unit_price)?),
-        total: Some(money(line.total)?),
-        available: line.available,
-        previous_unit_price: line.previous_price.map(money).transpose()?,
-    })
 }
 
 /// # Errors

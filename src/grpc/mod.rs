@@ -12,6 +12,7 @@ mod cart;
 mod catalog;
 mod connection;
 mod convert;
+mod convert_cart;
 mod health;
 mod inventory;
 mod methods;

@@ -21,6 +21,7 @@ pub(super) enum TokenSource {
 }
 
 /// Returns the gRPC status code of an error code.
+#[expect(clippy::too_many_lines, reason = "a line for each code")]
 pub(super) const fn grpc_code(code: ErrorCode) -> Code {
     match code {
         ErrorCode::SignatureInvalid
@@ -35,6 +36,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::UrlNotAllowed
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
+        | ErrorCode::CodeLimit
         | ErrorCode::AddressLimit
         | ErrorCode::TotalLimit => Code::InvalidArgument,
         ErrorCode::Unauthenticated
@@ -47,6 +49,10 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::NotFound
         | ErrorCode::ProductNotFound
         | ErrorCode::UserNotFound
+        | ErrorCode::ShippingMethodNotFound
+        | ErrorCode::TaxRateNotFound
+        | ErrorCode::PromotionNotFound
+        | ErrorCode::CodeUnknown
         | ErrorCode::SessionNotFound
         | ErrorCode::ApiKeyNotFound
         | ErrorCode::WebhookNotFound
@@ -59,10 +65,17 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::LastAdmin
         | ErrorCode::OrdersOpen
         | ErrorCode::SkuTaken
+        | ErrorCode::TaxRateExists
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged
         | ErrorCode::WebhookPaused
         | ErrorCode::EventNotHeld
+        | ErrorCode::MethodNotAvailable
+        | ErrorCode::CodeTaken
+        | ErrorCode::CodeNotStarted
+        | ErrorCode::CodeExpired
+        | ErrorCode::CodeExhausted
+        | ErrorCode::CodeNotApplicable
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
         | ErrorCode::QuantityExceedsOrder

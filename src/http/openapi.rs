@@ -19,7 +19,9 @@ use utoipa::{
 
 use super::routes::{
     accounts, actions, api_keys, audit, cart, events, health, import, metrics, orders, payments,
-    products, stock, users, webhooks,
+    products,
+    rules::{promotions, shipping_methods, tax_rates},
+    stock, users, webhooks,
 };
 use crate::{error::ErrorCode, metrics::requests::method_label};
 
@@ -35,6 +37,9 @@ use crate::{error::ErrorCode, metrics::requests::method_label};
         (name = "Stock", description = "The stock of a product and its movements."),
         (name = "Cart", description = "The cart of the caller. A cart needs no account."),
         (name = "Orders", description = "Checkout, and what happens to an order afterward."),
+        (name = "Promotions", description = "Discounts and their codes, for staff."),
+        (name = "Shipping", description = "Shipping methods, for staff."),
+        (name = "Taxes", description = "Tax rates, for staff."),
         (name = "Events", description = "Changes of the shop as server-sent events."),
         (name = "Webhooks", description = "Events for other systems, by HTTPS."),
         (name = "Operations", description = "Health, metrics and audits, for operators."),
@@ -54,11 +59,18 @@ use crate::{error::ErrorCode, metrics::requests::method_label};
         stock::show, stock::change, stock::movements,
         cart::show, cart::add, cart::update, cart::remove, cart::clear,
         cart::create_guest_cart, cart::merge,
+        cart::shipping::set, cart::shipping::list_methods, cart::codes::add, cart::codes::remove,
         orders::check_out, orders::list::list, orders::export::export, orders::show,
         orders::cancel, orders::pay, orders::fulfil::fulfil, orders::refund::refund,
         orders::refund::payment, payments::stripe,
         users::list, users::show, users::patch,
         api_keys::create, api_keys::list, api_keys::delete, actions::list,
+        promotions::list, promotions::show, promotions::create, promotions::replace,
+        promotions::patch, promotions::delete,
+        shipping_methods::list, shipping_methods::show, shipping_methods::create,
+        shipping_methods::replace, shipping_methods::patch, shipping_methods::delete,
+        tax_rates::list, tax_rates::show, tax_rates::create, tax_rates::replace,
+        tax_rates::patch, tax_rates::delete,
         events::create_ticket, events::feed, audit::run,
         webhooks::create, webhooks::list, webhooks::show, webhooks::patch, webhooks::delete,
         webhooks::rotate, webhooks::deliveries::test, webhooks::deliveries::list,
@@ -151,9 +163,19 @@ impl Modify for SchemaDefaults {
     }
 }
 
-/// Requests that may contain the read-only members of a resource, which are ignored.
-const WITH_READ_ONLY_MEMBERS: [&str; 4] =
-    ["ReplaceProductRequest", "PatchProductRequest", "CreateWebhookRequest", "PatchWebhookRequest"];
+/// Requests that may contain the read-only members of what was fetched, which are ignored.
+const WITH_READ_ONLY_MEMBERS: [&str; 10] = [
+    "ReplaceProductRequest",
+    "PatchProductRequest",
+    "CreateWebhookRequest",
+    "PatchWebhookRequest",
+    "PromotionRequest",
+    "PatchPromotionRequest",
+    "ShippingMethodRequest",
+    "PatchShippingMethodRequest",
+    "TaxRateRequest",
+    "PatchTaxRateRequest",
+];
 
 /// Whether `path` is rate limited. Probes and metrics must work under any load.
 fn is_limited(path: &str) -> bool {

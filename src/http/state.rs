@@ -13,7 +13,7 @@ use super::{
 use crate::{
     actors::{
         accounts::AccountActor, cart::CartRegistry, catalog::CatalogActor, orders::OrderActor,
-        webhooks::WebhookActor,
+        pricing::PricingActor, webhooks::WebhookActor,
     },
     admission::{
         admit_caller,
@@ -32,6 +32,7 @@ use crate::{
         catalog_cache::CatalogCache,
         current_caches::{CurrentCaches, has_no_cache},
         follower::Follower,
+        pricing_rules::PricingRulesCache,
         search_pool::{SearchNotRun, SearchPool},
     },
     domain::{clock::Clock, ids::UserId, money::Currency, payment::PaymentMethod},
@@ -49,6 +50,10 @@ pub struct AppState {
     pub carts: Arc<CartRegistry>,
     /// Changes orders.
     pub orders: Addr<OrderActor>,
+    /// Changes the rules of prices.
+    pub pricing: Addr<PricingActor>,
+    /// The rules of prices in memory, for reads.
+    pub pricing_rules: Arc<PricingRulesCache>,
     /// Changes the catalog.
     pub catalog: Addr<CatalogActor>,
     /// The catalog in memory, for reads.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::command_context::{CommandContext, Reply};
 use crate::{
     domain::{
-        cart::{Cart, CartCommand, PricedCart},
+        cart::{Cart, CartCommand, CartShipping, PricedCart},
         ids::UserId,
         order::{CheckoutOptions, Order},
     },
@@ -42,6 +42,27 @@ pub struct ChangeCart {
     pub command: CartCommand,
     /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
+}
+
+/// Changes what the cart's price depends on besides its lines.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<Arc<CartView>>, Error>")]
+pub struct PricingChange {
+    /// The change to make.
+    pub command: PricingCommand,
+    /// The idempotency key, precondition, deadline, and trace.
+    pub context: CommandContext,
+}
+
+/// A change of what a cart's price depends on besides its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PricingCommand {
+    /// Sets the address and the shipping method.
+    SetShipping(CartShipping),
+    /// Gives a code.
+    AddCode(String),
+    /// Removes a code.
+    RemoveCode(String),
 }
 
 /// Merges a guest's cart into this one.

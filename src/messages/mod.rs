@@ -5,5 +5,6 @@ pub mod cart;
 pub mod catalog;
 pub mod command_context;
 pub mod orders;
+pub mod pricing;
 pub mod trace_parent;
 pub mod webhooks;

@@ -9,7 +9,7 @@ use crate::domain::order::KEPT_ADDRESS_FIELDS;
 const NAMING_MEMBERS: [&str; 2] = ["email", "name"];
 
 /// The members of a reply that are addresses.
-const ADDRESS_MEMBERS: [&str; 2] = ["shipping_address", "billing_address"];
+const ADDRESS_MEMBERS: [&str; 3] = ["shipping_address", "billing_address", "shipping_to"];
 
 /// A stored reply about an account or one of its orders, without what tells whose it was.
 pub(super) fn anonymize_reply(body: &[u8]) -> Bytes {

@@ -12,10 +12,11 @@ use crate::{
         cart::{Cart, Shortage},
         catalog::product::Product,
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, PromotionId, SessionId, UserId},
         inventory::{StockChange, StockLevel},
         mail::Mail,
         order::{LimitedLine, Order, PurchaseExcess},
+        pricing::{PromotionUses, RuleKind, RuleRecord, UseChange},
         webhook::{PendingDelivery, Webhook},
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
@@ -75,6 +76,19 @@ pub enum Condition {
     /// [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose version the limit
     /// belongs to.
     PurchaseWithin(UserId, LimitedLine),
+    /// The rules of prices have this version; else it is a conflict. A commit that changes rules
+    /// meanwhile comes after this one.
+    PricingRulesUnchanged(u64),
+    /// The user has fewer orders with the promotion that are neither cancelled nor expired. The
+    /// commit must take a use of the promotion.
+    BuyerUsesBelow {
+        /// The user.
+        user_id: UserId,
+        /// The promotion.
+        promotion_id: PromotionId,
+        /// The most orders.
+        limit: u32,
+    },
     /// An admin other than this one remains that is not blocked. Commits with this condition write
     /// a record that they share, so that no two nodes remove the last two admins at once.
     OtherAdminRemains(UserId),
@@ -127,6 +141,11 @@ pub enum Write {
     ///
     /// The commit must write the account's cart, so that no order is placed meanwhile.
     EraseAccount(Arc<User>),
+    /// Writes a rule of prices if its version follows the stored one and no other rule has its
+    /// unique key.
+    PricingRule(Arc<RuleRecord>),
+    /// Takes a use of a promotion, if one is left, or gives one back.
+    PromotionUse(PromotionId, UseChange),
 }
 
 /// A guarded change of stock, with the details of its movement.
@@ -209,6 +228,8 @@ impl CommitError {
                 | Self::PurchaseLimitReached(_)
                 | Self::EmailTaken
                 | Self::SkuTaken
+                | Self::RuleExists(_)
+                | Self::PromotionUsedUp(_)
                 | Self::LastAdmin
                 | Self::TooManyApiKeys
                 | Self::OrdersOpen
@@ -232,6 +253,8 @@ pub(crate) const fn outcome_name(outcome: &CommitOutcome) -> &'static str {
         Err(CommitError::PurchaseLimitReached(_)) => "purchase_limit_reached",
         Err(CommitError::EmailTaken) => "email_taken",
         Err(CommitError::SkuTaken) => "sku_taken",
+        Err(CommitError::RuleExists(_)) => "rule_exists",
+        Err(CommitError::PromotionUsedUp(_)) => "promotion_used_up",
         Err(CommitError::LastAdmin) => "last_admin",
         Err(CommitError::TooManyApiKeys) => "too_many_api_keys",
         Err(CommitError::OrdersOpen) => "orders_open",
@@ -278,6 +301,10 @@ pub enum CommitError {
     EmailTaken,
     /// Another active product has the sku.
     SkuTaken,
+    /// Another rule of this kind has the same unique key.
+    RuleExists(RuleKind),
+    /// As many orders have the promotion as can have it, of all buyers or of this one.
+    PromotionUsedUp(PromotionId),
     /// No other admin would remain.
     LastAdmin,
     /// The admin has made as many API keys as one may.
@@ -322,6 +349,12 @@ pub struct CommittedChanges {
     pub rights: Vec<VersionedRights>,
     /// The API keys that are new or deleted.
     pub api_keys: Vec<Arc<ApiKey>>,
+    /// The rules of prices that changed, in their new state.
+    pub pricing_rules: Vec<Arc<RuleRecord>>,
+    /// How often promotions are used, of those for which it changed.
+    pub promotion_uses: Vec<PromotionUses>,
+    /// The users whose orders with promotions changed.
+    pub promotion_buyers: Vec<UserId>,
     /// Events, with their positions.
     pub events: Vec<OutboxEvent>,
 }
@@ -350,6 +383,9 @@ impl CommittedChanges {
         self.revoked_sessions.extend(later.revoked_sessions);
         self.rights.extend(later.rights);
         self.api_keys.extend(later.api_keys);
+        self.pricing_rules.extend(later.pricing_rules);
+        self.promotion_uses.extend(later.promotion_uses);
+        self.promotion_buyers.extend(later.promotion_buyers);
         self.events.extend(later.events);
     }
 }

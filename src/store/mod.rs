@@ -6,6 +6,7 @@
 //! the planned writes durable.
 
 mod anonymize_reply;
+mod charges_codec;
 pub mod cleanup;
 pub mod commit;
 pub mod forwarding;
@@ -15,8 +16,10 @@ pub mod observed;
 mod outbox_page;
 pub mod payment_store;
 pub mod plan;
+pub mod pricing_store;
 pub(crate) mod readiness;
 mod reply_codec;
+mod rule_codec;
 pub mod sqlite;
 pub mod staff_store;
 mod store_error;
@@ -39,6 +42,7 @@ pub use self::{
     limits::INBOX_RETENTION,
     outbox_page::{OutboxChanges, OutboxPage},
     payment_store::PaymentStore,
+    pricing_store::PricingStore,
     staff_store::{ActionPosition, StaffStore},
     store_error::{ApplyError, StoreUnavailable},
     webhook_store::WebhookStore,
@@ -87,7 +91,7 @@ pub struct StoredReplyUsage {
 /// An engine is opened with options and a [`Clock`](crate::domain::clock::Clock), and reads the
 /// time from that clock only.
 #[async_trait]
-pub trait Store: StaffStore + PaymentStore + WebhookStore {
+pub trait Store: StaffStore + PaymentStore + PricingStore + WebhookStore {
     /// Whether other nodes can change the same data.
     fn is_shared(&self) -> bool;
 

@@ -4,6 +4,7 @@
 //! metrics, too: an engine knows how often it tries one.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     ActionPosition, AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OutboxChanges,
-    OutboxPage, PaymentStore, StaffStore, Store, StoreUnavailable, StoredReplyUsage,
+    OutboxPage, PaymentStore, PricingStore, StaffStore, Store, StoreUnavailable, StoredReplyUsage,
     commit::outcome_name,
     forwarding::ForwardingOptions,
     webhook_store::{WebhookHeads, WebhookLeases, WebhookProgress, WebhookState, WebhookStore},
@@ -31,10 +32,14 @@ use crate::{
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::Timestamp,
-        ids::{ApiKeyId, AttemptId, EventId, OrderId, ProductId, SessionId, UserId, WebhookId},
+        ids::{
+            ApiKeyId, AttemptId, EventId, OrderId, ProductId, PromotionId, RuleId, SessionId,
+            UserId, WebhookId,
+        },
         inventory::{StockLevel, StockMovement},
         mail::Mail,
         order::{Order, OrderFilter},
+        pricing::{PromotionUses, RuleRecord},
         webhook::{DeliveryAttempt, DeliveryStatus, PendingDelivery, Webhook},
     },
     events::OutboxCursor,
@@ -154,6 +159,19 @@ observe! {
         ) -> Vec<DeliveryAttempt>;
         trim_webhook_attempts(id: WebhookId, older_than: Timestamp, kept: u32) -> ();
         delete_webhook_remains() -> u64;
+    }
+    others {}
+}
+
+observe! {
+    PricingStore;
+    operations {
+        list_pricing_rules() -> Vec<RuleRecord>;
+        find_pricing_rule(id: RuleId) -> Option<RuleRecord>;
+        list_promotion_uses(ids: Option<BTreeSet<PromotionId>>) -> Vec<PromotionUses>;
+        count_buyer_uses(
+            buyer: UserId, promotions: BTreeSet<PromotionId>
+        ) -> HashMap<PromotionId, u32>;
     }
     others {}
 }

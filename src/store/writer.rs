@@ -247,7 +247,9 @@ fn lane_index(commit: &Commit, lanes: usize) -> usize {
         | Write::EraseAccount(_)
         | Write::Webhook(_)
         | Write::WebhookDelivery(_)
-        | Write::ApiKey(_) => None,
+        | Write::ApiKey(_)
+        | Write::PricingRule(_)
+        | Write::PromotionUse(..) => None,
     };
     let is_private =
         commit.conditions.is_empty() && commit.writes.iter().all(|write| owner(write).is_some());

@@ -200,7 +200,8 @@ async fn guest_cart_expires_after_thirty_days() {
     let shown = app.get("/api/cart").token(response["token"].as_str().unwrap()).await.ok();
     assert_eq!(&shown, cart);
     let cart = app.cart(&app.customer().await).await;
-    let all = "currency id item_count items total_amount updated_at user_id version";
+    let all = "codes currency discounts id item_count items subtotal taxes total_amount \
+               updated_at user_id version";
     assert_eq!(
         cart.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" "),
         all,

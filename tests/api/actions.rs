@@ -38,6 +38,8 @@ impl Walk {
     async fn start() -> Self {
         let app = TestApp::with_settings(&[("webhooks.allow_private", "true")]).await;
         let (admin, ada) = (app.admin().await, app.customer().await);
+        // Once the shop has a tax rate, checkout needs an address.
+        app.put("/api/cart/shipping", &json!({"country": "DE"})).token(&ada).await.ok();
         Self { app, admin, ada }
     }
 
@@ -70,8 +72,13 @@ impl Walk {
 
     /// A request that changes something, for each operation that needs staff's rights.
     async fn step(&self, operation: &str) -> Option<Step> {
-        match self.product_step(operation).await {
-            None if operation.contains("webhook") => self.webhook_step(operation).await,
+        if let Some(step) = self.product_step(operation).await {
+            return Some(step);
+        }
+        if operation.contains("webhook") {
+            return self.webhook_step(operation).await;
+        }
+        match self.rule_step(operation).await {
             None => self.other_step(operation).await,
             step => step,
         }
@@ -108,6 +115,44 @@ impl Walk {
             }
             _ => return None,
         })
+    }
+
+    /// A step with a rule of prices. Their kinds have the same routes.
+    async fn rule_step(&self, operation: &str) -> Option<Step> {
+        let (action, kind) = operation.split_once('_')?;
+        // Each tax rate has a tax class of its own: no two may have the same.
+        let class = unique_number().to_string();
+        let (path, body) = match kind {
+            "promotion" => {
+                let effect = json!({"percent_off": 10});
+                ("/api/promotions", json!({"name": "Ten", "effect": effect, "active": false}))
+            }
+            "shipping_method" => {
+                ("/api/shipping-methods", json!({"name": "Parcel", "price": 5, "active": false}))
+            }
+            "tax_rate" => {
+                let place =
+                    json!({"name": "VAT", "country": "FJ", "tax_class": class, "rate": "0"});
+                ("/api/tax-rates", place)
+            }
+            _ => return None,
+        };
+        let app = &self.app;
+        if action == "create" {
+            return Some(Step::creating(app.post(path, &body)));
+        }
+        let created = app.post(path, &body).token(&self.admin).await.is(201).json();
+        let id = created["id"].as_str().unwrap();
+        let path = format!("{path}/{id}");
+        let mut changed = body;
+        changed["name"] = json!("New");
+        let call = match action {
+            "replace" => app.put(&path, &changed),
+            "patch" => app.patch(&path, &json!({"name": "New"})),
+            "delete" => app.delete(&path),
+            _ => return None,
+        };
+        Some(Step::new(call, id, 1, 2))
     }
 
     async fn product_step(&self, operation: &str) -> Option<Step> {
@@ -241,7 +286,8 @@ async fn each_change_of_staff_is_one_action() {
     let operations = read_operations(&walk.app).await;
     let me = walk.app.get("/api/auth/me").token(&walk.admin).await.ok();
     let admin = json!({"type": "user", "id": me["id"], "name": me["name"]});
-    let scopes = json!(["catalog", "stock", "orders", "webhooks"]);
+    let scopes =
+        json!(["catalog", "stock", "orders", "promotions", "shipping", "taxes", "webhooks",]);
     let body = json!({"name": "robot", "scopes": scopes});
     let key = walk.app.post("/api/api-keys", &body).token(&walk.admin).await.is(201).json();
     let robot = json!({"type": "api_key", "id": key["id"], "name": "robot"});

@@ -41,15 +41,15 @@ async fn checkout_turns_the_whole_cart_into_an_order() {
     );
     let wanted = json!({
         "user_id": ada.id, "status": "pending_payment", "version": 1, "currency": "USD",
-        "total_amount": 30,
+        "total_amount": 30, "subtotal": 30, "discounts": [], "codes": [], "taxes": [],
         "items": [
             {
                 "product_id": tea, "sku": "TEA-1", "name": "Mint tea", "quantity": 2,
-                "unit_price": 4.5, "total": 9, "fulfilled": 0,
+                "unit_price": 4.5, "total": 9, "discount": 0, "tax": 0, "fulfilled": 0,
             },
             {
                 "product_id": cup, "sku": null, "name": "Mint tea", "quantity": 3, "unit_price": 7,
-                "total": 21, "fulfilled": 0,
+                "total": 21, "discount": 0, "tax": 0, "fulfilled": 0,
             },
         ],
         "payment": {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Response, TestApp};
+use crate::support::{Response, TestApp, rules::InactiveRules};
 
 /// The code and message of the only field error.
 fn field_error(response: Response, field: &str) -> (String, String) {
@@ -74,6 +74,10 @@ async fn every_route_rejects_unknown_parameters() {
     let hook = hook["id"].as_str().unwrap().to_owned();
     let test = app.call("POST", &format!("/api/webhooks/{hook}/test")).token(&admin).await;
     let event = test.is(202).json()["event_id"].as_str().unwrap().to_owned();
+    let rules = InactiveRules::create(&app, &admin).await;
+    let ten = json!({"name": "Ten", "code": "TEN", "effect": {"percent_off": 10}});
+    app.post("/api/promotions", &ten).token(&admin).await.is(201);
+    app.post("/api/cart/codes", &json!({"code": "TEN"})).token(&admin).await.ok();
     let document = app.get("/openapi.json").await.ok();
     for (path, item) in document["paths"].as_object().unwrap() {
         if !path.starts_with("/api/") {
@@ -86,9 +90,9 @@ async fn every_route_rejects_unknown_parameters() {
             path if path.starts_with("/api/webhooks") => &hook,
             path if path.starts_with("/api/auth/sessions") => &session,
             path if path.starts_with("/api/auth/me/addresses") => &address,
-            _ => &tea,
+            path => rules.id_for(path).unwrap_or(&tea),
         };
-        let path = path.replace("{id}", id).replace("{product_id}", id);
+        let path = path.replace("{id}", id).replace("{product_id}", id).replace("{code}", "TEN");
         let path = path.replace("{event_id}", &event);
         for method in item.as_object().unwrap().keys() {
             let call = app.call(&method.to_uppercase(), &format!("{path}?nonsense=1"));

@@ -65,9 +65,15 @@ pub(crate) fn access_of(operation: &str) -> Option<Access> {
         | "reset_password"
         | "verify_email"
         | "take_stripe_webhook" => Anyone,
-        "get_cart" | "add_to_cart" | "update_cart_line" | "remove_from_cart" | "clear_cart" => {
-            Bearer
-        }
+        "get_cart"
+        | "add_to_cart"
+        | "update_cart_line"
+        | "remove_from_cart"
+        | "clear_cart"
+        | "add_cart_code"
+        | "remove_cart_code"
+        | "set_cart_shipping"
+        | "list_cart_shipping_methods" => Bearer,
         "create_event_ticket" => Authenticated,
         "request_verification"
         | "log_out"
@@ -106,6 +112,25 @@ pub(crate) fn access_of(operation: &str) -> Option<Access> {
         | "redeliver_webhook_event" => Staff(&["webhooks"]),
         "patch_user" | "audit_stock" | "create_api_key" | "list_api_keys" | "delete_api_key"
         | "list_actions" => Admin,
+        _ => return access_of_rules(operation),
+    })
+}
+
+fn access_of_rules(operation: &str) -> Option<Access> {
+    Some(match operation {
+        "list_promotions" | "get_promotion" => Staff(&["promotions:read"]),
+        "create_promotion" | "replace_promotion" | "patch_promotion" | "delete_promotion" => {
+            Staff(&["promotions"])
+        }
+        "list_shipping_methods" | "get_shipping_method" => Staff(&["shipping:read"]),
+        "create_shipping_method"
+        | "replace_shipping_method"
+        | "patch_shipping_method"
+        | "delete_shipping_method" => Staff(&["shipping"]),
+        "list_tax_rates" | "get_tax_rate" => Staff(&["taxes:read"]),
+        "create_tax_rate" | "replace_tax_rate" | "patch_tax_rate" | "delete_tax_rate" => {
+            Staff(&["taxes"])
+        }
         _ => return None,
     })
 }

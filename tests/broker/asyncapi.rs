@@ -203,7 +203,41 @@ async fn trigger_every_event(app: &TestApp, provider: &Provider) {
     app.change_stock(&admin, &tea, &json!({"set": 5, "reason": "count"})).await.ok();
     app.change_stock(&admin, &tea, &json!({"set": 0, "reason": "count"})).await.ok();
     trigger_account_events(app, &admin, &ada, &left).await;
+    trigger_pricing_events(app, &admin).await;
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
+}
+
+/// Rules of every kind, and an order that was priced with them.
+async fn trigger_pricing_events(app: &TestApp, admin: &Account) {
+    let method = json!({"name": "Parcel", "price": 4.9, "free_from": 50, "countries": ["DE"]});
+    let rate = json!({"name": "VAT", "country": "DE", "rate": "0.19"});
+    let ten = json!({"name": "Ten", "code": "TEN", "effect": {"percent_off": 10}, "usage_limit": 9,
+        "applies_to": {"tags": ["x"], "categories": ["tea"]}, "starts_at": "2026-01-01T00:00:00Z",
+        "combinable": true});
+    let amount = json!({"name": "Five", "effect": {"amount_off": 5}, "combinable": true,
+        "applies_to": {"product_ids": ["01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d"]}});
+    let mut rules = Vec::new();
+    for (path, body) in [
+        ("/api/shipping-methods", method),
+        ("/api/tax-rates", rate),
+        ("/api/promotions", ten),
+        ("/api/promotions", amount),
+    ] {
+        let rule = app.post(path, &body).token(admin).await.is(201).json();
+        rules.push(format!("{path}/{}", rule["id"].as_str().unwrap()));
+    }
+    let body = json!({"name": "Leaf", "description": "", "price": 9, "stock": 5, "tags": ["x"]});
+    let leaf = app.create_product(admin, &body).await["id"].as_str().unwrap().to_owned();
+    let buyer = app.customer().await;
+    app.add_to_cart(&buyer, &leaf, 1).await.ok();
+    let to = json!({"country": "DE", "region": "BE", "postal_code": "10115"});
+    app.put("/api/cart/shipping", &to).token(&buyer).await.ok();
+    app.post("/api/cart/codes", &json!({"code": "ten"})).token(&buyer).await.ok();
+    app.check_out(&buyer, "priced").await.is(201);
+    for path in rules {
+        app.patch(&path, &json!({"name": "New"})).token(admin).await.ok();
+        app.delete(&path).token(admin).await.is(204);
+    }
 }
 
 #[tokio::test]

@@ -30,13 +30,13 @@ fn env_or(name: &str, usual: usize) -> usize {
 }
 
 /// A buyer who wants one unit of each product and repeats requests until they are answered.
-struct Buyer<'a> {
+pub(crate) struct Buyer<'a> {
     cluster: &'a Cluster,
     token: String,
 }
 
 impl<'a> Buyer<'a> {
-    fn new(cluster: &'a Cluster) -> Self {
+    pub(crate) fn new(cluster: &'a Cluster) -> Self {
         let mut claims = claims();
         let (user, session) = (UserId::new().to_string(), SessionId::new().to_string());
         (claims["sub"], claims["sid"], claims["role"]) =
@@ -45,7 +45,11 @@ impl<'a> Buyer<'a> {
     }
 
     /// Repeats a request under its key on any node until its outcome is known.
-    async fn retry_until_answered(&self, key: &str, call: impl Fn(&TestApp) -> Call) -> Response {
+    pub(crate) async fn retry_until_answered(
+        &self,
+        key: &str,
+        call: impl Fn(&TestApp) -> Call,
+    ) -> Response {
         loop {
             match call(self.cluster.any_node()).token(&self.token).key(key).attempt().await {
                 Ok(response) if response.status != 503 => return response,

@@ -35,6 +35,7 @@ mod mail;
 mod orders;
 mod payments;
 mod privacy;
+mod promotions;
 mod propagation;
 mod recorder;
 mod refused_repeats;

@@ -175,6 +175,24 @@ assert (found.version, found.item_count, amount(found.total_amount)) == (1, 3, 6
 assert (item.product_id, item.name, item.quantity, item.available) == (tea["id"], "Mint tea", 3, 9)
 assert (amount(item.unit_price), amount(item.total)) == (20.5, 61.5)
 assert amount(item.previous_unit_price) == 19.99
+assert (amount(found.subtotal), len(found.discounts), len(found.taxes)) == (61.5, 0, 0)
+rate = {"name": "VAT", "country": "DE", "rate": "0.1"}
+rate = http("POST", "/api/tax-rates", rate, ADMIN)
+ten = {"name": "Ten", "code": "TEN", "effect": {"percent_off": 10}}
+ten = http("POST", "/api/promotions", ten, ADMIN)
+http("PUT", "/api/cart/shipping", {"country": "DE", "postal_code": "10115"}, ADA)
+http("POST", "/api/cart/codes", {"code": "ten"}, ADA)
+found = answer(cart.GetCart, cart_pb2.GetCartRequest(user_token=ADA), GUEST)
+(discount,), (code,), (tax,) = found.discounts, found.codes, found.taxes
+assert (discount.promotion_id, discount.code, amount(discount.amount)) == (ten["id"], "TEN", 6.15)
+assert (code.code, code.applied, code.HasField("reason")) == ("TEN", True, False)
+assert (tax.name, tax.rate, amount(tax.amount), tax.included) == ("VAT", "0.1", 5.54, False)
+assert (found.shipping_to.country, found.shipping_to.postal_code) == ("DE", "10115")
+assert not found.HasField("shipping")
+assert (amount(found.items[0].discount), amount(found.items[0].tax)) == (6.15, 5.54)
+assert amount(found.total_amount) == 60.89
+for path in (f"/api/tax-rates/{rate['id']}", f"/api/promotions/{ten['id']}"):
+    http("DELETE", path, None, ADMIN)
 over_http = http("GET", "/api/cart", token=ADA)
 assert found.updated_at.ToDatetime(timezone.utc) == instant(over_http["updated_at"])
 

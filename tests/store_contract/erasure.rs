@@ -49,7 +49,7 @@ fn shipping_address(fields: &[(&str, &str)]) -> Option<ShippingAddress> {
     ShippingAddress::from_stored(fields.collect::<BTreeMap<_, _>>())
 }
 
-fn erasure(user: &User) -> Commit {
+pub(crate) fn erasure(user: &User) -> Commit {
     let sequence = user.event_sequence + 1;
     Commit {
         conditions: vec![Condition::NoOpenOrders(user.id)],
@@ -58,7 +58,7 @@ fn erasure(user: &User) -> Commit {
     }
 }
 
-async fn registered(store: &dyn Store, email: &str) -> User {
+pub(crate) async fn registered(store: &dyn Store, email: &str) -> User {
     let user = user(email);
     apply_one(store, commit([put_user(&user)])).await.unwrap();
     user

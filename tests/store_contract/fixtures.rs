@@ -202,6 +202,7 @@ pub(crate) fn order(user_id: UserId) -> Order {
         updated_at: placed_at,
         actor: None,
         anonymized: false,
+        charges: None,
     }
 }
 

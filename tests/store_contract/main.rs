@@ -34,6 +34,8 @@ mod orders;
 mod outbox;
 mod partitions;
 mod payments;
+mod pricing_rules;
+mod promotion_uses;
 mod purchase_limits;
 mod records;
 mod retention;
@@ -149,6 +151,18 @@ every_engine_keeps! {
         payments_are_due_until_somebody_claims_them
         orders_are_found_by_the_provider_s_id
         method_manual_is_never_due
+    }
+    pricing_rules {
+        pricing_rules_round_trip
+        unique_keys_belong_to_one_rule
+        commits_can_depend_on_the_rules
+        changes_of_rules_are_told_to_caches
+    }
+    promotion_uses {
+        charges_round_trip
+        uses_are_limited_and_given_back
+        buyers_have_a_promotion_so_often
+        erased_orders_keep_the_place_without_the_postal_code
     }
     purchase_limits {
         purchase_limit_counts_orders_that_stand

@@ -166,6 +166,8 @@ impl Response {
             "errors",
             "lines",
             "total_amount",
+            "reason",
+            "refused_code",
         ];
         assert!(
             problem.as_object().unwrap().keys().all(|name| known.contains(&name.as_str())),

@@ -15,6 +15,7 @@ pub(crate) mod person;
 mod products;
 mod progress;
 mod raw_http;
+pub(crate) mod rules;
 pub(crate) mod tokens;
 pub(crate) mod webhooks;
 

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         account::{RevocationReason, User},
         cart::{Cart, CartOwner},
-        order::{CancelledBy, Order, OrderCommand, OrderStatus},
+        order::{CancelledBy, Order, OrderCommand, OrderStatus, OrderTransition},
     },
     error::Error,
     events::DomainEvent,
@@ -105,6 +105,7 @@ impl AccountService {
 
 fn cancel_order(order: &Order, commit: &mut Commit) -> Result<(), Error> {
     let cancelled = order.decide(OrderCommand::Cancel(CancelledBy::Owner), commit.decided_at)?;
-    add_transition(&Arc::new(cancelled.order), cancelled.stock_changes, commit);
+    let OrderTransition { order, stock_changes, uses } = cancelled;
+    add_transition(&Arc::new(order), stock_changes, uses, commit);
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::{
     domain::order::Order,
     error::{Error, ErrorCode},
     messages::{
-        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
+        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder, PricingChange},
         command_context::Reply,
     },
     metrics::actors::MailboxMetrics,
@@ -74,7 +74,7 @@ impl Actor for CartActor {
     type Context = Context<Self>;
 }
 
-accept_queued!(CartActor, mailbox, GetCart, ChangeCart, MergeCart, PlaceOrder);
+accept_queued!(CartActor, mailbox, GetCart, ChangeCart, PricingChange, MergeCart, PlaceOrder);
 
 #[cfg(test)]
 accept_queued!(CartActor, mailbox, PanicInCommand, PanicInThread);
@@ -92,6 +92,14 @@ impl Handler<ChangeCart> for CartActor {
 
     fn handle(&mut self, message: ChangeCart, _: &mut Self::Context) -> Self::Result {
         self.run_exclusively(async move |cart| cart.change_cart(message).await)
+    }
+}
+
+impl Handler<PricingChange> for CartActor {
+    type Result = AtomicResponse<Self, Result<Reply<Arc<CartView>>, Error>>;
+
+    fn handle(&mut self, message: PricingChange, _: &mut Self::Context) -> Self::Result {
+        self.run_exclusively(async move |cart| cart.change_pricing(message).await)
     }
 }
 

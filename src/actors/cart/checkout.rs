@@ -13,6 +13,7 @@ use crate::{
             CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine, OrderRules,
             OrderStatus,
         },
+        pricing::{ShopPricing, TakenUse, UseChange},
     },
     error::Error,
     events::{DomainEvent, order::order_json},
@@ -28,6 +29,7 @@ impl CartService {
     /// done. Items added on another node during the checkout stay in the cart.
     pub(super) async fn check_out(&self, message: PlaceOrder) -> Result<Reply<Arc<Order>>, Error> {
         let PlaceOrder { mut options, context } = message;
+        options.refused_codes = self.state.refused_codes();
         let decide = async || {
             // The order includes items added on another node before the checkout, but none added
             // during it. Each retry sees the current cart and products.
@@ -47,14 +49,20 @@ impl CartService {
         context: &CommandContext,
     ) -> Result<CheckoutOutcome, Error> {
         let (cart, deps) = (self.load_cart().await?, &self.deps);
-        self.check_if_match(&cart, context)?;
+        self.check_if_match(&cart, context).await?;
         self.check_reply_quota(context).await?;
         options.max_quantities.get_or_insert_with(|| cart.quantities());
+        let buyer_uses = self.reload_buyer_uses(&cart.codes).await?;
+        let rules = deps.pricing_rules.current();
         let outcome = cart.check_out(
             options.clone(),
             OrderId::new(),
             |id| self.product_and_available(id),
-            deps.shop_pricing(),
+            ShopPricing {
+                currency: deps.currency,
+                rules: &rules,
+                buyer_uses: buyer_uses.as_deref(),
+            },
             deps.order_rules,
             deps.clock.now(),
         );
@@ -78,6 +86,8 @@ impl CartService {
             paid,
             product_versions,
             limited_lines,
+            rules_version,
+            uses,
         } = outcome;
         let (cart, placed) = (Arc::new(cart), Arc::new(placed));
         // An order with nothing to pay is placed and paid at once: two versions, and two events.
@@ -101,11 +111,14 @@ impl CartService {
         self.count_reply(context, body.len());
         let mut commit = Commit {
             conditions: unchanged
+                .chain(rules_unchanged(rules_version))
+                .chain(uses.iter().filter_map(|taken| buyer_limit(&order, taken)))
                 .chain(order_limits(&order, limited_lines, self.deps.order_rules))
                 .collect(),
             writes: std::iter::once(Write::Cart(Arc::clone(&cart)))
                 .chain(states.iter().map(|order| Write::Order(Arc::clone(order))))
                 .chain(order.lines.iter().map(reserve))
+                .chain(uses.iter().map(take_use))
                 .collect(),
             events: std::iter::once(DomainEvent::Cart(Arc::clone(&cart), cart_event))
                 .chain(states.iter().map(|order| DomainEvent::Order(Arc::clone(order))))
@@ -120,11 +133,33 @@ impl CartService {
                 commit.add_order_mails(Some(&placed), &order);
             }
         }
+        let limited = self.deps.pricing_rules.current().limited_per_customer(&[]);
         Decision::Commit(Box::new(commit), move |_| {
-            self.render_and_cache(cart);
+            // What remains may cost something else, now that the buyer has another order.
+            match limited.is_empty() {
+                true => drop(self.render_and_cache(cart)),
+                false => self.state.invalidate(),
+            }
             order
         })
     }
+}
+
+/// That the rules are those that the order was priced with. A shop that has never had any needs no
+/// condition: the first one is created after this order, then.
+fn rules_unchanged(version: u64) -> Option<Condition> {
+    (version > 0).then_some(Condition::PricingRulesUnchanged(version))
+}
+
+fn take_use(taken: &TakenUse) -> Write {
+    Write::PromotionUse(taken.promotion_id, UseChange::Take { limit: taken.limit })
+}
+
+/// That the buyer's other orders do not have the promotion as often as one buyer can.
+fn buyer_limit(order: &Order, taken: &TakenUse) -> Option<Condition> {
+    let TakenUse { promotion_id, per_customer_limit, .. } = *taken;
+    let limit = per_customer_limit?;
+    Some(Condition::BuyerUsesBelow { user_id: order.user_id, promotion_id, limit })
 }
 
 /// What limits the orders of one buyer.

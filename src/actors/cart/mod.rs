@@ -15,10 +15,8 @@ use std::sync::Arc;
 
 pub use self::{actor::CartActor, registry::CartRegistry, reply_quota::ReplyQuota};
 use crate::{
-    cache::{catalog_cache::CatalogCache, follower::Follower},
-    domain::{
-        cart::CartLimits, clock::Clock, money::Currency, order::OrderRules, pricing::PricingRules,
-    },
+    cache::{catalog_cache::CatalogCache, follower::Follower, pricing_rules::PricingRulesCache},
+    domain::{cart::CartLimits, clock::Clock, money::Currency, order::OrderRules},
     messages::cart::RenderCart,
     metrics::{actors::MailboxMetrics, caches::CacheReads},
     store::{Store, writer::CommitWriter},
@@ -45,7 +43,7 @@ pub struct CartDeps {
     /// The limits on what is stored under idempotency keys.
     pub reply_quota: ReplyQuota,
     /// The rules for discounts, shipping and tax.
-    pub pricing_rules: Arc<PricingRules>,
+    pub pricing_rules: Arc<PricingRulesCache>,
     /// The currency of all prices.
     pub currency: Currency,
     /// Renders the response body of a cart.

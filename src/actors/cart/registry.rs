@@ -18,10 +18,11 @@ use crate::{
         cart::{Cart, CartOwner, PricedCart},
         ids::UserId,
         order::Order,
+        pricing::ShippingOffer,
     },
     error::Error,
     messages::{
-        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
+        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder, PricingChange},
         command_context::{Reply, Ticket},
     },
     store::CommittedChanges,
@@ -68,7 +69,7 @@ impl CartRegistry {
     ) -> Result<Arc<CartView>, Error> {
         let current = self.carts.get(&owner.id).and_then(|active| {
             self.mark_used(&active.state);
-            active.state.current_view(&self.deps.catalog_cache)
+            active.state.current_view(&self.deps)
         });
         self.deps.cache_reads.record(current.is_some());
         match current {
@@ -88,6 +89,19 @@ impl CartRegistry {
         &self,
         owner: CartOwner,
         message: ChangeCart,
+    ) -> Result<Reply<Arc<CartView>>, Error> {
+        let ticket = message.context.ticket.clone();
+        self.ask_actor(owner, message, &ticket).await
+    }
+
+    /// Runs a command that changes what a cart's price depends on besides its lines.
+    ///
+    /// # Errors
+    /// As with [`CartRegistry::change_cart`].
+    pub async fn change_pricing(
+        &self,
+        owner: CartOwner,
+        message: PricingChange,
     ) -> Result<Reply<Arc<CartView>>, Error> {
         let ticket = message.context.ticket.clone();
         self.ask_actor(owner, message, &ticket).await
@@ -128,7 +142,15 @@ impl CartRegistry {
     /// Prices a cart as its view is.
     #[must_use]
     pub fn price_cart(&self, cart: &Cart) -> PricedCart {
-        self.deps.price_cart(cart)
+        let active = self.carts.get(&cart.owner.id);
+        let buyer_uses = active.and_then(|active| active.state.buyer_uses());
+        self.deps.price_cart(cart, buyer_uses.as_deref())
+    }
+
+    /// The shipping methods that the owner of a cart can choose, the cheapest first.
+    #[must_use]
+    pub fn shipping_offers(&self, cart: &Cart) -> Vec<ShippingOffer> {
+        self.deps.shipping_offers(cart)
     }
 
     /// The number of carts in memory.
@@ -142,6 +164,11 @@ impl CartRegistry {
         for (owner, version) in &changes.carts {
             if let Some(active) = self.carts.get(owner) {
                 active.state.observe_version(*version);
+            }
+        }
+        for buyer in &changes.promotion_buyers {
+            if let Some(active) = self.carts.get(buyer) {
+                active.state.forget_buyer_uses();
             }
         }
     }

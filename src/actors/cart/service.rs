@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use super::{CartDeps, state::CartState};
+use super::{
+    CartDeps,
+    state::{BuyerUses, CartState, RenderedCart},
+};
 use crate::{
     actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
     cache::follower::Follower,
-    domain::cart::{Cart, CartChange, CartError, CartMerge, CartOwner},
+    domain::{
+        cart::{Cart, CartChange, CartError, CartMerge, CartOwner},
+        ids::PromotionId,
+    },
     error::{Error, ErrorCode},
     events::DomainEvent,
     messages::{
-        cart::{CartView, ChangeCart, MergeCart},
+        cart::{CartView, ChangeCart, MergeCart, PricingChange, PricingCommand},
         command_context::{CommandContext, Reply},
     },
-    store::{Commit, CommitReceipt, Write, commit::StoredReplyBody},
+    store::{Commit, CommitError, CommitReceipt, Write, commit::StoredReplyBody},
 };
 
 /// Runs one command on one cart.
@@ -34,19 +40,57 @@ impl CartService {
     }
 
     pub(super) async fn read_view(&self) -> Result<Arc<CartView>, Error> {
-        if let Some(view) = self.state.current_view(&self.deps.catalog_cache) {
+        if let Some(view) = self.state.current_view(&self.deps) {
             view.cart.ensure_open()?;
             return Ok(view);
         }
         let cart = self.load_cart().await?;
         cart.ensure_open()?;
+        self.load_buyer_uses(&cart.codes).await?;
         Ok(self.render_and_cache(cart))
     }
 
     pub(super) fn render_and_cache(&self, cart: Arc<Cart>) -> Arc<CartView> {
-        let (view, epoch) = self.deps.render_view(cart);
-        self.state.cache_view(Arc::clone(&view), epoch);
-        view
+        let rendered = self.render(cart);
+        self.state.cache_view(Arc::clone(&rendered));
+        Arc::clone(&rendered.view)
+    }
+
+    fn render(&self, cart: Arc<Cart>) -> Arc<RenderedCart> {
+        self.deps.render_view(cart, self.state.buyer_uses().as_deref())
+    }
+
+    /// Reads how many of the owner's orders have promotions, unless it is known, or no promotion
+    /// that applies by itself or by one of `codes` depends on it.
+    async fn load_buyer_uses(&self, codes: &[String]) -> Result<(), Error> {
+        let limited = self.deps.pricing_rules.current().limited_per_customer(codes);
+        if limited.is_empty() || self.state.owner.is_guest {
+            return Ok(());
+        }
+        let known = self.state.buyer_uses();
+        let is_known = |known: &Arc<BuyerUses>| limited.iter().all(|id| known.contains_key(id));
+        if !known.as_ref().is_some_and(is_known) {
+            self.read_buyer_uses(limited).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_buyer_uses(&self, limited: Vec<PromotionId>) -> Result<Arc<BuyerUses>, Error> {
+        let ids = limited.into_iter().collect();
+        let uses = self.deps.store.count_buyer_uses(self.state.owner.id, ids).await?;
+        Ok(self.state.set_buyer_uses(uses))
+    }
+
+    /// As [`load_buyer_uses`](Self::load_buyer_uses), but reads again what was known.
+    pub(super) async fn reload_buyer_uses(
+        &self,
+        codes: &[String],
+    ) -> Result<Option<Arc<BuyerUses>>, Error> {
+        let limited = self.deps.pricing_rules.current().limited_per_customer(codes);
+        match limited.is_empty() || self.state.owner.is_guest {
+            true => Ok(None),
+            false => self.read_buyer_uses(limited).await.map(Some),
+        }
     }
 
     pub(super) async fn change_cart(
@@ -56,7 +100,7 @@ impl CartService {
         let ChangeCart { command, context } = message;
         let decide = async || {
             let cart = self.load_cart().await?;
-            self.check_if_match(&cart, &context)?;
+            self.check_if_match(&cart, &context).await?;
             self.check_reply_quota(&context).await?;
             let offer = |id| self.deps.catalog_cache.offer(id);
             match cart.decide(command, offer, self.deps.limits, self.deps.clock.now())? {
@@ -65,6 +109,44 @@ impl CartService {
             }
         };
         self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
+    }
+
+    pub(super) async fn change_pricing(
+        &self,
+        message: PricingChange,
+    ) -> Result<Reply<Arc<CartView>>, Error> {
+        let PricingChange { command, context } = message;
+        let decide = async || {
+            let cart = self.load_cart().await?;
+            self.check_if_match(&cart, &context).await?;
+            self.check_reply_quota(&context).await?;
+            let change = self.decide_pricing(&cart, &command).await?;
+            match change {
+                Some(changed) => self.decide_commit(Some(changed), None, &context).await,
+                None => Ok(self.decide_no_change(cart, &context)),
+            }
+        };
+        self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
+    }
+
+    async fn decide_pricing(
+        &self,
+        cart: &Cart,
+        command: &PricingCommand,
+    ) -> Result<Option<CartChange>, Error> {
+        let (rules, now) = (self.deps.pricing_rules.current(), self.deps.clock.now());
+        Ok(match command {
+            PricingCommand::SetShipping(shipping) => {
+                cart.set_shipping(shipping.clone(), &rules, now)?
+            }
+            PricingCommand::AddCode(code) => {
+                let codes: Vec<String> = cart.codes.iter().chain([code]).cloned().collect();
+                let uses = self.reload_buyer_uses(&codes).await?;
+                let price = |cart: &Cart| self.deps.price_cart(cart, uses.as_deref()).breakdown;
+                cart.add_code(code, &rules, price, now)?
+            }
+            PricingCommand::RemoveCode(code) => Some(cart.remove_code(code, now)?),
+        })
     }
 
     pub(super) async fn merge_guest_cart(
@@ -78,7 +160,7 @@ impl CartService {
             // Read the guest cart from the store: its actor may be on another thread or node.
             let guest_cart =
                 self.deps.store.find_cart(guest.id).await?.unwrap_or_else(|| Cart::empty(guest));
-            self.check_if_match(&cart, &context)?;
+            self.check_if_match(&cart, &context).await?;
             self.check_reply_quota(&context).await?;
             let offer = |id| self.deps.catalog_cache.offer(id);
             let merge = cart
@@ -92,13 +174,15 @@ impl CartService {
         self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
     }
 
-    pub(super) fn check_if_match(
+    pub(super) async fn check_if_match(
         &self,
         cart: &Arc<Cart>,
         context: &CommandContext,
     ) -> Result<(), Error> {
         let Some(if_match) = &context.if_match else { return Ok(()) };
-        let (view, _) = self.deps.render_view(Arc::clone(cart));
+        self.load_buyer_uses(&cart.codes).await?;
+        let rendered = self.render(Arc::clone(cart));
+        let view = &rendered.view;
         let version = cart.version.to_string();
         // Clients may also send the bare version, which the body contains.
         if if_match.matches_where(|tag| tag == view.etag || tag == version) {
@@ -140,13 +224,15 @@ impl CartService {
             None => self.load_cart().await?,
         };
         guest.map(&mut add_change);
-        let (view, epoch) = self.deps.render_view(cart);
-        self.count_reply(context, view.body.len());
-        commit.idempotency_record =
-            idempotency_record(context, StoredReplyBody::Ready(view.body.clone()));
+        self.load_buyer_uses(&cart.codes).await?;
+        let rendered = self.render(cart);
+        let body = rendered.view.body.clone();
+        self.count_reply(context, body.len());
+        commit.idempotency_record = idempotency_record(context, StoredReplyBody::Ready(body));
         let state = Arc::clone(&self.state);
         Ok(Decision::Commit(Box::new(commit), move |_| {
-            state.cache_view(Arc::clone(&view), epoch);
+            let view = Arc::clone(&rendered.view);
+            state.cache_view(rendered);
             view
         }))
     }
@@ -163,10 +249,16 @@ impl CartService {
             writer: &self.deps.writer,
             clock: &*self.deps.clock,
             follower,
-            is_conflict,
+            is_conflict: |error| {
+                is_conflict(error) || matches!(error, CommitError::PromotionUsedUp(_))
+            },
         };
         let invalidate = async || {
             self.state.invalidate();
+            // Without other nodes, the rules know what is used.
+            if self.deps.store.is_shared() {
+                self.deps.pricing_rules.refresh_uses(&*self.deps.store).await?;
+            }
             Ok(())
         };
         let reply = retry.retry_on_conflict(context, decide, invalidate).await;

@@ -83,7 +83,9 @@ impl TwoNodes {
         let (writer, _) = CommitWriter::start(&runtime, Arc::clone(&store), observer);
         let caches = Arc::new(ForwardToCache(Arc::clone(&known_there)));
         let rights = Arc::new(AccountRights::new());
-        let follower = Follower::new(&store, &caches, &known_there, &rights, &as_clock()).await;
+        let rules = Arc::default();
+        let clock = as_clock();
+        let follower = Follower::new(&store, &caches, &known_there, &rights, &rules, &clock).await;
         let node = |catalog_cache, follower| CatalogService {
             import_lookup: ImportLookup::Cache,
             catalog_cache,

@@ -90,6 +90,7 @@ impl OrderService {
         let commit = build_commit(
             &Arc::new(transition.order),
             transition.stock_changes,
+            transition.uses,
             &CommandContext::internal(COMMIT_TIMEOUT),
         );
         // Buyers can retry, but this stock must be released on time.

@@ -9,7 +9,7 @@ use crate::{
     actors::retry_on_conflict::{CommandRetry, Decision, is_conflict},
     domain::{
         ids::OrderId,
-        order::{LateMoney, OrderStatus},
+        order::{LateMoney, OrderStatus, UsesTransition},
         payment::{PaymentStatus, ProviderEvent, ProviderMessage, ProviderUpdate},
     },
     error::{Error, ErrorCode},
@@ -49,7 +49,9 @@ impl OrderService {
             Err(error)
                 if matches!(
                     error.code,
-                    ErrorCode::InsufficientStock | ErrorCode::PurchaseLimitReached
+                    ErrorCode::InsufficientStock
+                        | ErrorCode::PurchaseLimitReached
+                        | ErrorCode::CodeExhausted
                 ) =>
             {
                 self.apply_with(order_id, update, LateMoney::GoesBack).await
@@ -77,9 +79,13 @@ impl OrderService {
                 return Ok(unchanged);
             };
             let order = Arc::new(decided.order);
-            let mut commit = build_commit(&order, decided.stock_changes, &context);
+            let uses = UsesTransition::between(before.status, order.status);
+            let mut commit = build_commit(&order, decided.stock_changes, uses, &context);
             if before.status == OrderStatus::Expired && order.status == OrderStatus::Paid {
                 commit.conditions = self.purchase_conditions(&before).await?;
+            }
+            if uses == UsesTransition::Taken {
+                self.take_uses(&order, &mut commit);
             }
             if self.sends_mail {
                 commit.add_order_mails(Some(&before), &order);

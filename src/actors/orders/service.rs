@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crate::{
     actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record_about, is_conflict},
+    cache::pricing_rules::PricingRulesCache,
     domain::{
         clock::Clock,
         ids::ProductId,
         inventory::StockChange,
-        order::{LimitedLine, Order, OrderCommand, OrderStatus, OrderTransition},
+        order::{LimitedLine, Order, OrderCommand, OrderStatus, OrderTransition, UsesTransition},
         payment::Refund,
+        pricing::UseChange,
     },
     error::Error,
     events::{DomainEvent, order::order_json},
@@ -39,6 +41,8 @@ pub struct OrderService {
     pub provider: Option<Arc<dyn PaymentProvider>>,
     /// Counts what the provider is to be asked.
     pub payment_metrics: PaymentMetrics,
+    /// The limits of promotions.
+    pub pricing_rules: Arc<PricingRulesCache>,
 }
 
 impl OrderService {
@@ -61,13 +65,17 @@ impl OrderService {
                 }
                 _ => Vec::new(),
             };
-            let changed = Arc::new(Order { actor: context.actor(), ..transition.order });
-            let mut commit = build_commit(&changed, transition.stock_changes, &context);
+            let OrderTransition { order: changed, stock_changes, uses } = transition;
+            let changed = Arc::new(Order { actor: context.actor(), ..changed });
+            let mut commit = build_commit(&changed, stock_changes, uses, &context);
             annotate(&mut commit, &command, &changed);
             if self.sends_mail {
                 commit.add_order_mails(Some(&order), &changed);
             }
             commit.conditions = conditions;
+            if uses == UsesTransition::Taken {
+                self.take_uses(&changed, &mut commit);
+            }
             Ok(Decision::Commit(Box::new(commit), move |_| changed))
         };
         let retry = CommandRetry {
@@ -77,8 +85,12 @@ impl OrderService {
             follower: None,
             is_conflict,
         };
-        // Each decision reads the order from the store, so there is nothing to refresh.
-        retry.retry_on_conflict(&context, decide, async || Ok(())).await
+        // Each decision reads the order from the store. What is kept in memory are rules.
+        let refresh = async || match self.store.is_shared() {
+            true => Ok(self.pricing_rules.load(&*self.store).await?),
+            false => Ok(()),
+        };
+        retry.retry_on_conflict(&context, decide, refresh).await
     }
 
     /// The conditions for an expired order to take its units again: its buyer stays within the
@@ -96,6 +108,26 @@ impl OrderService {
             ])
         });
         Ok(conditions.flatten().collect())
+    }
+
+    /// Has an order that comes back take the uses of its promotions again.
+    pub(super) fn take_uses(&self, order: &Order, commit: &mut Commit) {
+        let Some(charges) = &order.charges else { return };
+        let rules = self.pricing_rules.current();
+        for promotion_id in charges.promotions() {
+            let promotion = rules.find_promotion(promotion_id);
+            let limit = promotion.and_then(|promotion| promotion.usage_limit);
+            commit.writes.push(Write::PromotionUse(promotion_id, UseChange::Take { limit }));
+            let of_buyer = promotion.and_then(|promotion| promotion.per_customer_limit);
+            commit.conditions.extend(of_buyer.map(|limit| Condition::BuyerUsesBelow {
+                user_id: order.user_id,
+                promotion_id,
+                limit,
+            }));
+        }
+        if !charges.discounts.is_empty() {
+            commit.conditions.push(Condition::PricingRulesUnchanged(rules.version()));
+        }
     }
 
     fn decide_if_version_matches(
@@ -118,6 +150,7 @@ impl OrderService {
 pub(super) fn build_commit(
     order: &Arc<Order>,
     stock_changes: Vec<(ProductId, StockChange)>,
+    uses: UsesTransition,
     context: &CommandContext,
 ) -> Commit {
     let mut commit = Commit {
@@ -129,14 +162,16 @@ pub(super) fn build_commit(
         trace: context.trace.clone(),
         ..Commit::new(order.updated_at, context.ticket.deadline())
     };
-    add_transition(order, stock_changes, &mut commit);
+    add_transition(order, stock_changes, uses, &mut commit);
     commit
 }
 
-/// Adds a transition to a commit.
+/// Adds a transition to a commit. It gives uses of promotions back; to take them depends on their
+/// limits, see [`OrderService::take_uses`].
 pub(crate) fn add_transition(
     order: &Arc<Order>,
     stock_changes: Vec<(ProductId, StockChange)>,
+    uses: UsesTransition,
     commit: &mut Commit,
 ) {
     commit.writes.push(Write::Order(Arc::clone(order)));
@@ -150,6 +185,10 @@ pub(crate) fn add_transition(
             reason: None,
         })
     }));
+    if let (UsesTransition::GivenBack, Some(charges)) = (uses, &order.charges) {
+        let give_back = |promotion| Write::PromotionUse(promotion, UseChange::GiveBack);
+        commit.writes.extend(charges.promotions().map(give_back));
+    }
     commit.events.push(DomainEvent::Order(Arc::clone(order)));
 }
 

@@ -89,6 +89,7 @@ impl OrderFixture {
             sends_mail: false,
             provider: None,
             payment_metrics: PaymentMetrics::default(),
+            pricing_rules: Arc::default(),
         };
         Self { _dir: dir, service, clock, tea: ProductId::new() }
     }
@@ -120,6 +121,7 @@ impl OrderFixture {
             updated_at: Timestamp::default(),
             actor: None,
             anonymized: false,
+            charges: None,
         }
     }
 

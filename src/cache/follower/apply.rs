@@ -21,6 +21,7 @@ impl Follower {
     ) -> Result<(), StoreUnavailable> {
         let mut changes = CommittedChanges::default();
         let mut outdated: Vec<ProductId> = Vec::new();
+        let mut uses_changed = false;
         for event in events {
             if let CacheChange::Rights { user_id } = event {
                 self.account_rights.refresh(&*self.store, user_id).await?;
@@ -28,7 +29,14 @@ impl Follower {
             if let CacheChange::ApiKey { id } = event {
                 self.account_rights.api_keys.refresh(&*self.store, id).await?;
             }
+            if let CacheChange::PricingRule { id, version } = event {
+                self.pricing_rules.refresh(&*self.store, id, version).await?;
+            }
+            uses_changed |= matches!(event, CacheChange::Order { has_promotions: true, .. });
             self.collect_changes(event, &mut changes, &mut outdated);
+        }
+        if uses_changed {
+            self.pricing_rules.refresh_uses(&*self.store).await?;
         }
         self.read_products(outdated, &mut changes).await?;
         self.caches.on_committed(&changes);
@@ -57,12 +65,15 @@ impl Follower {
                 None => outdated.push(level.product_id),
             },
             CacheChange::Cart { owner, version } => changes.carts.push((owner, version)),
+            CacheChange::PromotionUses(uses) => changes.promotion_uses.push(uses),
             CacheChange::SessionRevoked { session_id } => {
                 changes.revoked_sessions.push((session_id, self.clock.now()));
             }
-            // Rights are read from the store. Orders are not cached, nor is the rest of accounts.
+            // Rights and rules are read from the store. Orders are not cached, nor is the rest of
+            // accounts.
             CacheChange::Rights { .. }
             | CacheChange::ApiKey { .. }
+            | CacheChange::PricingRule { .. }
             | CacheChange::Order { .. }
             | CacheChange::UserRegistered { .. }
             | CacheChange::Webhook { .. } => {}
@@ -83,6 +94,7 @@ impl Follower {
         self.caches
             .on_committed(&CommittedChanges { revoked_sessions, ..CommittedChanges::default() });
         self.account_rights.load(&*self.store).await?;
+        self.pricing_rules.load(&*self.store).await?;
         self.catalog_cache.load(&*self.store).await?;
         self.caches.on_missed();
         self.advance_to(cursor, heads);

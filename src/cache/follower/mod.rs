@@ -23,7 +23,9 @@ use tokio::sync::Mutex;
 
 pub use self::freshness::MAX_STALENESS;
 use self::freshness::{Freshness, Moment};
-use super::{account_rights::AccountRights, catalog_cache::CatalogCache};
+use super::{
+    account_rights::AccountRights, catalog_cache::CatalogCache, pricing_rules::PricingRulesCache,
+};
 use crate::{
     domain::clock::Clock,
     events::{
@@ -45,6 +47,7 @@ pub struct Follower {
     caches: Arc<dyn CommitObserver>,
     catalog_cache: Arc<CatalogCache>,
     account_rights: Arc<AccountRights>,
+    pricing_rules: Arc<PricingRulesCache>,
     clock: Arc<dyn Clock>,
     /// The events that were applied. Locked while events are applied.
     cursor: Mutex<OutboxCursor>,
@@ -72,6 +75,7 @@ impl Follower {
         caches: &Arc<impl CommitObserver + 'static>,
         catalog_cache: &Arc<CatalogCache>,
         account_rights: &Arc<AccountRights>,
+        pricing_rules: &Arc<PricingRulesCache>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreUnavailable> {
         let freshness = Freshness::new();
@@ -82,6 +86,7 @@ impl Follower {
             caches: Arc::clone(caches) as Arc<dyn CommitObserver>,
             catalog_cache: Arc::clone(catalog_cache),
             account_rights: Arc::clone(account_rights),
+            pricing_rules: Arc::clone(pricing_rules),
             clock: Arc::clone(clock),
             reached: std::sync::Mutex::new(cursor.clone()),
             cursor: Mutex::new(cursor),

@@ -71,7 +71,9 @@ impl Fixture {
             Arc::new(CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default()));
         let rights = Arc::new(AccountRights::new());
         let follower =
-            Follower::new(&store, &observer, &catalog_cache, &rights, &clock).await.unwrap();
+            Follower::new(&store, &observer, &catalog_cache, &rights, &Arc::default(), &clock)
+                .await
+                .unwrap();
         Self {
             store,
             observer,

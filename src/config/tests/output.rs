@@ -19,6 +19,7 @@ const SETTING_KEYS: &[&str] = &[
     "http.cors.allowed_origins",
     "ops.bind",
     "shop.currency",
+    "shop.prices_include_tax",
     "catalog.public_read",
     "catalog.language",
     "catalog.low_stock_threshold",

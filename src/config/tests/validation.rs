@@ -65,6 +65,11 @@ const UNREADABLE_VALUES: &[(&str, &str, &str)] = &[
         "shop.currency: \"XAU\" is not a supported currency; use an ISO 4217 code such as USD",
     ),
     (
+        "SOUK__SHOP__PRICES_INCLUDE_TAX",
+        "maybe",
+        "shop.prices_include_tax: \"maybe\" is not true or false",
+    ),
+    (
         "SOUK__CATALOG__LANGUAGE",
         "english",
         "catalog.language: \"english\" is not a known language; use a tag such as en, de or pt-BR",

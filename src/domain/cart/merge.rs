@@ -1,8 +1,8 @@
 //! Merging a guest's cart into an account's cart.
 
 use super::{
-    Cart, CartChange, CartError, CartEvent, CartLimits, CartLine, Offer, check_line_count,
-    check_total,
+    Cart, CartChange, CartError, CartEvent, CartLimits, CartLine, MAX_CODES, Offer,
+    check_line_count, check_total,
 };
 use crate::domain::{clock::Timestamp, ids::ProductId};
 
@@ -44,14 +44,29 @@ impl Cart {
         let lines = self.merged_lines(guest, limits);
         check_line_count(lines.len(), limits.max_lines.saturating_mul(MERGED_LINES_FACTOR))?;
         let merged = CartEvent::Merged { guest_id: guest.owner.id };
-        let user = (lines != self.lines)
-            .then(|| check_total((self.with_lines(lines, now), merged), &offer))
+        let codes = self.merged_codes(guest);
+        let shipping = self.shipping.clone().or_else(|| guest.shipping.clone());
+        let is_changed = lines != self.lines || codes != self.codes || shipping != self.shipping;
+        let user = is_changed
+            .then(|| {
+                let cart = Self { codes, shipping, ..self.with_lines(lines, now) };
+                check_total((cart, merged), &offer)
+            })
             .transpose()?;
-        let closed = Self { merged_into: Some(self.owner.id), ..guest.with_lines(Vec::new(), now) };
+        let closed = guest.closed_into(self.owner.id, now);
         Ok(CartMerge {
             user,
             guest: Some((closed, CartEvent::Closed { merged_into: self.owner.id })),
         })
+    }
+
+    /// The codes of both carts, this one's first, up to [`MAX_CODES`].
+    fn merged_codes(&self, guest: &Self) -> Vec<String> {
+        let mut codes = self.codes.clone();
+        let is_new = |code: &&String| !self.has_code(code);
+        codes.extend(guest.codes.iter().filter(is_new).cloned());
+        codes.truncate(MAX_CODES.max(self.codes.len()));
+        codes
     }
 
     fn merged_lines(&self, guest: &Self, limits: CartLimits) -> Vec<CartLine> {

@@ -1,29 +1,38 @@
 //! Carts: their lines, commands, and events, and merging a guest's cart at login.
 
+mod codes;
+mod error;
 mod limits;
 mod merge;
 mod priced;
+mod shipping;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use self::limits::{check_line_count, check_stock, check_total};
 pub use self::{
+    error::{CartError, Shortage},
     limits::CartLimits,
     merge::{CartMerge, MERGED_LINES_FACTOR},
     priced::{PricedCart, PricedLine},
 };
 use super::{
+    catalog::product::Product,
     clock::Timestamp,
-    ids::{OrderId, ProductId, UserId},
+    ids::{OrderId, ProductId, ShippingMethodId, UserId},
     money::Money,
+    pricing::Destination,
 };
 
 /// How long a guest's cart and the guest's token are valid.
 pub const GUEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The most codes in a cart.
+pub const MAX_CODES: usize = 10;
 
 /// The owner of a cart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +59,19 @@ pub struct Cart {
     pub merged_into: Option<UserId>,
     /// Whether `cart.abandoned` was raised since the owner's last change.
     pub abandoned: bool,
+    /// The codes of promotions that the owner has given, as staff wrote them.
+    pub codes: Vec<String>,
+    /// Where the goods go, and how.
+    pub shipping: Option<CartShipping>,
+}
+
+/// Where the goods of a cart go, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CartShipping {
+    /// Where they go, as far as shipping and tax depend on it.
+    pub destination: Destination,
+    /// The shipping method that the owner chose. `None` is the cheapest.
+    pub method: Option<ShippingMethodId>,
 }
 
 /// One product in a cart.
@@ -74,6 +96,9 @@ pub struct Offer {
     pub price: Money,
     /// The number of units available.
     pub available: u64,
+    /// The product, for what the rules of prices depend on. `None` is a product with nothing but a
+    /// price.
+    pub product: Option<Arc<Product>>,
 }
 
 /// A command for a cart.
@@ -150,50 +175,10 @@ pub enum CartEvent {
     },
     /// The owner abandoned the cart.
     Abandoned,
-}
-
-/// A requested quantity that exceeds the available stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shortage {
-    /// The product's identifier.
-    pub product_id: ProductId,
-    /// The number of units requested.
-    pub requested: u64,
-    /// The number of units available.
-    pub available: u64,
-}
-
-/// The reason a command is rejected. A rejected command changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CartError {
-    /// The catalog has no such product.
-    ProductNotFound,
-    /// The cart has no such line.
-    LineNotFound,
-    /// The product has too few units available.
-    InsufficientStock(Shortage),
-    /// The line would have more units than a line can hold.
-    QuantityLimitExceeded {
-        /// The number of units that the line would have. A larger number than fits into `u32` is
-        /// cut off there.
-        quantity: u64,
-        /// The most units in a line.
-        limit: u32,
-    },
-    /// Adding the product, or the merge, would make more lines than the cart can hold.
-    LineLimitExceeded {
-        /// The number of lines that the cart would have.
-        lines: usize,
-        /// The most lines: [`CartLimits::max_lines`], or for a merge [`MERGED_LINES_FACTOR`] times
-        /// as many.
-        limit: usize,
-    },
-    /// The total would exceed [`MAX_MINOR_UNITS`](super::money::MAX_MINOR_UNITS).
-    TotalLimitExceeded,
-    /// The guest's cart was already merged into an account's cart.
-    GuestCartMerged,
-    /// The account was deleted.
-    OwnerDeleted,
+    /// A code was added or removed.
+    CodesChanged,
+    /// The address or the shipping method was changed.
+    ShippingChanged,
 }
 
 /// A cart after a change, and the event of that change.
@@ -211,6 +196,8 @@ impl Cart {
             updated_at,
             merged_into: None,
             abandoned: false,
+            codes: Vec::new(),
+            shipping: None,
         }
     }
 
@@ -247,8 +234,17 @@ impl Cart {
     /// received before, and still runs, must neither fill it nor place an order.
     #[must_use]
     pub fn close(&self, now: Timestamp) -> CartChange {
-        let closed = Self { merged_into: Some(self.owner.id), ..self.with_lines(Vec::new(), now) };
-        (closed, CartEvent::Cleared)
+        (self.closed_into(self.owner.id, now), CartEvent::Cleared)
+    }
+
+    /// The cart with nothing in it, closed for good.
+    fn closed_into(&self, owner: UserId, now: Timestamp) -> Self {
+        Self {
+            merged_into: Some(owner),
+            codes: Vec::new(),
+            shipping: None,
+            ..self.with_lines(Vec::new(), now)
+        }
     }
 
     /// Decides what `command` does. `None` if it changes nothing.
@@ -279,8 +275,10 @@ impl Cart {
                     change => Ok(change),
                 }
             }
-            CartCommand::Clear if self.lines.is_empty() => Ok(None),
-            CartCommand::Clear => Ok(Some((self.with_lines(Vec::new(), now), CartEvent::Cleared))),
+            CartCommand::Clear if self.lines.is_empty() && self.codes.is_empty() => Ok(None),
+            CartCommand::Clear => {
+                Ok(Some((self.with_lines(Vec::new(), now).without_codes(), CartEvent::Cleared)))
+            }
             CartCommand::Abandon { idle_before } => Ok(self.mark_abandoned(idle_before)),
         }
     }
@@ -353,7 +351,7 @@ impl Cart {
         Some((cart, CartEvent::Abandoned))
     }
 
-    /// The lines that remain after a purchase of these quantities.
+    /// What remains after a purchase of these quantities: the other lines, and the address.
     pub(in crate::domain) fn without_purchased(
         &self,
         bought: impl Fn(&CartLine) -> u32,
@@ -364,6 +362,7 @@ impl Cart {
             ..line.clone()
         };
         self.with_lines(self.lines.iter().map(left).filter(|line| line.quantity > 0).collect(), now)
+            .without_codes()
     }
 
     fn with_lines(&self, lines: Vec<CartLine>, now: Timestamp) -> Self {
@@ -374,6 +373,18 @@ impl Cart {
             updated_at: now,
             merged_into: self.merged_into,
             abandoned: false,
+            codes: self.codes.clone(),
+            shipping: self.shipping.clone(),
         }
+    }
+
+    /// Whether the cart has a code. Codes are compared case-insensitively.
+    #[must_use]
+    pub fn has_code(&self, code: &str) -> bool {
+        self.codes.iter().any(|known| known.eq_ignore_ascii_case(code))
+    }
+
+    fn without_codes(self) -> Self {
+        Self { codes: Vec::new(), ..self }
     }
 }

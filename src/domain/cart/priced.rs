@@ -1,11 +1,14 @@
 //! Pricing a cart at current prices.
 
+use std::sync::Arc;
+
 use super::{Cart, CartLine, Offer};
 use crate::domain::{
+    catalog::product::Product,
     clock::Timestamp,
     ids::ProductId,
     money::Money,
-    pricing::{self, Basket, BasketLine, Breakdown, ShopPricing},
+    pricing::{self, Basket, BasketLine, Breakdown, LineAmounts, ShippingOffer, ShopPricing},
 };
 
 /// A cart at current prices.
@@ -36,6 +39,8 @@ pub struct PricedLine {
     pub available: u64,
     /// The unit price when the line was last written, if it has changed since.
     pub previous_price: Option<Money>,
+    /// The line's discount and tax. `None` if both are 0.
+    pub amounts: Option<LineAmounts>,
 }
 
 impl Cart {
@@ -48,19 +53,51 @@ impl Cart {
         shop: ShopPricing<'_>,
         now: Timestamp,
     ) -> PricedCart {
-        let (mut lines, mut counted) = (Vec::with_capacity(self.lines.len()), Vec::new());
-        for line in &self.lines {
-            let offer = offer(line.product_id);
-            if let Some(offer) = &offer {
-                counted.push(BasketLine::plain(line.product_id, line.quantity, offer.price));
-            }
-            lines.push(line.with_price(offer));
-        }
-        let basket = Basket::of_lines(&counted, shop.currency);
-        PricedCart {
+        let offers: Vec<Option<Offer>> =
+            self.lines.iter().map(|line| offer(line.product_id)).collect();
+        let counted: Vec<BasketLine<'_>> = self
+            .lines
+            .iter()
+            .zip(&offers)
+            .filter_map(|(line, offer)| Some(basket_line(line, offer.as_ref()?)))
+            .collect();
+        let breakdown = pricing::price(&self.basket(&counted, shop), shop.rules, now);
+        let item_count = counted.iter().map(|line| u64::from(line.quantity)).sum();
+        // The lines whose product exists are those of the breakdown, in the same order.
+        let mut amounts = breakdown.lines.iter().copied();
+        let lines = self.lines.iter().zip(offers).map(|(line, offer)| {
+            let amounts = if offer.is_some() { amounts.next() } else { None };
+            line.with_price(offer, amounts)
+        });
+        PricedCart { lines: lines.collect(), item_count, breakdown }
+    }
+
+    /// The shipping methods that the owner can choose at the prices of `offer`, the cheapest first.
+    #[must_use]
+    pub fn shipping_offers(
+        &self,
+        offer: impl Fn(ProductId) -> Option<Offer>,
+        shop: ShopPricing<'_>,
+        now: Timestamp,
+    ) -> Vec<ShippingOffer> {
+        let offers: Vec<(&CartLine, Offer)> =
+            self.lines.iter().filter_map(|line| Some((line, offer(line.product_id)?))).collect();
+        let lines: Vec<BasketLine<'_>> =
+            offers.iter().map(|(line, offer)| basket_line(line, offer)).collect();
+        let basket = self.basket(&lines, shop);
+        let goods = pricing::price(&basket, shop.rules, now).goods_cost();
+        pricing::shipping_offers(&basket, shop.rules, goods)
+    }
+
+    /// What the rules of prices see of this cart with these lines.
+    fn basket<'a>(&'a self, lines: &'a [BasketLine<'a>], shop: ShopPricing<'a>) -> Basket<'a> {
+        Basket {
+            currency: shop.currency,
             lines,
-            item_count: counted.iter().map(|line| u64::from(line.quantity)).sum(),
-            breakdown: pricing::price(&basket, shop.rules, now),
+            codes: &self.codes,
+            destination: self.shipping.as_ref().map(|shipping| &shipping.destination),
+            method: self.shipping.as_ref().and_then(|shipping| shipping.method),
+            buyer_uses: shop.buyer_uses,
         }
     }
 
@@ -78,8 +115,21 @@ impl Cart {
     }
 }
 
+impl Offer {
+    /// The offer of a product that has this many units available.
+    #[must_use]
+    pub fn of_product(product: &Arc<Product>, available: u64) -> Self {
+        Self {
+            name: product.details.name.clone(),
+            price: product.details.price,
+            available,
+            product: Some(Arc::clone(product)),
+        }
+    }
+}
+
 impl CartLine {
-    fn with_price(&self, offer: Option<Offer>) -> PricedLine {
+    fn with_price(&self, offer: Option<Offer>, amounts: Option<LineAmounts>) -> PricedLine {
         let (name, unit_price, available) = match offer {
             Some(offer) => (offer.name, offer.price, offer.available),
             None => (self.name.clone(), self.price, 0),
@@ -94,6 +144,15 @@ impl CartLine {
             total,
             available,
             previous_price: was,
+            amounts,
         }
+    }
+}
+
+/// What the rules of prices see of a line whose product exists.
+fn basket_line<'a>(line: &CartLine, offer: &'a Offer) -> BasketLine<'a> {
+    match &offer.product {
+        Some(product) => BasketLine::of_product(product, line.quantity),
+        None => BasketLine::plain(line.product_id, line.quantity, offer.price),
     }
 }

@@ -21,6 +21,7 @@ fn tea_offer(available: u64) -> impl Fn(ProductId) -> Option<Offer> {
             name: "Tea".into(),
             price: Money::parse("4.50", "EUR".parse().unwrap()).unwrap(),
             available,
+            product: None,
         })
     }
 }
@@ -191,7 +192,7 @@ fn total_may_reach_the_limit_but_not_exceed_it() {
                 _ => 0,
             };
             let price = Money::from_minor_units(price, dong).unwrap();
-            Some(Offer { name: "Flat".into(), price, available: 10_000 })
+            Some(Offer { name: "Flat".into(), price, available: 10_000, product: None })
         }
     };
     let add = |cart: &Cart, product_id, quantity, raised| {
@@ -205,7 +206,7 @@ fn total_may_reach_the_limit_but_not_exceed_it() {
     let flats = add(&user_cart(), flat, 900, 0).unwrap();
     assert_eq!(add(&flats, rest, 1, 1), Err(CartError::TotalLimitExceeded));
     let full = add(&flats, rest, 1, 0).unwrap();
-    let shop = ShopPricing { currency: dong, rules: &PricingRules::default() };
+    let shop = ShopPricing { currency: dong, rules: &PricingRules::default(), buyer_uses: None };
     let total = full.with_prices(offer(0), shop, NOW).breakdown.total;
     assert_eq!(total.minor_units(), MAX_MINOR_UNITS);
     assert_eq!(add(&full, flat, 1, 0), Err(CartError::TotalLimitExceeded));
@@ -236,11 +237,16 @@ fn priced_cart_uses_current_prices_and_reports_changes() {
     let money = |text| Money::parse(text, euro).unwrap();
     let cart = add_item(&add_item(&user_cart(), tea, 2).unwrap(), gone, 3).unwrap();
     let today = |id| {
-        (id == tea).then(|| Offer { name: "Mint tea".into(), price: money("5.00"), available: 7 })
+        (id == tea).then(|| Offer {
+            name: "Mint tea".into(),
+            price: money("5.00"),
+            available: 7,
+            product: None,
+        })
     };
     let priced = cart.with_prices(
         today,
-        ShopPricing { currency: euro, rules: &PricingRules::default() },
+        ShopPricing { currency: euro, rules: &PricingRules::default(), buyer_uses: None },
         NOW,
     );
     assert_eq!((priced.item_count, priced.breakdown.total), (2, money("10")));

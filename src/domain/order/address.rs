@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::account::PostalAddress;
+use crate::domain::{account::PostalAddress, pricing::Destination};
 
 /// What stays of an order's address when the buyer's account is deleted: taxes depend on it, and it
 /// identifies nobody.
@@ -19,6 +19,17 @@ impl ShippingAddress {
     #[must_use]
     pub fn from_stored(fields: BTreeMap<String, String>) -> Option<Self> {
         (!fields.is_empty()).then_some(Self(fields))
+    }
+
+    /// Where the order goes, as far as shipping and tax depend on it.
+    #[must_use]
+    pub fn destination(&self) -> Option<Destination> {
+        let part = |name| self.0.get(name).cloned();
+        Some(Destination {
+            country: part("country")?,
+            region: part("region").map(|region| region.trim().to_ascii_uppercase()),
+            postal_code: part("postal_code"),
+        })
     }
 
     /// The fields by name.

@@ -15,7 +15,7 @@ use crate::domain::{
     ids::{OrderId, ProductId},
     money::Money,
     payment::provider_amount,
-    pricing::{self, Basket, BasketLine, ShopPricing},
+    pricing::{self, Basket, BasketLine, Charges, CodeRefusal, ShopPricing, TakenUse},
 };
 
 /// The buyer's options at checkout.
@@ -30,6 +30,8 @@ pub struct CheckoutOptions {
     /// The most units to buy of each product. Other products stay in the cart. `None` buys
     /// everything.
     pub max_quantities: Option<HashMap<ProductId, u32>>,
+    /// The codes of the cart that the buyer was shown as not applied. They do not hinder checkout.
+    pub refused_codes: Vec<String>,
 }
 
 impl CheckoutOptions {
@@ -54,6 +56,10 @@ pub struct CheckoutOutcome {
     /// The lines whose products have a purchase limit. Whether the buyer is within the limit
     /// depends on their other orders.
     pub limited_lines: Vec<LimitedLine>,
+    /// The version of the rules that the order was priced with.
+    pub rules_version: u64,
+    /// The uses of promotions that the order takes.
+    pub uses: Vec<TakenUse>,
 }
 
 /// A line of a new order whose product has a purchase limit.
@@ -93,6 +99,8 @@ pub struct PurchaseExcess {
 #[derive(Default)]
 struct PurchasedLines {
     lines: Vec<OrderLine>,
+    /// The product of each line, and the units to buy.
+    products: Vec<(Arc<Product>, u32)>,
     product_versions: Vec<(ProductId, u64)>,
     limited_lines: Vec<LimitedLine>,
 }
@@ -110,6 +118,17 @@ pub enum CheckoutError {
     TotalLimitExceeded,
     /// The provider does not charge this total.
     AmountNotPayable(Money),
+    /// A code that the buyer counts on does not hold any more.
+    CodeLost {
+        /// The code.
+        code: String,
+        /// Why.
+        reason: CodeRefusal,
+    },
+    /// What the order comes to depends on where it goes, and no address is known.
+    AddressRequired,
+    /// No shipping method reaches the address.
+    MethodNotAvailable,
     /// The total is higher than the buyer accepts.
     PriceChanged {
         /// The total.
@@ -136,15 +155,12 @@ impl Cart {
         now: Timestamp,
     ) -> Result<CheckoutOutcome, CheckoutError> {
         self.ensure_open().map_err(CheckoutError::Cart)?;
-        let PurchasedLines { lines, product_versions, limited_lines } =
+        let PurchasedLines { lines, products, product_versions, limited_lines } =
             self.collect_order_lines(&checkout, find_product)?;
         if lines.is_empty() {
             return Err(CheckoutError::CartEmpty);
         }
-        let total = price_lines(&lines, shop, now);
-        if !total.is_within_limit() {
-            return Err(CheckoutError::TotalLimitExceeded);
-        }
+        let (charges, total) = self.price_order(&checkout, &products, shop, now)?;
         if checkout.expected_total.is_some_and(|expected| total.exceeds(expected)) {
             let rises = self.price_rises(&lines);
             return Err(CheckoutError::PriceChanged { total, rises });
@@ -157,6 +173,7 @@ impl Cart {
         if method == PaymentMethod::Stripe && provider_amount(total).is_none() {
             return Err(CheckoutError::AmountNotPayable(total));
         }
+        let uses = charges.as_deref().map_or_else(Vec::new, |charges| taken_uses(charges, shop));
         let cart = self.without_purchased(|line| checkout.units_to_buy(line), now);
         let order = Order {
             id: order_id,
@@ -165,6 +182,7 @@ impl Cart {
             version: 1,
             currency: shop.currency,
             lines,
+            charges,
             payment: Payment::placed(method, total, now),
             shipments: Vec::new(),
             shipping_address: checkout.shipping_address,
@@ -180,7 +198,52 @@ impl Cart {
             order,
             product_versions,
             limited_lines,
+            rules_version: shop.rules.version(),
+            uses,
         })
+    }
+
+    /// What the order comes to, priced like a cart, and what of it is not the price of a line.
+    fn price_order(
+        &self,
+        checkout: &CheckoutOptions,
+        products: &[(Arc<Product>, u32)],
+        shop: ShopPricing<'_>,
+        now: Timestamp,
+    ) -> Result<(Option<Box<Charges>>, Money), CheckoutError> {
+        let given = checkout.shipping_address.as_ref().and_then(ShippingAddress::destination);
+        let of_cart = || self.shipping.as_ref().map(|shipping| shipping.destination.clone());
+        // Without rules, an address that is not the cart's has nothing to do with prices.
+        let is_priced = !shop.rules.is_empty() || self.shipping.is_some();
+        let destination = given.or_else(of_cart).filter(|_| is_priced);
+        if destination.is_none() && shop.rules.needs_destination() {
+            return Err(CheckoutError::AddressRequired);
+        }
+        let lines: Vec<BasketLine<'_>> = products
+            .iter()
+            .map(|(product, quantity)| BasketLine::of_product(product, *quantity))
+            .collect();
+        let basket = Basket {
+            codes: &self.codes,
+            destination: destination.as_ref(),
+            method: self.shipping.as_ref().and_then(|shipping| shipping.method),
+            buyer_uses: shop.buyer_uses,
+            ..Basket::of_lines(&lines, shop.currency)
+        };
+        for code in self.codes.iter().filter(|code| !checkout.refused_codes.contains(code)) {
+            if let Some(reason) = pricing::lost_code(code, &basket, shop.rules, now) {
+                return Err(CheckoutError::CodeLost { code: code.clone(), reason });
+            }
+        }
+        let breakdown = pricing::price(&basket, shop.rules, now);
+        if breakdown.unreachable {
+            return Err(CheckoutError::MethodNotAvailable);
+        }
+        let total = breakdown.total;
+        if !total.is_within_limit() {
+            return Err(CheckoutError::TotalLimitExceeded);
+        }
+        Ok((Charges::of(breakdown, destination), total))
     }
 
     /// The lines whose prices are above those of the cart.
@@ -215,6 +278,7 @@ impl Cart {
                         bought.limited_lines.push(LimitedLine { product_id, quantity, limit });
                     }
                     bought.lines.push(order_line(product_id, quantity, &product));
+                    bought.products.push((product, quantity));
                 }
                 _ => short.push(Shortage { product_id, requested, available }),
             }
@@ -232,12 +296,17 @@ impl Order {
     }
 }
 
-/// What the lines come to, priced like a cart's.
-fn price_lines(lines: &[OrderLine], shop: ShopPricing<'_>, now: Timestamp) -> Money {
-    let line =
-        |line: &OrderLine| BasketLine::plain(line.product_id, line.quantity, line.unit_price);
-    let lines: Vec<BasketLine<'_>> = lines.iter().map(line).collect();
-    pricing::price(&Basket::of_lines(&lines, shop.currency), shop.rules, now).total
+/// The uses of promotions that an order with these charges takes.
+fn taken_uses(charges: &Charges, shop: ShopPricing<'_>) -> Vec<TakenUse> {
+    let taken = |promotion_id| {
+        let promotion = shop.rules.find_promotion(promotion_id);
+        TakenUse {
+            promotion_id,
+            limit: promotion.and_then(|found| found.usage_limit),
+            per_customer_limit: promotion.and_then(|found| found.per_customer_limit),
+        }
+    };
+    charges.promotions().map(taken).collect()
 }
 
 fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderLine {

@@ -25,7 +25,7 @@ pub use self::{
     provider::{LateMoney, ProviderTransition},
     refund::RefundRequest,
     shipment::{OrderUnits, QuantityExcess, Shipment, ShipmentDetails, validate_units},
-    transition::{CancelledBy, OrderCommand, OrderError, OrderTransition},
+    transition::{CancelledBy, OrderCommand, OrderError, OrderTransition, UsesTransition},
 };
 pub use super::payment::{Payment, PaymentMethod};
 use super::{
@@ -34,6 +34,7 @@ use super::{
     ids::{OrderId, ProductId, UserId},
     money::{Currency, Money},
     payment::PaymentStatus,
+    pricing::Charges,
 };
 
 /// An order. Its lines are copies, which later catalog changes do not affect.
@@ -51,6 +52,8 @@ pub struct Order {
     pub currency: Currency,
     /// The order lines, one per product.
     pub lines: Vec<OrderLine>,
+    /// Discounts, shipping and taxes. `None` if there are none.
+    pub charges: Option<Box<Charges>>,
     /// The payment, with its refunds.
     pub payment: Payment,
     /// The shipments, the oldest first.
@@ -189,10 +192,17 @@ impl Order {
 
     /// The sum of all line totals.
     #[must_use]
-    pub fn total(&self) -> Money {
+    pub fn subtotal(&self) -> Money {
         self.lines
             .iter()
             .fold(Money::zero(self.currency), |sum, line| sum.saturating_add(line.total()))
+    }
+
+    /// What is to be paid.
+    #[must_use]
+    pub fn total(&self) -> Money {
+        let subtotal = self.subtotal();
+        self.charges.as_ref().map_or(subtotal, |charges| charges.total(subtotal))
     }
 
     /// The number of units in all lines.

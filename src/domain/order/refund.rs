@@ -47,11 +47,16 @@ impl Order {
     }
 
     /// Refunds what the shop does not ship: everything if it has shipped nothing, and otherwise the
-    /// price of the units that are left.
+    /// price of the units that are left, less their discounts, with their taxes.
     pub(super) fn refund_unshipped(&mut self, id: RefundId, now: Timestamp) {
-        let unshipped = self.lines.iter().fold(Money::zero(self.currency), |sum, line| {
+        let zero = Money::zero(self.currency);
+        let unshipped = self.lines.iter().enumerate().fold(zero, |sum, (at, line)| {
             let units = line.quantity.saturating_sub(line.fulfilled);
-            sum.saturating_add(line.unit_price.saturating_mul(units))
+            let price = match &self.charges {
+                Some(charges) => charges.price_of_units(at, line.total(), units, line.quantity),
+                None => line.unit_price.saturating_mul(units),
+            };
+            sum.saturating_add(price)
         });
         let amount = match self.shipments.is_empty() {
             true => self.payment.amount,

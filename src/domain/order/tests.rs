@@ -71,7 +71,7 @@ fn check_out_cart(
         let found = products.iter().find(|(product, _)| product.id == id);
         found.map(|(product, available)| (Arc::clone(product), *available))
     };
-    let shop = ShopPricing { currency: euro(), rules: &PricingRules::default() };
+    let shop = ShopPricing { currency: euro(), rules: &PricingRules::default(), buyer_uses: None };
     cart.check_out(checkout, OrderId::new(), find_product, shop, RULES, NOW)
 }
 
@@ -104,6 +104,7 @@ fn checkout_orders_all_lines_at_current_prices() {
         order,
         product_versions: decided_on,
         limited_lines,
+        rules_version,
         ..
     } = check_out_cart(&cart, CheckoutOptions::default(), &[(&tea, 2), (&cup, 9)]).unwrap();
     assert_eq!(
@@ -130,7 +131,7 @@ fn checkout_orders_all_lines_at_current_prices() {
     );
     assert_eq!(decided_on, [(tea.id, 3), (cup.id, 8)]);
     assert_eq!(limited_lines, [LimitedLine { product_id: cup.id, quantity: 1, limit: 5 }]);
-    assert_eq!(order.units(), 3);
+    assert_eq!((order.units(), rules_version), (3, 0));
 }
 
 #[test]

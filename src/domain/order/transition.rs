@@ -55,6 +55,31 @@ pub struct OrderTransition {
     pub order: Order,
     /// The stock changes.
     pub stock_changes: Vec<(ProductId, StockChange)>,
+    /// What happens to the uses of the order's promotions.
+    pub uses: UsesTransition,
+}
+
+/// What a command on an order does to the uses of its promotions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsesTransition {
+    /// Nothing.
+    Kept,
+    /// The order has come back, and takes them again.
+    Taken,
+    /// The order was cancelled or has expired.
+    GivenBack,
+}
+
+impl UsesTransition {
+    /// What the step from one status to another does.
+    #[must_use]
+    pub const fn between(before: OrderStatus, after: OrderStatus) -> Self {
+        match (before.counts_as_purchase(), after.counts_as_purchase()) {
+            (true, false) => Self::GivenBack,
+            (false, true) => Self::Taken,
+            _ => Self::Kept,
+        }
+    }
 }
 
 /// The reason a command is rejected. A rejected command changes nothing.
@@ -164,7 +189,8 @@ impl Order {
                 changes
             }
         };
-        Ok(OrderTransition { order, stock_changes })
+        let uses = UsesTransition::between(self.status, order.status);
+        Ok(OrderTransition { order, stock_changes, uses })
     }
 
     fn ensure_allowed(&self, command: &OrderCommand, now: Timestamp) -> Result<(), OrderError> {

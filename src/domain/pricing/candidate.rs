@@ -110,13 +110,14 @@ impl Candidate<'_> {
             code: given.promotion.code.clone(),
             amount: money(given.amount),
         };
-        let ships = rules.methods().iter().any(|method| method.active);
         Breakdown {
             subtotal: money(goods.subtotal),
             lines: lines.into_iter().map(|(_, amounts)| amounts).collect(),
             discounts: self.given.iter().map(discount).collect(),
             codes,
-            unreachable: ships && goods.basket.destination.is_some() && self.shipping.is_none(),
+            unreachable: goods.basket.destination.is_some()
+                && self.shipping.is_none()
+                && rules.has_active_method(),
             shipping: self.shipping.map(|(method, amount)| Shipping {
                 method_id: method.id,
                 name: method.name.clone(),

@@ -92,6 +92,15 @@ impl Promotion {
     }
 }
 
+/// Why a promotion gives nothing to a basket, as far as that does not depend on others.
+pub(super) fn refusal(
+    promotion: &Promotion,
+    goods: &Goods<'_>,
+    now: Timestamp,
+) -> Option<CodeRefusal> {
+    promotion.refusal(goods, now)
+}
+
 /// The promotions that apply to a basket, sorted as they are applied.
 pub(super) fn applicable<'a>(
     goods: &Goods<'_>,

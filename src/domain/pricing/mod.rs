@@ -5,26 +5,39 @@
 //! `total = subtotal - discounts + shipping + taxes that are not included`.
 
 mod candidate;
+mod charges;
 mod discounts;
+mod edit;
 mod fraction;
+mod promotion_edit;
+mod record;
 mod rules;
 mod shipping;
 mod tax;
 #[cfg(test)]
 mod tests;
+mod uses;
 
 use std::{collections::HashMap, sync::Arc};
 
 use self::candidate::Candidate;
 pub use self::{
+    charges::Charges,
+    edit::{RuleEdit, ShippingMethodPatch, TaxRatePatch, checked_country, checked_region},
     fraction::{InvalidRate, Percentage, Rate},
+    promotion_edit::{
+        EffectFields, EffectPatch, MAX_CODE_LEN, PromotionPatch, SelectionPatch, add_effect_error,
+    },
+    record::{Rule, RuleKind, RuleRecord},
     rules::{
         Destination, Effect, PricingRules, Promotion, SHIPPING_TAX_CLASS, Selection,
         ShippingMethod, TaxRate,
     },
     shipping::{ShippingOffer, shipping_offers},
+    uses::{BuyerUse, PromotionUses, TakenUse, UseChange},
 };
 use crate::domain::{
+    catalog::product::Product,
     clock::Timestamp,
     ids::{ProductId, PromotionId, ShippingMethodId},
     money::{Currency, Money},
@@ -45,6 +58,8 @@ pub struct ShopPricing<'a> {
     pub currency: Currency,
     /// The shop's rules.
     pub rules: &'a PricingRules,
+    /// How many orders of the buyer have which promotion, as far as it is known.
+    pub buyer_uses: Option<&'a HashMap<PromotionId, u32>>,
 }
 
 /// What is priced.
@@ -84,6 +99,21 @@ pub struct BasketLine<'a> {
 }
 
 impl BasketLine<'_> {
+    /// A line of a product.
+    #[must_use]
+    pub fn of_product(product: &Product, quantity: u32) -> BasketLine<'_> {
+        let details = &product.details;
+        BasketLine {
+            product_id: product.id,
+            quantity,
+            unit_price: details.price,
+            category: details.category.as_deref(),
+            tags: &details.tags,
+            tax_class: details.tax_class.as_deref(),
+            weight_grams: details.weight_grams.unwrap_or(0),
+        }
+    }
+
     /// A line whose product has nothing but a price.
     #[must_use]
     pub const fn plain(product_id: ProductId, quantity: u32, unit_price: Money) -> Self {
@@ -216,6 +246,11 @@ impl CodeRefusal {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+
+    /// Whether a code that was good comes to this without anybody changing the cart or the rules.
+    const fn is_loss(self) -> bool {
+        matches!(self, Self::Expired | Self::UsageLimit | Self::PerCustomerLimit)
+    }
 }
 
 /// Prices a basket at a moment. The order of the lines makes no difference to any amount.
@@ -260,6 +295,28 @@ fn price_with_rules(basket: &Basket<'_>, rules: &PricingRules, now: Timestamp) -
         .map(|code| discounts::code_outcome(code, &goods, rules, &best, now))
         .collect();
     best.into_breakdown(&goods, rules, codes)
+}
+
+/// Why a code of the basket gives nothing, although it would if it had not ended or been used up.
+#[must_use]
+pub fn lost_code(
+    code: &str,
+    basket: &Basket<'_>,
+    rules: &PricingRules,
+    now: Timestamp,
+) -> Option<CodeRefusal> {
+    let promotion = rules.find_by_code(code)?;
+    let goods = discounts::Goods::new(basket, rules);
+    let refusal = discounts::refusal(promotion, &goods, now).filter(|refusal| refusal.is_loss())?;
+    let unlimited = Arc::new(Promotion {
+        ends_at: None,
+        usage_limit: None,
+        per_customer_limit: None,
+        ..Promotion::clone(promotion)
+    });
+    let gives = discounts::refusal(&unlimited, &goods, now).is_none()
+        && !candidate::evaluate(&goods, rules, &[&unlimited]).given.is_empty();
+    gives.then_some(refusal)
 }
 
 impl<'a> Basket<'a> {

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::fraction::{Percentage, Rate};
+use super::{
+    Rule, RuleRecord,
+    fraction::{Percentage, Rate},
+};
 use crate::domain::{
     clock::Timestamp,
     ids::{ProductId, PromotionId, ShippingMethodId, TaxRateId},
@@ -152,6 +155,9 @@ pub struct PricingRules {
     methods: Vec<Arc<ShippingMethod>>,
     rates: Vec<Arc<TaxRate>>,
     prices_include_tax: bool,
+    version: u64,
+    /// When promotions begin and end, in order.
+    turns: Vec<Timestamp>,
 }
 
 impl PricingRules {
@@ -169,7 +175,83 @@ impl PricingRules {
             .into_iter()
             .filter_map(|promotion| Some((code_key(promotion.code.as_deref()?), promotion)))
             .collect();
-        Self { automatic, by_code, methods, rates, prices_include_tax }
+        let mut rules =
+            Self { automatic, by_code, methods, rates, prices_include_tax, ..Self::default() };
+        let turns = |promotion: &Arc<Promotion>| [promotion.starts_at, promotion.ends_at];
+        rules.turns = rules.promotions().flat_map(turns).flatten().collect();
+        rules.turns.sort_unstable();
+        rules
+    }
+
+    /// All promotions.
+    pub fn promotions(&self) -> impl Iterator<Item = &Arc<Promotion>> {
+        self.automatic.iter().chain(self.by_code.values())
+    }
+
+    /// Finds a promotion by id.
+    #[must_use]
+    pub fn find_promotion(&self, id: PromotionId) -> Option<&Arc<Promotion>> {
+        self.promotions().find(|promotion| promotion.id == id)
+    }
+
+    /// How many times promotions have begun or ended so far: between two moments with the same
+    /// number, time alone changes no price. `now` is asked only if it matters.
+    #[must_use]
+    pub fn turns_before(&self, now: impl FnOnce() -> Timestamp) -> usize {
+        if self.turns.is_empty() {
+            return 0;
+        }
+        let now = now();
+        self.turns.partition_point(|turn| *turn <= now)
+    }
+
+    /// Whether a promotion has a usage limit.
+    #[must_use]
+    pub fn has_usage_limits(&self) -> bool {
+        self.promotions().any(|promotion| promotion.usage_limit.is_some())
+    }
+
+    /// The promotions that one buyer can have only so often, of those that apply by themselves or
+    /// by one of `codes`.
+    #[must_use]
+    pub fn limited_per_customer(&self, codes: &[String]) -> Vec<PromotionId> {
+        let by_code = codes.iter().filter_map(|code| self.find_by_code(code));
+        self.automatic
+            .iter()
+            .chain(by_code)
+            .filter(|promotion| promotion.per_customer_limit.is_some())
+            .map(|promotion| promotion.id)
+            .collect()
+    }
+
+    /// The rules that these records hold, with what `used` knows of promotions.
+    #[must_use]
+    pub fn from_records<'a>(
+        records: impl Iterator<Item = &'a RuleRecord>,
+        used: impl Fn(PromotionId) -> u64,
+        prices_include_tax: bool,
+    ) -> Self {
+        let (mut promotions, mut methods, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+        let mut version = 0;
+        for record in records {
+            version += record.version;
+            match &record.rule {
+                _ if record.deleted => {}
+                Rule::Promotion(promotion) => {
+                    let used = used(promotion.id);
+                    promotions.push(Arc::new(Promotion { used, ..(**promotion).clone() }));
+                }
+                Rule::ShippingMethod(method) => methods.push(Arc::new(method.clone())),
+                Rule::TaxRate(rate) => rates.push(Arc::new(rate.clone())),
+            }
+        }
+        Self { version, ..Self::new(promotions, methods, rates, prices_include_tax) }
+    }
+
+    /// How often the shop's rules were changed: the sum of the versions of all records.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether the shop has no rules.
@@ -197,6 +279,29 @@ impl PricingRules {
     #[must_use]
     pub fn methods(&self) -> &[Arc<ShippingMethod>] {
         &self.methods
+    }
+
+    /// Whether the shop ships: an order then goes where a method reaches.
+    #[must_use]
+    pub fn has_active_method(&self) -> bool {
+        self.methods.iter().any(|method| method.active)
+    }
+
+    /// Whether what an order comes to depends on where it goes.
+    #[must_use]
+    pub fn needs_destination(&self) -> bool {
+        !self.rates.is_empty() || self.has_active_method()
+    }
+
+    /// Whether goods can be shipped to a destination, by this method if one is chosen. A shop
+    /// without active methods takes any address, and has no method to choose.
+    #[must_use]
+    pub fn can_ship(&self, destination: &Destination, method: Option<ShippingMethodId>) -> bool {
+        let mut serving = self.methods.iter().filter(|method| method.serves(&destination.country));
+        match method {
+            Some(id) => serving.any(|method| method.id == id),
+            None => serving.next().is_some() || !self.has_active_method(),
+        }
     }
 
     /// Whether prices include tax.

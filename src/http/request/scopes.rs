@@ -33,6 +33,18 @@ scopes! {
     OrdersReadScope = [OrdersRead];
     /// Change everybody's orders.
     OrdersScope = [Orders];
+    /// Read promotions.
+    PromotionsReadScope = [PromotionsRead];
+    /// Change promotions.
+    PromotionsScope = [Promotions];
+    /// Read shipping methods.
+    ShippingReadScope = [ShippingRead];
+    /// Change shipping methods.
+    ShippingScope = [Shipping];
+    /// Read tax rates.
+    TaxesReadScope = [TaxesRead];
+    /// Change tax rates.
+    TaxesScope = [Taxes];
     /// Read accounts.
     CustomersReadScope = [CustomersRead];
     /// Change webhooks.

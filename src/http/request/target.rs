@@ -212,6 +212,6 @@ impl Target for CartLineTarget {
 }
 
 /// The variable part of the path.
-fn path_segment(request: &HttpRequest) -> String {
+pub(crate) fn path_segment(request: &HttpRequest) -> String {
     request.match_info().load().unwrap_or_default()
 }

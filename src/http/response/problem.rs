@@ -19,6 +19,7 @@ use crate::{
         order::{PriceRise, PurchaseExcess, QuantityExcess},
     },
     error::{Error, ErrorCode, RefusedLines},
+    events::schema,
     http::openapi::enums,
 };
 
@@ -58,6 +59,7 @@ pub(crate) const fn error_status(error: &Error) -> StatusCode {
 
 /// Returns the HTTP status of an error code.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "a line for each code")]
 pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::SignatureInvalid
@@ -75,6 +77,10 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::NotFound
         | ErrorCode::ProductNotFound
         | ErrorCode::UserNotFound
+        | ErrorCode::ShippingMethodNotFound
+        | ErrorCode::TaxRateNotFound
+        | ErrorCode::PromotionNotFound
+        | ErrorCode::CodeUnknown
         | ErrorCode::SessionNotFound
         | ErrorCode::ApiKeyNotFound
         | ErrorCode::AddressNotFound
@@ -87,10 +93,17 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::LastAdmin
         | ErrorCode::OrdersOpen
         | ErrorCode::SkuTaken
+        | ErrorCode::TaxRateExists
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged
         | ErrorCode::WebhookPaused
         | ErrorCode::EventNotHeld
+        | ErrorCode::MethodNotAvailable
+        | ErrorCode::CodeTaken
+        | ErrorCode::CodeNotStarted
+        | ErrorCode::CodeExpired
+        | ErrorCode::CodeExhausted
+        | ErrorCode::CodeNotApplicable
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
         | ErrorCode::QuantityExceedsOrder
@@ -106,6 +119,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::UrlNotAllowed
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
+        | ErrorCode::CodeLimit
         | ErrorCode::AddressLimit
         | ErrorCode::TotalLimit
         | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -168,6 +182,14 @@ pub(crate) struct ProblemDetails<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = f64, required = false, examples(59.97))]
     total_amount: Option<Money>,
+    /// Why a code gives nothing. Only refusals of codes have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::CodeReason, required = false)]
+    reason: Option<&'static str>,
+    /// The code of the cart that does not hold any more. Only checkout answers with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("TEN"))]
+    refused_code: Option<&'a str>,
 }
 
 /// An invalid field.
@@ -275,6 +297,8 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
             .collect(),
         lines: problem_lines(error),
         total_amount: error.total_amount.as_deref().copied(),
+        reason: error.refused_code.as_ref().map(|refused| refused.reason.as_str()),
+        refused_code: error.refused_code.as_ref().and_then(|refused| refused.code.as_deref()),
     };
     serde_json::to_vec(&details).unwrap_or_default()
 }

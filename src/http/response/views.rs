@@ -14,6 +14,7 @@ use crate::{
         inventory::StockLevel,
         money::{Currency, Money},
     },
+    events::charges::{CodeData, DestinationData, DiscountData, ShippingData, TaxData},
     input::attributes::Attributes,
 };
 
@@ -32,6 +33,24 @@ pub(crate) struct CartResponse<'a> {
     /// The number of units in all lines.
     #[schema(examples(3))]
     item_count: u64,
+    /// The sum of the lines, before discounts.
+    #[schema(value_type = f64, example = 59.97)]
+    subtotal: Money,
+    /// What the promotions take off, in the order in which they were applied.
+    discounts: Vec<DiscountData<'a>>,
+    /// The codes that the buyer gave.
+    codes: Vec<CodeData<'a>>,
+    /// Where the goods go, if shipping or tax depends on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    shipping_to: Option<DestinationData<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    shipping: Option<ShippingData<'a>>,
+    /// The taxes by name and rate, the highest rate first.
+    taxes: Vec<TaxData<'a>>,
+    /// What is to be paid: `subtotal` less `discounts`, with `shipping` and the `taxes` that prices
+    /// do not include.
     #[schema(value_type = f64, example = 59.97)]
     total_amount: Money,
     #[schema(format = DateTime)]
@@ -54,6 +73,12 @@ pub(crate) struct CartItem<'a> {
     unit_price: Money,
     #[schema(value_type = f64, example = 59.97)]
     total: Money,
+    /// The line's part of the discounts.
+    #[schema(value_type = f64, example = 6)]
+    discount: Money,
+    /// The tax on what the line costs after its discount.
+    #[schema(value_type = f64, example = 8.62)]
+    tax: Money,
     /// How many units can be bought now. It is 0 if the product was deleted.
     #[schema(examples(40))]
     available: u64,
@@ -115,12 +140,15 @@ pub(crate) struct ProductResponse<'a> {
 }
 
 fn to_cart_item(line: &PricedLine) -> CartItem<'_> {
+    let zero = Money::zero(line.unit_price.currency());
     CartItem {
         product_id: line.product_id.as_uuid(),
         name: &line.name,
         quantity: line.quantity,
         unit_price: line.unit_price,
         total: line.total,
+        discount: line.amounts.map_or(zero, |amounts| amounts.discount),
+        tax: line.amounts.map_or(zero, |amounts| amounts.tax),
         available: line.available,
         price_changed: line.previous_price.map(|was| PriceChange { was, now: line.unit_price }),
     }
@@ -129,14 +157,21 @@ fn to_cart_item(line: &PricedLine) -> CartItem<'_> {
 /// Encodes a cart as JSON.
 #[must_use]
 pub fn render_cart(cart: &Cart, priced: &PricedCart) -> Bytes {
+    let breakdown = &priced.breakdown;
     let response = CartResponse {
         id: cart.owner.id.as_uuid(),
         user_id: cart.owner.id.as_uuid(),
         version: cart.version,
-        currency: priced.breakdown.total.currency(),
+        currency: breakdown.total.currency(),
         items: priced.lines.iter().map(to_cart_item).collect(),
         item_count: priced.item_count,
-        total_amount: priced.breakdown.total,
+        subtotal: breakdown.subtotal,
+        discounts: breakdown.discounts.iter().map(Into::into).collect(),
+        codes: breakdown.codes.iter().map(Into::into).collect(),
+        shipping_to: cart.shipping.as_ref().map(|shipping| (&shipping.destination).into()),
+        shipping: breakdown.shipping.as_ref().map(Into::into),
+        taxes: breakdown.taxes.iter().map(Into::into).collect(),
+        total_amount: breakdown.total,
         updated_at: cart.updated_at.to_string(),
         expires_at: cart.expires_at().map(|at| at.to_string()),
     };

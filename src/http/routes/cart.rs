@@ -1,5 +1,8 @@
 //! The cart routes, for accounts and guests.
 
+pub(crate) mod codes;
+pub(crate) mod shipping;
+
 use std::sync::Arc;
 
 use actix_web::{http::StatusCode, web};
@@ -37,6 +40,10 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/cart/add").post(add))
         .service(web::resource("/api/cart/update").put(update))
         .service(web::resource("/api/cart/remove/{product_id}").delete(remove))
+        .service(web::resource("/api/cart/codes").post(codes::add))
+        .service(web::resource("/api/cart/codes/{code}").delete(codes::remove))
+        .service(web::resource("/api/cart/shipping").put(shipping::set))
+        .service(web::resource("/api/cart/shipping-methods").get(shipping::list_methods))
         .service(web::resource("/api/cart/guest").post(create_guest_cart))
         .service(web::resource("/api/cart/merge").post(merge));
 }

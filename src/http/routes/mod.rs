@@ -13,6 +13,7 @@ pub(crate) mod metrics;
 pub(crate) mod orders;
 pub(crate) mod payments;
 pub(crate) mod products;
+pub(crate) mod rules;
 pub(crate) mod stock;
 pub(crate) mod users;
 pub(crate) mod webhooks;
@@ -34,6 +35,7 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: 
     api_keys::configure_routes(config);
     actions::configure_routes(config);
     webhooks::configure_routes(config);
+    rules::configure_routes(config);
     audit::configure_routes(config);
     if operations {
         health::configure_operations(config);

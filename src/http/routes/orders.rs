@@ -62,6 +62,7 @@ pub(crate) struct CheckoutRequest {
     /// The total that the buyer saw. A higher total is rejected.
     #[schema(value_type = Option<f64>, example = 59.97)]
     expected_total: Option<Box<RawValue>>,
+    /// It takes the place of the cart's address. Shipping and taxes depend on it.
     shipping_address: Option<AddressRequest>,
     #[schema(value_type = Option<schema::PaymentMethod>)]
     payment_method: Option<String>,
@@ -125,6 +126,7 @@ impl CheckoutRequest {
             shipping_address,
             payment_method,
             max_quantities: None,
+            refused_codes: Vec::new(),
         })?)
     }
 }
@@ -156,12 +158,15 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
     (status = 403, body = ProblemDetails,
         description = "`forbidden`: a guest has to register or log in first"),
     (status = 409, body = ProblemDetails,
-        description = "`cart_empty`; `insufficient_stock` with `lines`; `purchase_limit_reached` \
+        description = "`cart_empty`; `method_not_available`: the shop does not ship to the \
+            address; `code_exhausted` or `code_expired` with `refused_code`: a code that was \
+            shown as applied does not hold any more; `insufficient_stock` with `lines`; `purchase_limit_reached` \
             with `lines`: the buyer's orders that are neither cancelled nor expired would have \
             more units of a product than its `purchase_limit`; `price_changed` with the new \
             `total_amount`, which is above `expected_total`, and the `lines` whose prices rose"),
     (status = 422, body = ProblemDetails,
-        description = "`validation_failed`, `idempotency_key_reused`"),
+        description = "`validation_failed`, also without an address if the total depends on it; \
+            `idempotency_key_reused`"),
     (status = 429, body = ProblemDetails,
         description = "`too_many_pending_orders`, `rate_limited`"),
     (status = 503, body = ProblemDetails,

@@ -215,6 +215,8 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Write::Mail(mail) => mail.id.as_uuid() == record,
         Write::Webhook(webhook) => webhook.id.as_uuid() == record,
         Write::WebhookDelivery(delivery) => delivery.webhook_id.as_uuid() == record,
+        Write::PricingRule(rule) => rule.id.as_uuid() == record,
+        Write::PromotionUse(promotion, _) => promotion.as_uuid() == record,
     });
     let has_key = commit
         .idempotency_record
@@ -228,6 +230,10 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         | Condition::OtherAdminRemains(user)
         | Condition::ApiKeysBelow(user, _)
         | Condition::NoOpenOrders(user) => user.as_uuid() == record,
+        Condition::BuyerUsesBelow { user_id, promotion_id, .. } => {
+            user_id.as_uuid() == record || promotion_id.as_uuid() == record
+        }
+        Condition::PricingRulesUnchanged(_) => false,
     });
     let has_event = commit.events.iter().any(|event| event.subject() == record);
     written || has_condition || has_key || has_event

@@ -106,7 +106,10 @@ fn order_anonymization(user: UserId) -> Document {
     ] };
     doc! {
         "q": { "user_id": id_to_bson(user.as_uuid()), "anonymized": { "$ne": true } },
-        "u": [{ "$set": { "anonymized": true, "shipping_address": address } }],
+        "u": [
+            { "$set": { "anonymized": true, "shipping_address": address } },
+            { "$unset": "charges.shipping_to.postal_code" },
+        ],
         "multi": true,
     }
 }

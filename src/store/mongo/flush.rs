@@ -1,12 +1,12 @@
 //! Writes a plan: a few commands for each collection, however many commits there are.
 
+mod existing_records;
 mod staff;
-
-use std::collections::{HashMap, HashSet};
 
 use mongodb::bson::rawdoc;
 use uuid::Uuid;
 
+pub(super) use self::existing_records::ExistingRecords;
 use super::{
     collection_writes::CollectionWrites,
     documents::{
@@ -17,66 +17,24 @@ use super::{
     },
     erasure,
     partition::ClaimedPartition,
+    promotion_uses,
+    rules::{self, RuleDocument},
     schema::{
         ADDRESS_BOOKS, ADMIN_GUARD, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MAILS, MOVEMENTS,
-        ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
+        ORDERS, OUTBOX, PRICING_RULES, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::{Statement, Transaction},
     transaction_error::TransactionError,
     webhooks,
 };
 use crate::{
-    domain::{
-        clock::Timestamp,
-        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId, WebhookId},
-    },
+    domain::clock::Timestamp,
     events::{EventEnvelope, OutboxEvent},
-    store::plan::{LoadedState, OwnedIdempotencyKey, WriteSet},
+    store::plan::WriteSet,
 };
 
 /// The most bytes of events in one document. A single event may be larger.
 const MAX_EVENT_BYTES_PER_DOCUMENT: usize = 1024 * 1024;
-
-/// Which of the records to write exist in the snapshot, and which product has which sku.
-///
-/// An update finds its record by id alone. It need not check the version that was loaded: the
-/// server aborts a transaction that writes a document which has changed since its snapshot. A check
-/// of the version would nearly double the server's work.
-pub(super) struct ExistingRecords {
-    carts: HashSet<UserId>,
-    products: HashSet<ProductId>,
-    skus: HashMap<String, ProductId>,
-    orders: HashSet<OrderId>,
-    users: HashSet<UserId>,
-    sessions: HashSet<SessionId>,
-    api_keys: HashSet<ApiKeyId>,
-    mails: HashSet<MailId>,
-    pub(super) webhooks: HashSet<WebhookId>,
-    stock: HashSet<ProductId>,
-    /// Keys that have a document, but no reply that is still honored.
-    replaceable_keys: HashSet<OwnedIdempotencyKey>,
-}
-
-impl ExistingRecords {
-    pub(super) fn from_loaded(
-        loaded: &LoadedState,
-        replaceable_keys: HashSet<OwnedIdempotencyKey>,
-    ) -> Self {
-        Self {
-            carts: loaded.carts.keys().copied().collect(),
-            products: loaded.products.keys().copied().collect(),
-            skus: loaded.sku_owners.clone(),
-            orders: loaded.orders.keys().copied().collect(),
-            users: loaded.users.keys().copied().collect(),
-            sessions: loaded.sessions.keys().copied().collect(),
-            api_keys: loaded.api_keys.keys().copied().collect(),
-            mails: loaded.mails.keys().copied().collect(),
-            webhooks: loaded.webhooks.keys().copied().collect(),
-            stock: loaded.stock.keys().copied().collect(),
-            replaceable_keys,
-        }
-    }
-}
 
 /// Writes everything in `writes`. `outbox_events` are its events with their positions,
 /// `commit_time` is the logical time that the records get.
@@ -96,14 +54,14 @@ pub(super) async fn flush(
     erasure::erase_traces(transaction, writes).await
 }
 
-/// The writes in their order. Stock is last, because other nodes most likely write it at the same
-/// time, and in the order of ids.
+/// The writes in their order. Uses of promotions and stock are last, because other nodes most likely
+/// write them at the same time, and in the order of ids.
 fn ordered_writes(
     writes: &WriteSet,
     existing: &ExistingRecords,
     outbox: CollectionWrites,
     commit_time: i64,
-) -> Result<[CollectionWrites; 18], TransactionError> {
+) -> Result<[CollectionWrites; 20], TransactionError> {
     let mut users = CollectionWrites::for_records(USERS, commit_time);
     for (user_id, user) in &writes.users {
         users.add_document(
@@ -145,7 +103,8 @@ fn ordered_writes(
     }
     let stock = stock_writes(writes, existing, commit_time)?;
     Ok([
-        admin_guard_writes(writes),
+        guard_writes(writes, commit_time),
+        rule_writes(writes, existing, commit_time)?,
         users,
         address_book_writes(writes)?,
         sessions,
@@ -162,6 +121,7 @@ fn ordered_writes(
         movement_writes(writes)?,
         staff::action_writes(writes)?,
         outbox,
+        promotion_uses::writes(writes, existing, commit_time)?,
         stock,
     ])
 }
@@ -220,8 +180,8 @@ fn idempotency_key_writes(
 }
 
 /// Of two transactions that depend on which admins there are, one fails on this document, and is
-/// decided again on what the other left.
-fn admin_guard_writes(writes: &WriteSet) -> CollectionWrites {
+/// decided again on what the other left. So does one of two that change rules of prices.
+fn guard_writes(writes: &WriteSet, commit_time: i64) -> CollectionWrites {
     let mut guard = CollectionWrites::for_collection(COUNTERS);
     if writes.depends_on_admins {
         guard.updates.push(Statement {
@@ -229,7 +189,21 @@ fn admin_guard_writes(writes: &WriteSet) -> CollectionWrites {
             body: rawdoc! { "q": { "_id": ADMIN_GUARD }, "u": { "$inc": { "changes": 1_i64 } } },
         });
     }
+    guard.updates.extend(rules::guard_update(writes, commit_time));
     guard
+}
+
+fn rule_writes(
+    writes: &WriteSet,
+    existing: &ExistingRecords,
+    commit_time: i64,
+) -> Result<CollectionWrites, TransactionError> {
+    let mut rules = CollectionWrites::for_records(PRICING_RULES, commit_time);
+    for (id, rule) in &writes.rules {
+        let exists = existing.rules.contains(id);
+        rules.add_document(id.as_uuid(), exists, &RuleDocument::from(&**rule))?;
+    }
+    Ok(rules)
 }
 
 fn inbox_writes(writes: &WriteSet) -> CollectionWrites {

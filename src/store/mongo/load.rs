@@ -16,10 +16,10 @@ use super::{
         DocumentError, IdempotencyKeyDocument, RefusedKeyDocument, StockDocument, id_from_bson,
         id_to_bson,
     },
-    erasure,
+    erasure, promotion_uses, rules,
     schema::{
         CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, MAILS, ORDERS, PAID_OF_USER, PAID_STATUSES,
-        PENDING_OF_USER, PRODUCTS, SESSIONS, STOCK, USERS, WEBHOOKS,
+        PENDING_OF_USER, PRICING_RULES, PRODUCTS, SESSIONS, STOCK, USERS, WEBHOOKS,
     },
     transaction::Transaction,
     transaction_error::TransactionError,
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{MailId, OrderId, ProductId, SessionId, UserId, WebhookId},
+        ids::{MailId, OrderId, ProductId, RuleId, SessionId, UserId, WebhookId},
         inventory::StockLevel,
         order::OrderStatus,
     },
@@ -95,6 +95,10 @@ pub(super) async fn load(
     load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
     staff::load_active_admins(transaction, read_set, &mut loaded).await?;
     staff::load_api_keys(transaction, read_set, &mut loaded, &mut latest).await?;
+    let rules = to_bson_ids(&read_set.rules, RuleId::as_uuid);
+    loaded.rules = load_versions(transaction, PRICING_RULES, rules, &mut latest).await?;
+    rules::load(transaction, read_set, &mut loaded, &mut latest).await?;
+    promotion_uses::load(transaction, read_set, &mut loaded, &mut latest).await?;
     load_stock_levels(transaction, read_set, &mut loaded, &mut latest).await?;
     Ok(LoadedBatch { state: loaded, replaceable_keys, latest_commit_time: latest })
 }
@@ -104,7 +108,7 @@ fn to_bson_ids<I: Copy>(ids: &BTreeSet<I>, to_uuid: impl Fn(I) -> Uuid) -> Vec<B
 }
 
 /// The logical time at which a record was written; 0 if before schema version 4.
-fn commit_time(record: &RawDocument) -> i64 {
+pub(super) fn commit_time(record: &RawDocument) -> i64 {
     record.get_i64(COMMIT_TIME).unwrap_or(0)
 }
 

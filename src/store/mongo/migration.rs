@@ -66,8 +66,9 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
     if found <= 7 {
         raise_to_version_8(database).await?;
     }
-    // Version 9 has mails about orders, payments at providers, and events that are kept for
-    // webhooks. Nodes of version 8 cannot read these, or would remove them.
+    // Version 9 has mails about orders, payments at providers, events that are kept for webhooks,
+    // rules of prices, and carts and orders that were priced with them. Nodes of version 8 cannot
+    // read these, would not apply them, or would remove them. What is stored stays as it is.
     raise_schema_version(database, 8).await?;
     tracing::info!(from = 8, to = 9, "upgraded the database schema");
     Ok(MigrationOutcome::Version(9))

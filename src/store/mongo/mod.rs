@@ -23,7 +23,10 @@ mod migration;
 mod nodes;
 mod partition;
 mod payment_store;
+mod pricing_store;
+mod promotion_uses;
 mod read;
+mod rules;
 mod schema;
 mod staff_store;
 mod stock_queue;
@@ -63,7 +66,10 @@ use self::{
 use super::{
     StoreUnavailable, limits::MAX_QUEUED_BATCHES, write_health::WriteHealth, writer::STOCK_LANE,
 };
-use crate::{domain::clock::Clock, metrics::store::StoreMetrics};
+use crate::{
+    domain::{clock::Clock, money::Currency},
+    metrics::store::StoreMetrics,
+};
 
 /// Writers of a node: one for stock and orders, one for carts and accounts. Each costs the server a
 /// transaction more for the same commits, so more of them make a busy server slower.
@@ -86,6 +92,7 @@ pub struct MongoStore {
     closed: AtomicBool,
     write_health: WriteHealth,
     clock: Arc<dyn Clock>,
+    currency: Currency,
 }
 
 impl MongoStore {
@@ -156,6 +163,7 @@ impl MongoStore {
             closed: AtomicBool::new(false),
             write_health: WriteHealth::default(),
             clock,
+            currency: options.currency,
         })
     }
 

@@ -10,6 +10,7 @@ use mongodb::{
 
 use super::{
     partition::{PartitionDocument, is_head},
+    rules,
     transaction_error::server_error_code,
     webhooks,
 };
@@ -48,7 +49,7 @@ pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
 /// Events, and the owners and heads of the partitions.
 pub(super) const OUTBOX: &str = "outbox";
-/// Holds [`PUBLISHED_COUNTER`], [`ADMIN_GUARD`], and the tickets of `stock_queue`.
+/// Holds [`PUBLISHED_COUNTER`], [`ADMIN_GUARD`], [`RULES_GUARD`], and the tickets of `stock_queue`.
 pub(super) const COUNTERS: &str = "counters";
 /// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
 /// has connected.
@@ -56,6 +57,14 @@ pub(super) const PUBLISHED_COUNTER: &str = "published";
 /// The document that every transaction writes that depends on which admins or API keys there are,
 /// so that two of them conflict.
 pub(super) const ADMIN_GUARD: &str = "admins";
+/// The document that every transaction writes that changes rules of prices. It counts the changes.
+pub(super) const RULES_GUARD: &str = "pricing_rules";
+/// How often promotions are used.
+pub(super) const PROMOTION_USES: &str = "promotion_uses";
+/// The index of the buyers' orders that have promotions.
+pub(super) const USES_OF_BUYER: &str = "promotions_of_buyer";
+/// Promotions, shipping methods and tax rates.
+pub(super) const PRICING_RULES: &str = "pricing_rules";
 /// The index of users' unpaid orders and of the units in each.
 pub(super) const PENDING_OF_USER: &str = "pending_units_of_user";
 /// The index of what users have paid for, by product.
@@ -122,6 +131,7 @@ pub(super) async fn create_collections_and_indexes(
     }
     create_admin_guard(database).await?;
     webhooks::create_leases(database).await?;
+    rules::create_guard(database).await?;
     if keep_unpublished {
         start_publishing(database).await?;
     }
@@ -200,6 +210,9 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let active_with_sku = doc! { "sku": { "$exists": true }, "deleted": false };
     let mut sku = partial_index("sku", doc! { "sku": 1 }, active_with_sku);
     sku.insert("unique", true);
+    let of_promotions = doc! { "user_id": 1, "charges.discounts.promotion_id": 1 };
+    let has_promotions = doc! { "charges.discounts.promotion_id": { "$exists": true } };
+    let promotions_of_buyer = partial_index(USES_OF_BUYER, of_promotions, has_promotions);
     vec![
         (
             CARTS,
@@ -223,6 +236,7 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                 sparse_index("payment_due", doc! { "payment.provider.due_at": 1 }),
                 partial_index("to_ship", doc! { "status": 1, "_id": -1 }, to_ship),
                 partial_index(PAID_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
+                promotions_of_buyer,
                 partial_index("overdue", doc! { "expires_at": 1, "_id": 1 }, pending),
             ],
         ),
@@ -262,6 +276,8 @@ fn account_index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             ],
         ),
         (API_KEYS, vec![index("of_maker", doc! { "created_by": 1 })]),
+        (PROMOTION_USES, Vec::new()),
+        (PRICING_RULES, vec![sparse_index("unique_key", doc! { "unique_key": 1 })]),
         (
             WEBHOOK_DELIVERIES,
             vec![

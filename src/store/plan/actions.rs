@@ -67,7 +67,9 @@ fn record_of(write: &Write) -> Option<(Uuid, u64)> {
         Write::EraseAccount(user) => Some((user.id.as_uuid(), user.version)),
         Write::Webhook(webhook) => Some((webhook.id.as_uuid(), webhook.version)),
         Write::WebhookDelivery(delivery) => Some((delivery.webhook_id.as_uuid(), 0)),
+        Write::PricingRule(rule) => Some((rule.id.as_uuid(), rule.version)),
         Write::Stock(_)
+        | Write::PromotionUse(..)
         | Write::Cart(_)
         | Write::Session(_)
         | Write::Mail(_)

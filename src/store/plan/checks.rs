@@ -8,6 +8,7 @@ use crate::{
         ids::{ProductId, UserId},
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
         order::{LimitedLine, Order, PurchaseExcess},
+        pricing::RuleRecord,
     },
     store::commit::{Commit, CommitError, Condition, StockWrite, StoredReplyBody, Write},
 };
@@ -64,7 +65,11 @@ impl Planner<'_> {
                 Write::EraseAccount(user) => {
                     (self.state.users.get(&user.id), user.version.saturating_add(1))
                 }
-                Write::Stock(_) | Write::AddressBook(_) | Write::WebhookDelivery(_) => continue,
+                Write::PricingRule(rule) => (self.state.rules.get(&rule.id), rule.version),
+                Write::Stock(_)
+                | Write::AddressBook(_)
+                | Write::PromotionUse(..)
+                | Write::WebhookDelivery(_) => continue,
             };
             if stored.copied().unwrap_or(0).checked_add(1) != Some(new) {
                 return Err(CommitError::Conflict);
@@ -110,6 +115,11 @@ impl Planner<'_> {
                 {
                     return Err(CommitError::Conflict);
                 }
+                Condition::PricingRulesUnchanged(version)
+                    if self.state.rules_version != version =>
+                {
+                    return Err(CommitError::Conflict);
+                }
                 Condition::PendingOrdersBelow(user, limit)
                     if self.pending_orders(user).orders >= u64::from(limit) =>
                 {
@@ -146,6 +156,8 @@ impl Planner<'_> {
                 }
                 Condition::ProductUnchanged(..)
                 | Condition::NoOpenOrders(_)
+                | Condition::PricingRulesUnchanged(_)
+                | Condition::BuyerUsesBelow { .. }
                 | Condition::OtherAdminRemains(_)
                 | Condition::ApiKeysBelow(..)
                 | Condition::PendingOrdersBelow(..)
@@ -184,10 +196,19 @@ impl Planner<'_> {
                 {
                     return Err(CommitError::EmailTaken);
                 }
+                Write::PricingRule(rule) if self.has_other_rule_with_key_of(rule) => {
+                    return Err(CommitError::RuleExists(rule.rule.kind()));
+                }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    fn has_other_rule_with_key_of(&self, rule: &RuleRecord) -> bool {
+        let key = rule.unique_key();
+        let owner = key.and_then(|key| self.state.rule_keys.get(&key));
+        owner.is_some_and(|id| *id != rule.id)
     }
 
     fn sku_owner(&self, product: &Product) -> Option<ProductId> {

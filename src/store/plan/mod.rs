@@ -16,6 +16,7 @@
 
 mod actions;
 mod checks;
+mod pricing;
 mod read_set;
 #[cfg(test)]
 mod tests;
@@ -134,6 +135,7 @@ impl<'a> Planner<'a> {
     fn check_and_accept(&mut self, commit: &'a Commit) -> Result<Vec<ProductId>, Rejection> {
         self.check_versions(commit)?;
         self.check_conditions(commit)?;
+        self.check_uses(commit)?;
         let moves = self.check_stock(commit)?;
         self.accept_commit(commit, moves)
     }
@@ -268,6 +270,8 @@ impl<'a> Planner<'a> {
             Write::WebhookDelivery(delivery) => {
                 self.writes.webhook_deliveries.push(Arc::clone(delivery));
             }
+            Write::PricingRule(rule) => self.record_rule(rule),
+            Write::PromotionUse(id, change) => self.record_use(*id, *change),
             Write::Stock(_) => {}
         }
     }
@@ -317,7 +321,11 @@ impl<'a> Planner<'a> {
         self.state.pending_orders.insert(order.user_id, pending);
         let counted = before.is_some_and(OrderStatus::counts_as_purchase);
         let counts = order.status.counts_as_purchase();
-        if counted == counts || self.state.purchased_units.is_empty() {
+        if counted == counts {
+            return;
+        }
+        self.update_buyer_uses(order, counts);
+        if self.state.purchased_units.is_empty() {
             return;
         }
         for line in &order.lines {

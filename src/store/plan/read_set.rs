@@ -5,9 +5,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId, WebhookId},
+        ids::{
+            ApiKeyId, MailId, OrderId, ProductId, PromotionId, RuleId, SessionId, UserId, WebhookId,
+        },
         inventory::StockLevel,
         order::OrderStatus,
+        pricing::{BuyerUse, PromotionUses},
     },
     messages::command_context::StoredReply,
     store::commit::{Commit, Condition, Write},
@@ -56,6 +59,16 @@ pub struct ReadSet {
     pub api_keys: BTreeSet<ApiKeyId>,
     /// Admins, for the number of their API keys.
     pub api_key_makers: BTreeSet<UserId>,
+    /// Rules of prices, for their version.
+    pub rules: BTreeSet<RuleId>,
+    /// Unique keys of rules, for the rule that has each.
+    pub rule_keys: BTreeSet<String>,
+    /// Whether the version of all rules together is needed.
+    pub rules_version: bool,
+    /// Promotions, for the number of their uses.
+    pub promotion_uses: BTreeSet<PromotionId>,
+    /// Buyers and promotions, for the number of the buyer's orders that have it.
+    pub buyer_uses: BTreeSet<BuyerUse>,
 }
 
 impl ReadSet {
@@ -82,6 +95,10 @@ impl ReadSet {
                     }
                     Condition::NoOpenOrders(user_id) => {
                         read_set.open_order_users.insert(user_id);
+                    }
+                    Condition::PricingRulesUnchanged(_) => read_set.rules_version = true,
+                    Condition::BuyerUsesBelow { user_id, promotion_id, .. } => {
+                        read_set.buyer_uses.insert((user_id, promotion_id));
                     }
                     Condition::PurchaseWithin(user_id, line) => {
                         read_set.pending_order_users.insert(user_id);
@@ -133,6 +150,14 @@ impl ReadSet {
             }
             // The account's version guards the first, and the second is written in any case.
             Write::AddressBook(_) | Write::WebhookDelivery(_) => {}
+            Write::PromotionUse(promotion_id, _) => {
+                self.promotion_uses.insert(*promotion_id);
+            }
+            Write::PricingRule(rule) => {
+                self.rules.insert(rule.id);
+                self.rule_keys.extend(rule.unique_key());
+                self.rules_version = true;
+            }
         }
     }
 }
@@ -191,6 +216,17 @@ pub struct LoadedState {
     /// The number of an admin's API keys that are not deleted. Every admin that the read set asks
     /// for is present.
     pub api_keys_made: HashMap<UserId, u64>,
+    /// Versions of rules of prices.
+    pub rules: HashMap<RuleId, u64>,
+    /// Rules that exist, by unique key.
+    pub rule_keys: HashMap<String, RuleId>,
+    /// The sum of the versions of all rules, if the read set asks for it.
+    pub rules_version: u64,
+    /// How often promotions are used. One that no order has ever had is missing.
+    pub promotion_uses: HashMap<PromotionId, PromotionUses>,
+    /// The number of a buyer's orders with a promotion that are neither cancelled nor expired.
+    /// Every pair that the read set asks for is present.
+    pub buyer_uses: HashMap<BuyerUse, u64>,
 }
 
 impl LoadedState {

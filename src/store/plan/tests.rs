@@ -4,6 +4,7 @@
 mod conditions;
 mod drafts;
 mod erasure;
+mod model_rules;
 mod model_store;
 mod stale_nodes;
 
@@ -13,6 +14,7 @@ use proptest::prelude::*;
 
 use self::{
     drafts::{DraftCommit, draft_commits},
+    model_rules::rule_at_version,
     model_store::{
         ModelStore, commit_of, idempotency_record, is_stock_reply, mail_at_version, numbered_id,
         order_at_version, product_details, session_at_version, stock_write, user_at_version,
@@ -27,6 +29,7 @@ use crate::{
         clock::Timestamp,
         inventory::StockChange,
         order::LimitedLine,
+        pricing::UseChange,
     },
     store::commit::Condition,
 };
@@ -177,6 +180,22 @@ proptest! {
 }
 
 #[test]
+fn read_set_has_the_promotions_and_their_buyer() {
+    let (user_id, promotion_id) = (numbered_id(16), numbered_id(17));
+    let take = UseChange::Take { limit: None };
+    let named = Commit {
+        conditions: vec![Condition::BuyerUsesBelow { user_id, promotion_id, limit: 1 }],
+        ..commit_of(vec![Write::PromotionUse(promotion_id, take)])
+    };
+    let expected = ReadSet {
+        promotion_uses: [promotion_id].into(),
+        buyer_uses: [(user_id, promotion_id)].into(),
+        ..ReadSet::default()
+    };
+    assert_eq!(ReadSet::for_batch(&[named]), expected);
+}
+
+#[test]
 fn read_set_has_every_named_record() {
     let tea = Product::new(numbered_id(1), product_details(Some("A")), Timestamp::default());
     let ada = user_at_version(2, Email::from_stored("ada@example.com".into()), 1);
@@ -192,6 +211,7 @@ fn read_set_has_every_named_record() {
         Write::Order(Arc::new(order_at_version(7, 8, OrderStatus::Paid, 1))),
         Write::Webhook(Arc::new(webhook)),
         stock_write(5, StockChange::Set(1), None),
+        Write::PricingRule(Arc::new(rule_at_version(15, 1, 1))),
     ];
     let conditions = vec![
         Condition::ProductUnchanged(numbered_id(9), 1),
@@ -231,6 +251,10 @@ fn read_set_has_every_named_record() {
         active_admins: true,
         api_keys: BTreeSet::new(),
         api_key_makers: [numbered_id(15)].into(),
+        rules: [numbered_id(15)].into(),
+        rule_keys: rule_at_version(15, 1, 1).unique_key().into_iter().collect(),
+        rules_version: true,
+        ..ReadSet::default()
     };
     assert_eq!(ReadSet::for_batch(&[named, commit_of(vec![])]), expected);
 }

@@ -13,10 +13,13 @@ use crate::{
         cart::Cart,
         catalog::product::Product,
         clock::Timestamp,
-        ids::{ApiKeyId, MailId, OrderId, ProductId, SessionId, UserId, WebhookId},
+        ids::{
+            ApiKeyId, MailId, OrderId, ProductId, PromotionId, RuleId, SessionId, UserId, WebhookId,
+        },
         inventory::{StockLevel, StockMovement},
         mail::Mail,
         order::Order,
+        pricing::{PromotionUses, RuleRecord},
         webhook::{PendingDelivery, Webhook},
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent, OutboxPosition},
@@ -81,6 +84,13 @@ pub struct WriteSet {
     /// Whether a commit depends on which admins or API keys there are. An engine that several nodes
     /// share then writes a record that all such transactions write.
     pub depends_on_admins: bool,
+    /// Rules of prices, by id.
+    pub rules: BTreeMap<RuleId, Arc<RuleRecord>>,
+    /// How many versions of rules the batch adds. An engine that several nodes share then writes a
+    /// record that all such transactions write.
+    pub new_rule_versions: u64,
+    /// How often promotions are used, by id.
+    pub promotion_uses: BTreeMap<PromotionId, PromotionUses>,
 }
 
 impl WriteSet {
@@ -103,6 +113,7 @@ impl WriteSet {
             && self.refused_keys.is_empty()
             && self.inbox.is_empty()
             && self.events.is_empty()
+            && self.rules.is_empty()
     }
 
     /// The events with their positions, of which the first is `first`.
@@ -145,14 +156,26 @@ impl WriteSet {
         changed.chain(erased)
     }
 
+    /// The users whose orders with promotions are written.
+    fn promotion_buyers(&self) -> impl Iterator<Item = UserId> {
+        let orders = self.orders.values();
+        let with_promotions = orders.filter(|order| {
+            order.charges.as_ref().is_some_and(|charges| !charges.discounts.is_empty())
+        });
+        with_promotions.map(|order| order.user_id)
+    }
+
     /// The changes for this node's caches, which apply once the writes are durable.
     #[must_use]
     pub fn into_changes(self, events: Vec<OutboxEvent>) -> CommittedChanges {
         let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
         CommittedChanges {
             rights: self.changed_rights().collect(),
+            promotion_buyers: self.promotion_buyers().collect(),
             carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
             products: self.products.into_values().collect(),
+            pricing_rules: self.rules.into_values().collect(),
+            promotion_uses: self.promotion_uses.into_values().collect(),
             stock: self.stock.into_values().collect(),
             revoked_sessions: self.sessions.values().filter_map(revoked).collect(),
             api_keys: self.api_keys.into_values().collect(),

@@ -43,7 +43,8 @@ fn anonymize_orders(connection: &Connection, user: &UuidText) -> rusqlite::Resul
     let mut update = connection.prepare_cached(
         "UPDATE orders SET anonymized = 1, shipping_address = CASE \
            WHEN shipping_address IS NOT NULL THEN (SELECT json_group_object(key, value) \
-             FROM json_each(shipping_address) WHERE key IN (?2, ?3)) END \
+             FROM json_each(shipping_address) WHERE key IN (?2, ?3)) END, \
+           charges = json_remove(charges, '$.shipping_to.postal_code') \
          WHERE user_id = ?1 AND anonymized = 0",
     )?;
     let [country, region] = KEPT_ADDRESS_FIELDS;

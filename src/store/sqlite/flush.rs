@@ -8,10 +8,12 @@ use super::{
     erasure,
     login_failures::known_networks_to_bytes,
     mails::{mail_tokens_to_bytes, write_mails},
+    pricing_store,
     rows::{
         self, CartLines, OrderLinesToStore, ShipmentsToStore, TextBytes, UuidText, payment_json,
         to_json,
     },
+    rules,
     webhooks::write_webhooks,
 };
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
     events::OutboxEvent,
     messages::command_context::StoredReply,
     store::{
+        charges_codec::{StoredCharges, StoredShipping},
         plan::{ReplyToStore, WriteSet},
         reply_codec,
         stored_address::StoredAddress,
@@ -43,6 +46,8 @@ pub(super) fn flush(
     staff::write_api_keys(connection, writes)?;
     staff::write_actions(connection, writes)?;
     write_mails(connection, writes)?;
+    rules::write(connection, writes)?;
+    pricing_store::write(connection, writes)?;
     write_webhooks(connection, writes)?;
     write_idempotency_keys(connection, writes)?;
     write_inbox(connection, writes)?;
@@ -52,11 +57,13 @@ pub(super) fn flush(
 
 fn write_carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
-        "INSERT INTO carts (owner_id, guest, version, lines, updated_at, merged_into, abandoned) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+        "INSERT INTO carts (owner_id, guest, version, lines, updated_at, merged_into, abandoned, \
+         codes, shipping) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
          ON CONFLICT (owner_id) DO UPDATE SET guest = excluded.guest, \
          version = excluded.version, lines = excluded.lines, updated_at = excluded.updated_at, \
-         merged_into = excluded.merged_into, abandoned = excluded.abandoned",
+         merged_into = excluded.merged_into, abandoned = excluded.abandoned, \
+         codes = excluded.codes, shipping = excluded.shipping",
     )?;
     for cart in writes.carts.values() {
         put.execute(params![
@@ -67,6 +74,8 @@ fn write_carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
             cart.updated_at.as_millis(),
             cart.merged_into.map(|id| UuidText::new(id.as_uuid())),
             cart.abandoned,
+            (!cart.codes.is_empty()).then(|| to_json(&cart.codes)).transpose()?,
+            cart.shipping.as_ref().map(|to| to_json(&StoredShipping::from(to))).transpose()?,
         ])?;
     }
     Ok(())
@@ -134,10 +143,9 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
          payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, actor_id, \
-         anonymized, shipments, payment, payment_due, payment_intent, \
-         units) \
+         anonymized, shipments, payment, payment_due, payment_intent, units, charges) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19, ?20) \
+         ?18, ?19, ?20, ?21) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
@@ -147,7 +155,8 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
          actor = excluded.actor, actor_id = excluded.actor_id, \
          anonymized = excluded.anonymized, shipments = excluded.shipments, \
          payment = excluded.payment, payment_intent = excluded.payment_intent, \
-         payment_due = excluded.payment_due, units = excluded.units",
+         payment_due = excluded.payment_due, units = excluded.units, \
+         charges = excluded.charges",
     )?;
     for order in writes.orders.values() {
         let (actor, actor_id) = rows::actor_columns(order.actor);
@@ -173,6 +182,7 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             provider.and_then(|provider| provider.due_at).map(Timestamp::as_millis),
             provider.and_then(ProviderState::intent_id),
             order.units(),
+            order.charges.as_ref().map(|c| to_json(&StoredCharges::from(&**c))).transpose()?,
         ])?;
     }
     Ok(())

@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
 use super::{
-    read,
+    pricing_store, read,
     rows::{self, UuidText},
+    rules,
 };
 use crate::{
     domain::{
@@ -68,6 +69,8 @@ pub(super) fn load(
         ..LoadedState::default()
     };
     load_stock_levels(connection, read_set, &mut loaded)?;
+    rules::load(connection, read_set, &mut loaded)?;
+    pricing_store::load(connection, read_set, &mut loaded)?;
     load_orders(connection, read_set, &mut loaded)?;
     for key in &read_set.idempotency_keys {
         if let Some(response) =

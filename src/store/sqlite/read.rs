@@ -102,8 +102,8 @@ pub(super) fn find_cart(
     owner: UserId,
     currency: Currency,
 ) -> rusqlite::Result<Option<Cart>> {
-    let sql = "SELECT owner_id, guest, version, lines, updated_at, merged_into, abandoned \
-               FROM carts WHERE owner_id = ?1";
+    let sql = "SELECT owner_id, guest, version, lines, updated_at, merged_into, abandoned, \
+               codes, shipping FROM carts WHERE owner_id = ?1";
     find_one(connection, sql, &[&UuidText::new(owner.as_uuid())], |row| {
         rows::cart_from_row(row, currency)
     })

@@ -11,7 +11,7 @@ use rusqlite::{
     Row, ToSql,
     types::{ToSqlOutput, Type, ValueRef},
 };
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use uuid::{Uuid, fmt::Hyphenated};
 
 pub(super) use self::{
@@ -25,7 +25,7 @@ pub(super) use self::{
 use super::outbox::PARTITION;
 use crate::{
     domain::{
-        cart::{Cart, CartLine, CartOwner},
+        cart::{Cart, CartLine, CartOwner, CartShipping},
         catalog::product::{Product, ProductDetails},
         clock::Timestamp,
         ids::ProductId,
@@ -34,7 +34,7 @@ use crate::{
     },
     events::{Audience, OutboxEvent, OutboxPosition},
     messages::command_context::StoredReply,
-    store::reply_codec,
+    store::{charges_codec::StoredShipping, reply_codec},
 };
 
 /// A UUID as text, formatted without an allocation.
@@ -109,8 +109,8 @@ impl Serialize for CartLines<'_> {
 }
 
 /// A cart, from the columns
-/// `owner_id, guest, version, lines, updated_at, merged_into, abandoned`. `shop` is the shop's
-/// currency, which nearly every price has.
+/// `owner_id, guest, version, lines, updated_at, merged_into, abandoned, codes, shipping`. `shop` is
+/// the shop's currency, which nearly every price has.
 pub(super) fn cart_from_row(row: &Row<'_>, shop: Currency) -> rusqlite::Result<Cart> {
     Ok(Cart {
         owner: owner_from_row(row)?,
@@ -119,6 +119,11 @@ pub(super) fn cart_from_row(row: &Row<'_>, shop: Currency) -> rusqlite::Result<C
         updated_at: timestamp_column(row, 4)?,
         merged_into: optional_id_column(row, 5)?,
         abandoned: row.get(6)?,
+        codes: optional_json::<Vec<String>>(row, 7)?.unwrap_or_default(),
+        shipping: optional_json::<StoredShipping>(row, 8)?
+            .map(CartShipping::try_from)
+            .transpose()
+            .map_err(|error| conversion_error(8)(error.into()))?,
     })
 }
 
@@ -260,6 +265,16 @@ pub(super) fn audience_columns(audience: Audience) -> (&'static str, Option<Uuid
         Audience::Owner(user) => ("owner", Some(UuidText::new(user.as_uuid()))),
         Audience::BrokerOnly => ("nobody", None),
     }
+}
+
+/// The JSON in a column that can be null.
+pub(super) fn optional_json<T: DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<T>> {
+    let json = row.get_ref(column)?.as_str_or_null()?;
+    let parsed = json.map(serde_json::from_str).transpose();
+    parsed.map_err(|error| conversion_error(column)(error.into()))
 }
 
 /// The id in a column.

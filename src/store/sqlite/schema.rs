@@ -28,6 +28,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0017_units_of_orders.sql"),
     include_str!("migrations/0018_payment_providers.sql"),
     include_str!("migrations/0019_webhooks.sql"),
+    include_str!("migrations/0020_pricing_rules.sql"),
+    include_str!("migrations/0021_charges.sql"),
 ];
 
 /// The id of this application in the database's header: "Souk" in ASCII.

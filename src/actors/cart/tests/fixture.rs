@@ -144,7 +144,9 @@ impl CartFixture {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let rights = Arc::new(AccountRights::new());
         let follower =
-            Follower::new(&self.store, &caches, &catalog_cache, &rights, &clock).await.unwrap();
+            Follower::new(&self.store, &caches, &catalog_cache, &rights, &Arc::default(), &clock)
+                .await
+                .unwrap();
         let registry = self.start_registry_with(catalog_cache, Some(Arc::clone(&follower)));
         caches.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)

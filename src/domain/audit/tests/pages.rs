@@ -37,6 +37,7 @@ fn paid_order(product_id: ProductId) -> Order {
         updated_at: now,
         actor: None,
         anonymized: false,
+        charges: None,
     }
 }
 

@@ -44,7 +44,8 @@ const fn hears_all_of(caller: &Caller, family: Option<EventFamily>) -> bool {
     }
 }
 
-/// Whether `caller` may read all events of `family` in full.
+/// Whether `caller` may read all events of `family` in full. Rules of prices have no scope of their
+/// own for events.
 pub(crate) const fn may_read_all_of(caller: &Caller, family: EventFamily) -> bool {
     let needed = match family {
         EventFamily::Catalog => Scope::CatalogRead,
@@ -52,6 +53,7 @@ pub(crate) const fn may_read_all_of(caller: &Caller, family: EventFamily) -> boo
         EventFamily::Order => Scope::OrdersRead,
         EventFamily::Cart | EventFamily::Auth => Scope::CustomersRead,
         EventFamily::Webhook => Scope::WebhooksRead,
+        EventFamily::Pricing => return matches!(caller.rights.role, Role::Admin),
     };
     caller.rights.permits(needed)
 }

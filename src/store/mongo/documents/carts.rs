@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson, timestamp_to_bson,
 };
-use crate::domain::{
-    cart::{Cart, CartLine, CartOwner},
-    clock::Timestamp,
+use crate::{
+    domain::{
+        cart::{Cart, CartLine, CartOwner, CartShipping},
+        clock::Timestamp,
+    },
+    store::charges_codec::StoredShipping,
 };
 
 const HOUR_MILLIS: i64 = 60 * 60 * 1000;
@@ -32,6 +35,10 @@ pub(in crate::store::mongo) struct CartDocument<'a> {
     /// that few changes of a cart move its index entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_since: Option<DateTime>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    codes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shipping: Option<StoredShipping>,
 }
 
 /// The start of the hour that contains `time`.
@@ -70,6 +77,8 @@ impl<'a> From<&'a Cart> for CartDocument<'a> {
             merged_into: cart.merged_into.map(|user| id_to_bson(user.as_uuid())),
             abandoned: cart.abandoned,
             idle_since: can_become_idle.then(|| truncate_to_hour(cart.updated_at)),
+            codes: cart.codes.clone(),
+            shipping: cart.shipping.as_ref().map(StoredShipping::from),
         }
     }
 }
@@ -94,6 +103,12 @@ impl TryFrom<CartDocument<'_>> for Cart {
             updated_at: timestamp_from_bson(document.updated_at),
             merged_into: document.merged_into.map(id_from_bson),
             abandoned: document.abandoned,
+            codes: document.codes,
+            shipping: document
+                .shipping
+                .map(CartShipping::try_from)
+                .transpose()
+                .map_err(|error| DocumentError(error.to_string()))?,
         })
     }
 }

@@ -5,7 +5,10 @@ use mongodb::bson::Uuid as BsonUuid;
 use serde::{Deserialize, Serialize};
 
 use super::{StockDocument, id_from_bson, id_to_bson};
-use crate::{events::parse::CacheChange, store::plan::WriteSet};
+use crate::{
+    events::parse::CacheChange,
+    store::{mongo::promotion_uses::PromotionUsesDocument, plan::WriteSet},
+};
 
 /// The changes of a transaction.
 #[derive(Default, Serialize, Deserialize)]
@@ -24,6 +27,12 @@ pub(in crate::store::mongo) struct ChangesDocument {
     /// API keys that are new or deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     api_keys: Vec<BsonUuid>,
+    /// Rules of prices that changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pricing_rules: Vec<ChangedRecord>,
+    /// How often promotions are used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    promotion_uses: Vec<PromotionUsesDocument>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,6 +51,10 @@ impl From<&WriteSet> for ChangesDocument {
             id: id_to_bson(product.id.as_uuid()),
             version: product.version,
         });
+        let rules = writes
+            .rules
+            .values()
+            .map(|rule| ChangedRecord { id: id_to_bson(rule.id.as_uuid()), version: rule.version });
         let revoked = writes.sessions.values().filter(|session| session.revoked_at.is_some());
         Self {
             carts: carts.collect(),
@@ -53,6 +66,8 @@ impl From<&WriteSet> for ChangesDocument {
                 .map(|rights| id_to_bson(rights.user_id.as_uuid()))
                 .collect(),
             api_keys: writes.api_keys.keys().map(|id| id_to_bson(id.as_uuid())).collect(),
+            pricing_rules: rules.collect(),
+            promotion_uses: writes.promotion_uses.values().map(|uses| (*uses).into()).collect(),
         }
     }
 }
@@ -68,6 +83,11 @@ impl ChangesDocument {
             id: id_from_bson(product.id),
             version: product.version,
         };
+        let rule = |rule: ChangedRecord| CacheChange::PricingRule {
+            id: id_from_bson(rule.id),
+            version: rule.version,
+        };
+        let uses = |uses: PromotionUsesDocument| CacheChange::PromotionUses(uses.into());
         let revoked = |session| CacheChange::SessionRevoked { session_id: id_from_bson(session) };
         let rights = |user| CacheChange::Rights { user_id: id_from_bson(user) };
         let api_key = |key| CacheChange::ApiKey { id: id_from_bson(key) };
@@ -78,5 +98,7 @@ impl ChangesDocument {
             .chain(self.revoked_sessions.into_iter().map(revoked))
             .chain(self.rights.into_iter().map(rights))
             .chain(self.api_keys.into_iter().map(api_key))
+            .chain(self.pricing_rules.into_iter().map(rule))
+            .chain(self.promotion_uses.into_iter().map(uses))
     }
 }

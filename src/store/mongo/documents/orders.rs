@@ -9,13 +9,16 @@ use super::{
     ActorDocument, DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson,
     timestamp_to_bson,
 };
-use crate::domain::{
-    money::{Currency, Money},
-    order::{
-        Order, OrderLine, OrderNumber, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
-        ShipmentDetails, ShippingAddress,
+use crate::{
+    domain::{
+        money::{Currency, Money},
+        order::{
+            Order, OrderLine, OrderNumber, OrderStatus, OrderUnits, Payment, PaymentMethod,
+            Shipment, ShipmentDetails, ShippingAddress,
+        },
+        payment::{Intent, PaymentFailure, ProviderState, Refund},
     },
-    payment::{Intent, PaymentFailure, ProviderState, Refund},
+    store::charges_codec::StoredCharges,
 };
 
 /// An order as stored in `orders`. All its prices are in `currency`.
@@ -38,6 +41,8 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     /// The units of all lines, only in an unpaid order: the buyer's are counted in the index alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending_units: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    charges: Option<Box<StoredCharges>>,
     #[serde(borrow)]
     payment: PaymentDocument<'a>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -207,6 +212,7 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             lines: order.lines.iter().map(line).collect(),
             pending_units: (order.status == OrderStatus::PendingPayment)
                 .then(|| i64::try_from(order.units()).unwrap_or(i64::MAX)),
+            charges: order.charges.as_ref().map(|charges| Box::new((&**charges).into())),
             payment: PaymentDocument::from(&order.payment),
             shipments: order.shipments.iter().map(ShipmentDocument::from).collect(),
             shipping_address: order
@@ -251,6 +257,11 @@ impl TryFrom<OrderDocument<'_>> for Order {
             version: document.version,
             currency,
             lines: document.lines.into_iter().map(line).collect::<Result<_, DocumentError>>()?,
+            charges: document
+                .charges
+                .map(|stored| stored.into_charges(currency))
+                .transpose()
+                .map_err(|error| DocumentError(error.to_string()))?,
             payment: Payment {
                 status: status.implied_payment_status(),
                 ..Payment::awaiting(PaymentMethod::Manual, Money::zero(currency))

@@ -21,7 +21,8 @@ use crate::{
     domain::{
         action::ActionOrigin,
         cart::CartEvent,
-        ids::{ProductId, UserId},
+        ids::{ProductId, PromotionId, UserId},
+        pricing::UseChange,
     },
     events::DomainEvent,
     messages::command_context::{IdempotencyKey, StoredReply, TraceParent},
@@ -79,6 +80,7 @@ enum WriteDocument<'a> {
     Order(Box<OrderDocument<'a>>),
     Stock(Cow<'a, StockWrite>),
     Mail(MailDocument),
+    PromotionUse(PromotionId, UseChange),
 }
 
 /// An event of a record that the commit writes, without the record.
@@ -153,6 +155,7 @@ fn write_document(write: &Write) -> Option<WriteDocument<'_>> {
         Write::Order(order) => WriteDocument::Order(Box::new(OrderDocument::from(&**order))),
         Write::Stock(stock) => WriteDocument::Stock(Cow::Borrowed(stock)),
         Write::Mail(mail) if !mail.ended => WriteDocument::Mail(MailDocument::from(&**mail)),
+        Write::PromotionUse(promotion, change) => WriteDocument::PromotionUse(*promotion, *change),
         Write::Product(_)
         | Write::User(_)
         | Write::Session(_)
@@ -161,7 +164,8 @@ fn write_document(write: &Write) -> Option<WriteDocument<'_>> {
         | Write::Webhook(_)
         | Write::WebhookDelivery(_)
         | Write::AddressBook(_)
-        | Write::EraseAccount(_) => return None,
+        | Write::EraseAccount(_)
+        | Write::PricingRule(_) => return None,
     })
 }
 
@@ -248,6 +252,7 @@ fn decode_write(document: WriteDocument<'_>) -> Result<Write, DocumentError> {
         WriteDocument::Order(order) => Write::Order(Arc::new((*order).try_into()?)),
         WriteDocument::Stock(stock) => Write::Stock(stock.into_owned()),
         WriteDocument::Mail(mail) => Write::Mail(Arc::new(mail.try_into()?)),
+        WriteDocument::PromotionUse(promotion, change) => Write::PromotionUse(promotion, change),
     })
 }
 

@@ -1,4 +1,4 @@
-//! The products that several nodes sell at once.
+//! The products that several nodes sell at once, and the promotions that they use at once.
 
 use std::{
     collections::HashMap,
@@ -10,17 +10,15 @@ use std::{
 };
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use crate::{
-    domain::ids::ProductId,
-    store::commit::{Commit, Write},
-};
+use crate::store::commit::{Commit, Write};
 
 /// How long a product stays hot after the last sign of it. Then the nodes try on their own, and if
 /// they still meet, they lose one transaction each before the product is hot again.
 const HOT_PERIOD: Duration = Duration::from_secs(30);
 
-/// Beyond this number of products, no more are added: sales of so many are not hot.
+/// Beyond this number of records, no more are added: sales of so many are not hot.
 const MAX_HOT_PRODUCTS: usize = 10_000;
 
 /// The products whose stock other nodes have changed lately at the same time as this one.
@@ -28,7 +26,7 @@ const MAX_HOT_PRODUCTS: usize = 10_000;
 pub(super) struct HotProducts {
     /// Whether there may be any. Most commits need look no further.
     any: AtomicBool,
-    until: Mutex<HashMap<ProductId, Instant>>,
+    until: Mutex<HashMap<Uuid, Instant>>,
 }
 
 impl HotProducts {
@@ -37,7 +35,7 @@ impl HotProducts {
         let now = Instant::now();
         let mut products = self.lock();
         products.retain(|_, until| *until > now);
-        for id in commits.iter().flat_map(changed_products) {
+        for id in commits.iter().flat_map(contended_records) {
             if products.len() < MAX_HOT_PRODUCTS || products.contains_key(&id) {
                 products.insert(id, now + HOT_PERIOD);
             }
@@ -45,24 +43,37 @@ impl HotProducts {
         self.any.store(!products.is_empty(), Ordering::Relaxed);
     }
 
-    /// The hot product with the lowest id whose stock the commit changes.
-    pub(super) fn first_hot_product(&self, commit: &Commit) -> Option<ProductId> {
+    /// The hot record whose home applies the commit: the promotion with the lowest id, since more
+    /// commits have it than have any of its products, or else the product.
+    pub(super) fn first_hot_record(&self, commit: &Commit) -> Option<Uuid> {
         if !self.any.load(Ordering::Relaxed) {
             return None;
         }
-        let (now, products) = (Instant::now(), self.lock());
-        let is_hot = |id: &ProductId| products.get(id).is_some_and(|until| *until > now);
-        changed_products(commit).filter(is_hot).min()
+        let (now, records) = (Instant::now(), self.lock());
+        let is_hot = |id: &Uuid| records.get(id).is_some_and(|until| *until > now);
+        let promotion = changed_promotions(commit).filter(is_hot).min();
+        promotion.or_else(|| changed_products(commit).filter(is_hot).min())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProductId, Instant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Instant>> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn changed_products(commit: &Commit) -> impl Iterator<Item = ProductId> {
+fn contended_records(commit: &Commit) -> impl Iterator<Item = Uuid> {
+    changed_promotions(commit).chain(changed_products(commit))
+}
+
+fn changed_products(commit: &Commit) -> impl Iterator<Item = Uuid> {
     commit.writes.iter().filter_map(|write| match write {
-        Write::Stock(stock) => Some(stock.product_id),
+        Write::Stock(stock) => Some(stock.product_id.as_uuid()),
+        _ => None,
+    })
+}
+
+fn changed_promotions(commit: &Commit) -> impl Iterator<Item = Uuid> {
+    commit.writes.iter().filter_map(|write| match write {
+        Write::PromotionUse(promotion, _) => Some(promotion.as_uuid()),
         _ => None,
     })
 }

@@ -33,13 +33,10 @@ use tokio::{
 use uuid::Uuid;
 
 use self::{hot_products::HotProducts, link::Link, server::ForwardingServer};
-use crate::{
-    domain::ids::ProductId,
-    store::{
-        commit::{Commit, CommitError, CommitOutcome},
-        forwarding::{ClusterKey, ForwardingOptions},
-        writer::CommitWriter,
-    },
+use crate::store::{
+    commit::{Commit, CommitError, CommitOutcome},
+    forwarding::{ClusterKey, ForwardingOptions},
+    writer::CommitWriter,
 };
 
 /// A node that takes commits of others.
@@ -120,8 +117,8 @@ impl Forwarder {
         commit: &Commit,
         has_priority: bool,
     ) -> Option<CommitOutcome> {
-        let product = self.hot_products.first_hot_product(commit)?;
-        let link = self.link_to_home(product)?;
+        let record = self.hot_products.first_hot_record(commit)?;
+        let link = self.link_to_home(record)?;
         let now = std::time::Instant::now();
         let document = codec::encode_commit(commit, has_priority, now)?;
         let outcome = link.send(document)?;
@@ -133,11 +130,11 @@ impl Forwarder {
         }
     }
 
-    /// The link to the home of a product. `None` if that is this node, or cannot be reached.
-    fn link_to_home(&self, product: ProductId) -> Option<Arc<Link>> {
+    /// The link to the home of a product or a promotion. `None` if that is this node, or cannot be reached.
+    fn link_to_home(&self, record: Uuid) -> Option<Arc<Link>> {
         let mut started = self.lock();
         let Started { key, peers, links, .. } = started.as_mut()?;
-        let home = choose_home(product, peers).filter(|home| home.id != self.id)?;
+        let home = choose_home(record, peers).filter(|home| home.id != self.id)?;
         let open = || Arc::new(Link::open(&self.runtime, home.address.clone(), *key));
         let link = links.entry(home.id).or_insert_with(open);
         link.is_usable().then(|| Arc::clone(link))
@@ -148,12 +145,12 @@ impl Forwarder {
     }
 }
 
-/// The peer with the highest hash of product and peer. When a node comes or goes, only its own
-/// products get another home.
-fn choose_home(product: ProductId, peers: &[Peer]) -> Option<&Peer> {
+/// The peer with the highest hash of record and peer. When a node comes or goes, only its own
+/// records get another home.
+fn choose_home(record: Uuid, peers: &[Peer]) -> Option<&Peer> {
     let score = |peer: &&Peer| {
         let mut hasher = DefaultHasher::new();
-        (product, peer.id).hash(&mut hasher);
+        (record, peer.id).hash(&mut hasher);
         (hasher.finish(), peer.id)
     };
     peers.iter().max_by_key(score)
@@ -162,6 +159,7 @@ fn choose_home(product: ProductId, peers: &[Peer]) -> Option<&Peer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::ProductId;
 
     #[test]
     fn every_node_chooses_the_same_home_and_keeps_it() {
@@ -171,7 +169,7 @@ mod tests {
         reversed.reverse();
         let mut counts = HashMap::new();
         for _ in 0..8000 {
-            let product = ProductId::new();
+            let product = ProductId::new().as_uuid();
             let home = choose_home(product, &peers).unwrap();
             assert_eq!(choose_home(product, &reversed), Some(home));
             *counts.entry(home.id).or_insert(0) += 1;

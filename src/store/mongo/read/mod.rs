@@ -7,6 +7,7 @@ mod idempotency;
 mod mails;
 mod orders;
 mod outbox;
+mod rules;
 mod snapshot;
 mod staff;
 
@@ -35,6 +36,7 @@ pub(super) use self::{
         linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,
         outbox_heads, probe_write, published_cursor, read_partitions, read_published_cursor,
     },
+    rules::{count_buyer_uses, find_pricing_rule, list_pricing_rules, list_promotion_uses},
     snapshot::SnapshotReader,
     staff::{find_api_key, list_actions, list_api_keys, record_api_key_uses},
 };

@@ -12,7 +12,8 @@ use crate::{
     domain::{
         catalog::product::Product,
         inventory::StockChange,
-        order::{LimitedLine, OrderStatus, PurchaseExcess},
+        order::{LimitedLine, Order, OrderStatus, PurchaseExcess},
+        pricing::{Charges, Discount, UseChange},
     },
     store::commit::{Commit, CommitError, CommitOutcome, Condition, Write},
 };
@@ -198,4 +199,52 @@ fn earlier_commit_gets_the_stock() {
         .collect();
     let sold: Vec<bool> = store.apply(&batch).iter().map(Result::is_ok).collect();
     assert_eq!(sold, [vec![true; 7], vec![false; 2]].concat());
+}
+
+#[test]
+fn promotion_is_used_as_often_as_it_can_be() {
+    let mut store = ModelStore::default();
+    let used_up = || Err(CommitError::PromotionUsedUp(numbered_id(7)));
+    let change = |change| commit_of(vec![Write::PromotionUse(numbered_id(7), change)]);
+    let take = || change(UseChange::Take { limit: Some(2) });
+    let give_back = || change(UseChange::GiveBack);
+    let batch = [take(), take(), take(), give_back(), take(), take()];
+    let expected = [Ok(()), Ok(()), used_up(), Ok(()), Ok(()), used_up()];
+    assert_outcomes(&mut store, &batch, &expected);
+    assert_outcomes(&mut store, &[take(), give_back(), take()], &[used_up(), Ok(()), Ok(())]);
+    let unlimited = change(UseChange::Take { limit: None });
+    assert_outcomes(&mut store, &[unlimited, take()], &[Ok(()), used_up()]);
+    assert_eq!(store.uses[&numbered_id(7)].used, 3);
+}
+
+/// An order of user 0 that has promotion 7.
+fn order_with_promotion(number: u8, status: OrderStatus, version: u64) -> Commit {
+    let order = order_at_version(number, 0, status, version);
+    let discount = Discount {
+        promotion_id: numbered_id(7),
+        name: "Ten".into(),
+        code: None,
+        amount: order.total(),
+    };
+    let charges = Charges { discounts: vec![discount], ..Charges::default() };
+    let order = Order { charges: Some(Box::new(charges)), ..order };
+    commit_of(vec![Write::Order(Arc::new(order))])
+}
+
+#[test]
+fn buyer_uses_of_a_promotion_count_the_batch() {
+    let mut store = ModelStore::default();
+    let used_up = || Err(CommitError::PromotionUsedUp(numbered_id(7)));
+    let place = |number| Commit {
+        conditions: vec![Condition::BuyerUsesBelow {
+            user_id: numbered_id(0),
+            promotion_id: numbered_id(7),
+            limit: 1,
+        }],
+        ..order_with_promotion(number, OrderStatus::PendingPayment, 1)
+    };
+    assert_outcomes(&mut store, &[place(1), place(2)], &[Ok(()), used_up()]);
+    let cancelled = order_with_promotion(1, OrderStatus::Cancelled, 2);
+    let batch = [place(2), cancelled, place(3), place(4)];
+    assert_outcomes(&mut store, &batch, &[used_up(), Ok(()), Ok(()), used_up()]);
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::model_rules::rule_at_version;
 use super::model_store::{
     self, ModelStore, commit_of, mail_at_version, numbered_id, order_at_version, product_details,
     session_at_version, stock_write, user_at_version,
@@ -17,6 +18,7 @@ use crate::{
         clock::Timestamp,
         inventory::StockChange,
         order::{LimitedLine, OrderStatus},
+        pricing::{RuleRecord, UseChange},
     },
     store::commit::{Commit, Condition, StoredReplyBody, Write},
 };
@@ -62,6 +64,16 @@ pub(super) enum DraftWrite {
     Erasure {
         ahead: u64,
     },
+    Use {
+        id: u8,
+        change: UseChange,
+    },
+    Rule {
+        id: u8,
+        ahead: u64,
+        country: u8,
+        deleted: bool,
+    },
 }
 
 /// The user whose account is erased.
@@ -78,6 +90,8 @@ pub(super) struct DraftCommit {
     pending_units: Option<(u8, u64, u32)>,
     /// A user, a product, a quantity that is about to be ordered, and the purchase limit.
     purchase: Option<(u8, u8, u32, u32)>,
+    /// How many versions the expected one of the rules is behind.
+    rules: Option<u64>,
     /// An idempotency key and a fingerprint.
     key: Option<(u8, u8)>,
     inbox: Option<u8>,
@@ -109,6 +123,17 @@ pub(super) fn draft_writes() -> impl Strategy<Value = DraftWrite> {
         1 => (0..2_u8, ahead(), any::<bool>())
             .prop_map(|(id, ahead, ended)| DraftWrite::Mail { id, ahead, ended }),
         1 => ahead().prop_map(|ahead| DraftWrite::Erasure { ahead }),
+        2 => (0..2_u8, any::<bool>(), 0..3_u64).prop_map(|(id, takes, limit)| DraftWrite::Use {
+            id,
+            change: match takes {
+                true => UseChange::Take { limit: Some(limit) },
+                false => UseChange::GiveBack,
+            },
+        }),
+        2 => (0..3_u8, ahead(), 0..2_u8, prop::bool::weighted(0.2))
+            .prop_map(|(id, ahead, country, deleted)| DraftWrite::Rule {
+                id, ahead, country, deleted,
+            }),
     ]
 }
 
@@ -119,17 +144,21 @@ pub(super) fn draft_commits() -> impl Strategy<Value = DraftCommit> {
     let pending_below = prop::option::weighted(0.3, (0..2_u8, 1..3_u32));
     let pending_units = prop::option::weighted(0.2, (0..2_u8, 1..4_u64, 1..8_u32));
     let purchase = prop::option::weighted(0.3, (0..2_u8, 0..2_u8, 1..4_u32, 1..7_u32));
-    let limits = (pending_below, pending_units, purchase);
+    let rules = prop::option::weighted(0.2, prop_oneof![4 => Just(0_u64), 1 => Just(1)]);
+    let limits = (pending_below, pending_units, purchase, rules);
     let inbox = prop::option::weighted(0.2, 0..4_u8);
     (prop::collection::vec(draft_writes(), 1..4), unchanged, limits, key, inbox).prop_map(
-        |(writes, unchanged, (pending_below, pending_units, purchase), key, inbox)| DraftCommit {
-            writes,
-            unchanged,
-            pending_below,
-            pending_units,
-            purchase,
-            key,
-            inbox,
+        |(writes, unchanged, (pending_below, pending_units, purchase, rules), key, inbox)| {
+            DraftCommit {
+                writes,
+                unchanged,
+                pending_below,
+                pending_units,
+                purchase,
+                rules,
+                key,
+                inbox,
+            }
         },
     )
 }
@@ -188,6 +217,12 @@ impl DraftWrite {
                 let version = next(held, ahead).saturating_sub(1);
                 Write::EraseAccount(Arc::new(user_at_version(ERASED_USER, email, version)))
             }
+            Self::Use { id, change } => Write::PromotionUse(numbered_id(id), change),
+            Self::Rule { id: number, ahead, country, deleted } => {
+                let held = store.rules.get(&numbered_id(number)).map(|rule| rule.version);
+                let rule = rule_at_version(number, country, next(held, ahead));
+                Write::PricingRule(Arc::new(RuleRecord { deleted, ..rule }))
+            }
         }
     }
 
@@ -204,6 +239,8 @@ impl DraftWrite {
             Self::Order { id, .. } => vec![(6, id)],
             Self::Mail { id, .. } => vec![(7, id)],
             Self::Erasure { .. } => vec![(3, ERASED_USER)],
+            Self::Use { id, .. } => vec![(10, id)],
+            Self::Rule { id, country, .. } => vec![(8, id), (9, country)],
         }
     }
 }
@@ -237,7 +274,11 @@ impl DraftCommit {
             let line = LimitedLine { product_id: numbered_id(product), quantity, limit };
             Condition::PurchaseWithin(numbered_id(owner), line)
         });
-        let limits = [pending_below, pending_units, purchase].into_iter().flatten();
+        let rules = self.rules.map(|behind| {
+            let version: u64 = store.rules.values().map(|rule| rule.version).sum();
+            Condition::PricingRulesUnchanged(version.saturating_sub(behind))
+        });
+        let limits = [rules, pending_below, pending_units, purchase].into_iter().flatten();
         let conditions = unchanged.into_iter().chain(limits).collect();
         let inbox = self.inbox.map(|id| id.to_string().into());
         let idempotency_record = self

@@ -16,10 +16,11 @@ use crate::{
         cart::{Cart, CartEvent},
         catalog::product::{Product, ProductDetails},
         clock::Timestamp,
-        ids::{MailId, OrderId, ProductId, SessionId, UserId},
+        ids::{MailId, OrderId, ProductId, PromotionId, RuleId, SessionId, UserId},
         inventory::{StockChange, StockLevel, StockMovement},
         mail::{Mail, MailKind},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
+        pricing::{PromotionUses, RuleRecord},
     },
     events::{DomainEvent, EventEnvelope},
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -53,6 +54,8 @@ pub(super) struct ModelStore {
     pub(super) refused_keys: BTreeMap<OwnedIdempotencyKey, Timestamp>,
     pub(super) inbox: BTreeSet<Box<str>>,
     pub(super) events: Vec<EventEnvelope>,
+    pub(super) rules: BTreeMap<RuleId, Arc<RuleRecord>>,
+    pub(super) uses: BTreeMap<PromotionId, PromotionUses>,
 }
 
 /// What `find` returns for each key, without those it returns nothing for.
@@ -112,6 +115,14 @@ impl ModelStore {
             api_keys: HashMap::new(),
             api_keys_made: HashMap::new(),
             webhooks: HashMap::new(),
+            rules: load_each(&read_set.rules, |id| Some(self.rules.get(id)?.version)),
+            rule_keys: load_each(&read_set.rule_keys, |key| self.rule_with_key(key)),
+            rules_version: match read_set.rules_version {
+                true => self.rules.values().map(|rule| rule.version).sum(),
+                false => 0,
+            },
+            promotion_uses: load_each(&read_set.promotion_uses, |id| self.uses.get(id).copied()),
+            buyer_uses: read_set.buyer_uses.iter().map(|it| (*it, self.buyer_uses(*it))).collect(),
         }
     }
 
@@ -172,6 +183,8 @@ impl ModelStore {
         self.users.retain(|id, _| !writes.erased_accounts.contains_key(id));
         self.users.extend(writes.users);
         self.sessions.extend(writes.sessions);
+        self.rules.extend(writes.rules);
+        self.uses.extend(writes.promotion_uses);
         self.mails.extend(writes.mails);
         self.mails.retain(|_, mail| !mail.ended);
         let by_key = |ReplyToStore { key, reply, .. }: ReplyToStore| {
@@ -291,6 +304,7 @@ pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, versi
         updated_at: Timestamp::default(),
         actor: None,
         anonymized: false,
+        charges: None,
     }
 }
 
@@ -340,8 +354,10 @@ pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
             let sequence = user.event_sequence + 1;
             Some(DomainEvent::UserDeleted { user_id: user.id, sequence })
         }
+        Write::PricingRule(rule) => Some(DomainEvent::PricingRule(Arc::clone(rule))),
         Write::Stock(_)
         | Write::Session(_)
+        | Write::PromotionUse(..)
         | Write::AddressBook(_)
         | Write::ApiKey(_)
         | Write::Mail(_)

@@ -122,6 +122,7 @@ fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit>
                     name: "Tea".into(),
                     price: Money::zero(euro_currency()),
                     available: 99,
+                    product: None,
                 })
             };
             let (cart, _) =
@@ -133,7 +134,7 @@ fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit>
             let orders: Vec<_> = seen.orders.values().collect();
             let order = orders.get(order.index(orders.len().max(1)))?;
             let conditions = revival_conditions(seen, order, command);
-            let OrderTransition { order, stock_changes } =
+            let OrderTransition { order, stock_changes, .. } =
                 order.decide(command.clone(), now).ok()?;
             let moves = stock_changes
                 .into_iter()
@@ -152,7 +153,11 @@ fn decide_checkout(seen: &ModelStore, user: u8, now: Timestamp) -> Option<Commit
     let product = |product| {
         Some((Arc::clone(&seen.products[&product]), seen.stock.get(&product)?.available()))
     };
-    let shop = ShopPricing { currency: euro_currency(), rules: &PricingRules::default() };
+    let shop = ShopPricing {
+        currency: euro_currency(),
+        rules: &PricingRules::default(),
+        buyer_uses: None,
+    };
     let done = cart_or_empty(seen, user)
         .check_out(CheckoutOptions::default(), OrderId::new(), product, shop, RULES, now)
         .ok()?;

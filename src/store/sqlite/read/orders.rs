@@ -18,7 +18,7 @@ macro_rules! orders {
         concat!(
             "SELECT id, user_id, status, version, currency, lines, payment_method, \
              payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, \
-             actor_id, anonymized, shipments, payment, payment_due FROM orders ",
+             actor_id, anonymized, shipments, payment, payment_due, charges FROM orders ",
             $rest
         )
     };

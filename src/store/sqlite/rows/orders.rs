@@ -5,16 +5,21 @@ use std::{borrow::Cow, collections::BTreeMap, error::Error};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{conversion_error, id_column, staff, text_column, timestamp_column, to_json};
-use crate::domain::{
-    clock::Timestamp,
-    ids::{ProductId, RefundId, ShipmentId},
-    money::{Currency, Money},
-    order::{
-        Order, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
-        ShipmentDetails, ShippingAddress,
+use super::{
+    conversion_error, id_column, optional_json, staff, text_column, timestamp_column, to_json,
+};
+use crate::{
+    domain::{
+        clock::Timestamp,
+        ids::{ProductId, RefundId, ShipmentId},
+        money::{Currency, Money},
+        order::{
+            Order, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
+            ShipmentDetails, ShippingAddress,
+        },
+        payment::{Intent, PaymentFailure, ProviderState, Refund},
     },
-    payment::{Intent, PaymentFailure, ProviderState, Refund},
+    store::charges_codec::StoredCharges,
 };
 
 /// An order's lines, as stored.
@@ -67,6 +72,10 @@ pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Resul
         currency,
         lines: parse_order_lines(text_column(row, 5)?, currency, status)
             .map_err(conversion_error(5))?,
+        charges: optional_json::<StoredCharges>(row, 18)?
+            .map(|stored| stored.into_charges(currency))
+            .transpose()
+            .map_err(|error| conversion_error(18)(error.into()))?,
         payment: Payment {
             status: status.implied_payment_status(),
             reference: row.get(7)?,

@@ -60,6 +60,8 @@ fn cart() -> Arc<Cart> {
         updated_at: Timestamp::from_millis(1_767_225_600_121),
         merged_into: None,
         abandoned: false,
+        codes: vec!["TEN".into()],
+        shipping: None,
     })
 }
 
@@ -90,6 +92,7 @@ fn order() -> Arc<Order> {
         updated_at: time,
         actor: Some(Actor::Cli),
         anonymized: false,
+        charges: None,
     })
 }
 
