@@ -11,11 +11,16 @@ use crate::{
 
 /// The members of an order that it may not have, with the place that they are in. Templates find
 /// them empty.
-const OPTIONAL_MEMBERS: [(&str, &str); 8] = [
+const OPTIONAL_MEMBERS: [(&str, &str); 13] = [
     ("", "shipping_address"),
+    ("", "shipping_to"),
+    ("", "shipping"),
+    ("/discounts/*", "code"),
+    ("/shipping", "tax"),
     ("", "expires_at"),
     ("", "actor"),
     ("/payment", "reference"),
+    ("/payment", "failure"),
     ("/payment/refunds/*", "reason"),
     ("/shipments/*", "carrier"),
     ("/shipments/*", "tracking"),
@@ -49,7 +54,7 @@ impl OrderVariables {
     pub(super) fn sample() -> Self {
         let item = json!({
             "product_id": Uuid::nil(), "sku": "TEA-1", "name": "Mint tea", "quantity": 3,
-            "unit_price": 19.99, "total": 59.97, "fulfilled": 3,
+            "unit_price": 19.99, "total": 59.97, "discount": 6, "tax": 8.62, "fulfilled": 3,
         });
         let shipment = json!({
             "id": Uuid::nil(), "items": [{"product_id": Uuid::nil(), "quantity": 3}],
@@ -63,9 +68,14 @@ impl OrderVariables {
         let mut order = json!({
             "id": Uuid::nil(), "number": "7KQ2-M9XF-4T0D", "user_id": Uuid::nil(),
             "status": "paid", "version": 2, "currency": "EUR", "items": [item],
-            "total_amount": 59.97,
+            "subtotal": 59.97,
+            "discounts": [{"promotion_id": Uuid::nil(), "name": "Ten per cent", "amount": 6}],
+            "codes": [], "shipping_to": {"country": "DE"},
+            "shipping": {"method_id": Uuid::nil(), "name": "Parcel", "amount": 4.9},
+            "taxes": [{"name": "VAT", "rate": "0.19", "amount": 9.4, "included": true}],
+            "total_amount": 58.87,
             "payment": {
-                "method": "manual", "status": "paid", "amount": 59.97, "refunded": 19.99,
+                "method": "manual", "status": "paid", "amount": 58.87, "refunded": 19.99,
                 "refunds": [refund],
             },
             "shipments": [shipment], "placed_at": "2026-01-01T12:00:00.000Z",
