@@ -116,7 +116,7 @@ mod tests {
         let same: Vec<_> = (0..400).map(|number| (number % 2 == 0, micros(number))).collect();
         assert!(permutation_p(&same) > 0.5);
         // A fifth of the known ones take longer than all others.
-        let slower = |number: u64| if number % 10 == 0 { number + 1000 } else { number };
+        let slower = |number: u64| if number.is_multiple_of(10) { number + 1000 } else { number };
         let shifted: Vec<_> =
             (0..400).map(|number| (number % 2 == 0, micros(slower(number)))).collect();
         assert!(permutation_p(&shifted) < 0.01);

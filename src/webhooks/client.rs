@@ -142,15 +142,10 @@ fn classify(error: &reqwest::Error) -> DeliveryError {
             Some(ResolveError::NotFound) => return DeliveryError::Dns,
             None => {}
         }
-        if error.is::<rustls::Error>() {
+        if is_of_tls(error) {
             return DeliveryError::Tls;
         }
-        // The source of an I/O error is not the error that it wraps, but that error's source.
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
+        cause = error.source();
     }
     if error.is_timeout() {
         DeliveryError::Timeout
@@ -159,6 +154,13 @@ fn classify(error: &reqwest::Error) -> DeliveryError {
     } else {
         DeliveryError::Protocol
     }
+}
+
+/// Whether an error is one of TLS, or an I/O error around one. The source of an I/O error is that of
+/// the error in it, which would so be passed over.
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_of_tls(inner))
 }
 
 /// An error with its causes, in one line.

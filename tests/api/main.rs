@@ -18,6 +18,7 @@ mod proxy;
 mod support;
 
 mod accounts;
+mod action_steps;
 mod actions;
 mod api_keys;
 mod audit;
@@ -88,4 +89,5 @@ mod traces;
 mod transport;
 mod users;
 mod webhook_deliveries;
+mod webhook_receivers;
 mod webhooks;

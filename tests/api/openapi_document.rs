@@ -90,6 +90,15 @@ async fn patch_user(app: &TestApp, admin: &Account, user: &Account) -> Response 
     app.patch(&format!("/api/users/{}", user.id), &change).token(admin).await
 }
 
+/// Creates a webhook to which nothing is delivered; returns its id.
+async fn create_webhook(app: &TestApp, admin: &Account) -> String {
+    let webhook = json!({
+        "url": "https://hooks.example/events", "types": ["order.*"], "status": "paused",
+    });
+    let webhook = app.post("/api/webhooks", &webhook).token(admin).await.is(201).json();
+    webhook["id"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn etags_are_declared_where_they_are_sent() {
     let app = TestApp::start().await;
@@ -97,11 +106,7 @@ async fn etags_are_declared_where_they_are_sent() {
     let (admin, ada) = (app.admin().await, app.customer().await);
     let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let order = app.buy(&ada, &tea, 2).await["id"].as_str().unwrap().to_owned();
-    let webhook = json!({
-        "url": "https://hooks.example/events", "types": ["order.*"], "status": "paused",
-    });
-    let webhook = app.post("/api/webhooks", &webhook).token(&admin).await.is(201).json();
-    let webhook = webhook["id"].as_str().unwrap().to_owned();
+    let webhook = create_webhook(&app, &admin).await;
     let rules = InactiveRules::create(&app, &admin).await;
     let check = |method: &str, path: &str, answer: &Response| {
         let operation = &document["paths"][path][method];

@@ -103,16 +103,9 @@ pub(crate) fn access_of(operation: &str) -> Option<Access> {
         "export_orders" => Staff(&["orders:read"]),
         "pay_order" | "fulfil_order" | "refund_order" => Staff(&["orders"]),
         "list_users" | "get_user" => Staff(&["customers:read"]),
-        "list_webhooks" | "get_webhook" | "list_webhook_deliveries" => Staff(&["webhooks:read"]),
-        "create_webhook"
-        | "patch_webhook"
-        | "delete_webhook"
-        | "rotate_webhook_secret"
-        | "test_webhook"
-        | "redeliver_webhook_event" => Staff(&["webhooks"]),
         "patch_user" | "audit_stock" | "create_api_key" | "list_api_keys" | "delete_api_key"
         | "list_actions" => Admin,
-        _ => return access_of_rules(operation),
+        _ => return access_of_rules(operation).or_else(|| access_of_webhooks(operation)),
     })
 }
 
@@ -131,6 +124,19 @@ fn access_of_rules(operation: &str) -> Option<Access> {
         "create_tax_rate" | "replace_tax_rate" | "patch_tax_rate" | "delete_tax_rate" => {
             Staff(&["taxes"])
         }
+        _ => return None,
+    })
+}
+
+fn access_of_webhooks(operation: &str) -> Option<Access> {
+    Some(match operation {
+        "list_webhooks" | "get_webhook" | "list_webhook_deliveries" => Staff(&["webhooks:read"]),
+        "create_webhook"
+        | "patch_webhook"
+        | "delete_webhook"
+        | "rotate_webhook_secret"
+        | "test_webhook"
+        | "redeliver_webhook_event" => Staff(&["webhooks"]),
         _ => return None,
     })
 }

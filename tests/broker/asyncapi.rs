@@ -43,6 +43,12 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
                 .unwrap()
                 .iter()
                 .for_each(|item| check_schema(document, expected, item, &format!("{at}[]"))),
+            "anyOf" => {
+                let options = expected.as_array().unwrap().iter();
+                let fits = |option: &&Value| (option["type"] == "null") == value.is_null();
+                let option = options.clone().find(fits).unwrap();
+                check_schema(document, option, value, at);
+            }
             // These are about numbers and texts only; `type` says whether null is allowed.
             "minimum" | "format" if value.is_null() => {}
             "minimum" => assert!(

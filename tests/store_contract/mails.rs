@@ -15,7 +15,6 @@ use souk::{
     },
     store::{CommitError, Store, Write},
 };
-use uuid::Uuid;
 
 use crate::{
     fixtures::{apply, apply_one, commit, now, put_user, user},
@@ -45,7 +44,7 @@ pub(crate) async fn mails_round_trip_and_are_listed_when_due(harness: &dyn Harne
         due_at: at(2),
         ..mail(MailKind::Verification, start)
     };
-    let order = OrderReference { order_id: OrderId::new(), part: Some(Uuid::now_v7()) };
+    let order = OrderReference { order_id: OrderId::new(), part: Some(MailId::new().as_uuid()) };
     let of_order = Mail {
         recipient: None,
         order: Some(order),

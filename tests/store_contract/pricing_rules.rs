@@ -140,7 +140,8 @@ pub(crate) async fn pricing_rules_round_trip(harness: &dyn Harness) {
     apply_one(&*store, put(&deleted)).await.unwrap();
     store.close().await;
     let store = harness.open().await;
-    let expected = [vec![full.clone(), bare, regional, deleted.clone()], promotions].concat();
+    let mut expected = [vec![full.clone(), bare, regional, deleted.clone()], promotions].concat();
+    expected.sort_by_key(|rule| rule.id);
     assert_eq!(rules(&*store).await, expected);
     assert_eq!(store.find_pricing_rule(deleted.id).await, Ok(Some(deleted)));
     assert_eq!(store.find_pricing_rule(full.id).await, Ok(Some(full.clone())));

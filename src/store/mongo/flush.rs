@@ -93,14 +93,6 @@ fn ordered_writes(
             .map_err(|error| TransactionError::invalid_document(record, error))?;
         products.add_document(record, existing.products.contains(product_id), &document)?;
     }
-    let mut orders = CollectionWrites::for_records(ORDERS, commit_time);
-    for (order_id, order) in &writes.orders {
-        orders.add_document(
-            order_id.as_uuid(),
-            existing.orders.contains(order_id),
-            &OrderDocument::from(&**order),
-        )?;
-    }
     let stock = stock_writes(writes, existing, commit_time)?;
     Ok([
         guard_writes(writes, commit_time),
@@ -115,7 +107,7 @@ fn ordered_writes(
         carts,
         sku_release_writes(writes, existing),
         products,
-        orders,
+        order_writes(writes, existing, commit_time)?,
         idempotency_key_writes(writes, existing)?,
         inbox_writes(writes),
         movement_writes(writes)?,
@@ -124,6 +116,19 @@ fn ordered_writes(
         promotion_uses::writes(writes, existing, commit_time)?,
         stock,
     ])
+}
+
+fn order_writes(
+    writes: &WriteSet,
+    existing: &ExistingRecords,
+    commit_time: i64,
+) -> Result<CollectionWrites, TransactionError> {
+    let mut orders = CollectionWrites::for_records(ORDERS, commit_time);
+    for (order_id, order) in &writes.orders {
+        let exists = existing.orders.contains(order_id);
+        orders.add_document(order_id.as_uuid(), exists, &OrderDocument::from(&**order))?;
+    }
+    Ok(orders)
 }
 
 fn address_book_writes(writes: &WriteSet) -> Result<CollectionWrites, TransactionError> {

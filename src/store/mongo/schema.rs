@@ -109,6 +109,7 @@ pub(super) async fn create_collections_and_indexes(
     for collection in [
         ADDRESS_BOOKS,
         STOCK,
+        PROMOTION_USES,
         OUTBOX,
         COUNTERS,
         NODES,
@@ -276,7 +277,6 @@ fn account_index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             ],
         ),
         (API_KEYS, vec![index("of_maker", doc! { "created_by": 1 })]),
-        (PROMOTION_USES, Vec::new()),
         (PRICING_RULES, vec![sparse_index("unique_key", doc! { "unique_key": 1 })]),
         (
             WEBHOOK_DELIVERIES,

@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use self::{
-    drafts::{DraftCommit, draft_commits},
+    drafts::{DraftCommit, draft_commits, mail_at_version},
     model_rules::rule_at_version,
     model_store::{
-        ModelStore, commit_of, idempotency_record, is_stock_reply, mail_at_version, numbered_id,
-        order_at_version, product_details, session_at_version, stock_write, user_at_version,
+        ModelStore, commit_of, idempotency_record, is_stock_reply, numbered_id, order_at_version,
+        product_details, session_at_version, stock_write, user_at_version,
     },
 };
 use super::*;

@@ -114,6 +114,7 @@ impl WriteSet {
             && self.inbox.is_empty()
             && self.events.is_empty()
             && self.rules.is_empty()
+            && self.promotion_uses.is_empty()
     }
 
     /// The events with their positions, of which the first is `first`.

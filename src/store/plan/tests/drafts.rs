@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::model_rules::rule_at_version;
 use super::model_store::{
-    self, ModelStore, commit_of, mail_at_version, numbered_id, order_at_version, product_details,
+    self, ModelStore, commit_of, numbered_id, order_at_version, product_details,
     session_at_version, stock_write, user_at_version,
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         catalog::product::Product,
         clock::Timestamp,
         inventory::StockChange,
+        mail::{Mail, MailKind},
         order::{LimitedLine, OrderStatus},
         pricing::{RuleRecord, UseChange},
     },
@@ -286,4 +287,10 @@ impl DraftCommit {
             .map(|(key, fingerprint)| model_store::idempotency_record(key, fingerprint, body));
         Commit { conditions, idempotency_record, inbox_message_id: inbox, ..commit }
     }
+}
+
+pub(super) fn mail_at_version(number: u8, ended: bool, version: u64) -> Mail {
+    let recipient = Email::from_stored("ada@example.com".into());
+    let mail = Mail::new(MailKind::PasswordReset, recipient, None, Timestamp::default());
+    Mail { id: numbered_id(number), ended, version, ..mail }
 }

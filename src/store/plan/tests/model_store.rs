@@ -18,7 +18,7 @@ use crate::{
         clock::Timestamp,
         ids::{MailId, OrderId, ProductId, PromotionId, RuleId, SessionId, UserId},
         inventory::{StockChange, StockLevel, StockMovement},
-        mail::{Mail, MailKind},
+        mail::Mail,
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
         pricing::{PromotionUses, RuleRecord},
     },
@@ -336,12 +336,6 @@ pub(super) fn session_at_version(number: u8, revoked: bool, version: u64) -> Ses
         revoked_at: revoked.then(Timestamp::default),
         version,
     }
-}
-
-pub(super) fn mail_at_version(number: u8, ended: bool, version: u64) -> Mail {
-    let recipient = Email::from_stored("ada@example.com".into());
-    let mail = Mail::new(MailKind::PasswordReset, recipient, None, Timestamp::default());
-    Mail { id: numbered_id(number), ended, version, ..mail }
 }
 
 pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
