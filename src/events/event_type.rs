@@ -81,7 +81,7 @@ event_types! {
     OrderCancelled = "order.cancelled", Order;
     /// An order was not paid in time.
     OrderExpired = "order.expired", Order;
-    /// The payment of an order changed otherwise: it was begun, a try was declined, or it is unclear.
+    /// The payment of an order changed otherwise: begun, declined, or unclear, for example.
     OrderPaymentChanged = "order.payment_changed", Order;
     /// Money of an order's payment went back.
     OrderRefunded = "order.refunded", Order;

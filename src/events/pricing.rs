@@ -122,9 +122,11 @@ pub struct SelectionData<'a> {
     #[schema(value_type = Vec<Uuid>, required = false)]
     product_ids: &'a BTreeSet<ProductId>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "Vec<String>")]
     #[schema(required = false, example = json!(["tea"]))]
     categories: &'a BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(with = "Vec<String>")]
     #[schema(required = false, example = json!(["green"]))]
     tags: &'a BTreeSet<String>,
 }

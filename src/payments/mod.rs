@@ -1,9 +1,9 @@
 //! Payment providers: what they are asked, and what they say.
 //!
-//! A provider is a folder with an implementation of [`PaymentProvider`]. Everything that it is asked
-//! may be asked again, with the same key, until its outcome is known; so a node that dies in between
-//! leaves nothing behind but a task for another. The method `manual` has no provider: staff says
-//! that the money came.
+//! A provider is a folder with an implementation of [`PaymentProvider`]. Everything that it is
+//! asked may be asked again, with the same key, until its outcome is known; so a node that dies in
+//! between leaves nothing behind but a task for another. The method `manual` has no provider: staff
+//! says that the money came.
 
 pub mod stripe;
 

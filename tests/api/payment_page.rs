@@ -1,5 +1,5 @@
-//! The page in `examples/pay.html` buys, in a browser. Stripe's script is not reachable in a test, so
-//! another one takes its place, which has the stand-in pay.
+//! The page in `examples/pay.html` buys, in a browser. Stripe's script is not reachable in a test,
+//! so another one takes its place, which has the stand-in pay.
 
 use std::{path::Path, process::Command};
 

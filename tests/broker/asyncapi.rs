@@ -68,6 +68,7 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
             "format" if expected == "uint" || expected == "uint32" || expected == "uint64" => {
                 assert!(value.is_u64(), "{at}: {value} is not a {expected}");
             }
+            "format" if expected == "int32" => assert!(value.is_i64(), "{at}: {value}"),
             "description" => {}
             _ => panic!("{at}: unsupported keyword {keyword}: {expected}"),
         }

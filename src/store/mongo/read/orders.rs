@@ -118,7 +118,8 @@ pub(in crate::store::mongo) async fn count_due_payments(
     Ok(database.collection::<Document>(ORDERS).count_documents(filter).await?)
 }
 
-/// Moves the time at which a provider is to be asked, if it is still `from`. Returns whether it was.
+/// Moves the time at which a provider is to be asked, if it is still `from`. Returns whether it
+/// was.
 pub(in crate::store::mongo) async fn move_payment_due(
     database: Database,
     order: OrderId,

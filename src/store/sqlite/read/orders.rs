@@ -124,7 +124,8 @@ pub(in crate::store::sqlite) fn count_due_payments(
     connection.prepare_cached(sql)?.query_row([now.as_millis()], |row| row.get(0))
 }
 
-/// Moves the time at which a provider is to be asked, if it is still `from`. Returns whether it was.
+/// Moves the time at which a provider is to be asked, if it is still `from`. Returns whether it
+/// was.
 pub(in crate::store::sqlite) fn move_payment_due(
     connection: &Connection,
     order: OrderId,
