@@ -310,6 +310,8 @@ fn env_variable(key: &str) -> String {
 
 fn client() -> reqwest::Client {
     reqwest::Client::builder()
+        // Shorter than the server keeps connections, so that none is closed while it is taken again.
+        .pool_idle_timeout(Duration::from_secs(2))
         .no_proxy()
         .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())

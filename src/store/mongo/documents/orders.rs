@@ -68,9 +68,9 @@ struct OrderLineDocument<'a> {
     name: Cow<'a, str>,
     quantity: u32,
     unit_price: i64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     fulfilled: u32,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     restocked: u32,
 }
 
@@ -80,9 +80,11 @@ struct PaymentDocument<'a> {
     method: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     reference: Option<Cow<'a, str>>,
-    /// Orders from before there were refunds lack it, and the next two.
+    /// Absent if it follows from the order's status. Orders are read and written often, so what is
+    /// implied is left out.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     status: Option<Cow<'a, str>>,
+    /// Absent if it is the order's total.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     amount: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -213,7 +215,7 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             pending_units: (order.status == OrderStatus::PendingPayment)
                 .then(|| i64::try_from(order.units()).unwrap_or(i64::MAX)),
             charges: order.charges.as_ref().map(|charges| Box::new((&**charges).into())),
-            payment: PaymentDocument::from(&order.payment),
+            payment: PaymentDocument::of(order),
             shipments: order.shipments.iter().map(ShipmentDocument::from).collect(),
             shipping_address: order
                 .shipping_address
@@ -282,8 +284,16 @@ impl TryFrom<OrderDocument<'_>> for Order {
     }
 }
 
-impl<'a> From<&'a Payment> for PaymentDocument<'a> {
-    fn from(payment: &'a Payment) -> Self {
+/// Whether serde leaves a count out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl<'a> PaymentDocument<'a> {
+    fn of(order: &'a Order) -> Self {
+        let payment = &order.payment;
+        let is_implied = payment.status == order.status.implied_payment_status();
         let refund = |refund: &'a Refund| RefundDocument {
             id: id_to_bson(refund.id.as_uuid()),
             amount: refund.amount.minor_units(),
@@ -295,8 +305,8 @@ impl<'a> From<&'a Payment> for PaymentDocument<'a> {
         Self {
             method: Cow::Borrowed(payment.method.as_str()),
             reference: payment.reference.as_deref().map(Cow::Borrowed),
-            status: Some(Cow::Borrowed(payment.status.as_str())),
-            amount: Some(payment.amount.minor_units()),
+            status: (!is_implied).then(|| Cow::Borrowed(payment.status.as_str())),
+            amount: (payment.amount != order.total()).then(|| payment.amount.minor_units()),
             refunds: payment.refunds.iter().map(refund).collect(),
             failure: payment.failure.as_ref().map(|failure| FailureDocument {
                 code: Cow::Borrowed(&failure.code),
