@@ -1,5 +1,4 @@
-//! The names in ARCHITECTURE.md, CONTRIBUTING.md, README.md and docs/privacy.md exist in the
-//! source.
+//! What the documents name exists in the source.
 
 use std::{
     collections::HashSet,
@@ -7,17 +6,32 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const DOCUMENTS: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "docs/privacy.md"];
-
 /// Folders whose words count as existing names.
-const SOURCES: [&str; 6] = ["src", "tests", "bench", "scripts", "config", "examples"];
+const SOURCES: [&str; 8] =
+    ["src", "tests", "bench", "scripts", "config", "examples", "proto", "deploy"];
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The documents at the root and in `docs`, relative to the root.
+pub(crate) fn documents() -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["", "docs"] {
+        for entry in fs::read_dir(root().join(folder)).into_iter().flatten().flatten() {
+            let name = Path::new(folder).join(entry.file_name());
+            if name.extension().is_some_and(|extension| extension == "md") {
+                found.push(name.to_string_lossy().into_owned());
+            }
+        }
+    }
+    assert!(found.len() > 15, "only {found:?} were found");
+    found.sort();
+    found
+}
+
 /// Every file below `folder`, without build output.
-fn files_below(folder: &Path, files: &mut Vec<PathBuf>) {
+pub(crate) fn files_below(folder: &Path, files: &mut Vec<PathBuf>) {
     for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path.is_dir() {
             if !path.ends_with("target") && !path.ends_with("node_modules") {
@@ -53,7 +67,7 @@ fn is_in_source(sources: &[HashSet<String>], name: &str) -> bool {
 }
 
 /// What a document has in backticks, outside of code blocks.
-fn quoted_names(document: &str) -> Vec<&str> {
+pub(crate) fn quoted_names(document: &str) -> Vec<&str> {
     let prose = document.split("```").step_by(2);
     prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
 }
@@ -77,6 +91,23 @@ fn is_file_path(name: &str) -> bool {
         && !name.starts_with("target/")
         && name.chars().all(is_path_char)
         && !name.contains("application/")
+        && name != "http/protobuf"
+}
+
+/// The service and the method of a gRPC method, such as `souk.v1.CartService/GetCart`.
+fn grpc_method(name: &str) -> Option<String> {
+    let (service, method) = name.split_once('/')?;
+    let (_, service) = service.rsplit_once(".v1.")?;
+    Some(format!("{service}::{method}"))
+}
+
+/// The variant that is `name` in JSON: of `address_not_allowed` it is `AddressNotAllowed`.
+fn variant(name: &str) -> String {
+    let capitalize = |word: &str| {
+        let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+        first.to_uppercase() + rest
+    };
+    name.split('_').map(capitalize).collect()
 }
 
 fn file_exists(name: &str) -> bool {
@@ -103,13 +134,20 @@ fn registered_metric(name: &str) -> &str {
 fn documents_name_only_what_exists() {
     let sources = source_words();
     let mut missing = Vec::new();
-    for document in DOCUMENTS {
-        let text = fs::read_to_string(root().join(document)).unwrap();
+    for document in documents() {
+        let text = fs::read_to_string(root().join(&document)).unwrap();
         for name in quoted_names(&text) {
-            let found = if is_file_path(name) {
+            let found = if name.starts_with("grpc.health.") {
+                // A dependency has it.
+                true
+            } else if let Some(method) = grpc_method(name) {
+                is_in_source(&sources, &method)
+            } else if is_file_path(name) {
                 file_exists(name)
             } else if is_identifier_path(name) {
-                is_in_source(&sources, name) || is_in_source(&sources, registered_metric(name))
+                is_in_source(&sources, name)
+                    || is_in_source(&sources, registered_metric(name))
+                    || is_in_source(&sources, &variant(name))
             } else {
                 true
             };
@@ -170,8 +208,9 @@ fn named_tests(document: &str) -> Vec<&str> {
 fn documents_name_only_tests_that_exist() {
     let mut missing = Vec::new();
     let mut count = 0;
-    for document in ["SECURITY.md", "docs/operations.md", "docs/privacy.md"] {
-        let text = fs::read_to_string(root().join(document)).unwrap_or_default();
+    let with_tests = ["SECURITY.md", "docs/operations.md", "docs/privacy.md", "docs/staff.md"];
+    for document in with_tests {
+        let text = fs::read_to_string(root().join(document)).unwrap();
         for name in named_tests(&text) {
             count += 1;
             if !test_exists(name) {

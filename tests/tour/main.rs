@@ -1,4 +1,5 @@
-//! Runs the README's tour against the built program, and kills the program during writes.
+//! Runs the tours of README.md and docs against the built program, and kills the program during
+//! writes. Checks what the documents name and where their links lead.
 
 #[path = "../support/broker.rs"]
 #[expect(
@@ -10,18 +11,20 @@
 )]
 mod broker;
 mod documents;
-mod readme;
+mod links;
 mod server;
+mod settings;
+mod steps;
 mod writes;
 
-use std::{io::Write, path::PathBuf, process::Command, time::Duration};
+use std::{fs, io::Write, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use self::{
-    readme::{Step, Tour},
     server::{Server, Start},
+    steps::{Step, Tour},
     writes::{Acknowledged, Shop, Writes},
 };
 
@@ -36,20 +39,28 @@ const UNLIMITED: &[(&str, &str)] =
     &[("SOUK__LIMITS__PER_ADDRESS", "0"), ("SOUK__LIMITS__PER_USER", "0")];
 
 #[test]
-fn tour_output_matches_the_readme() -> Result<()> {
+fn output_of_the_short_tour_matches_the_readme() -> Result<()> {
+    run_on_fresh_store(&Tour::section("README.md", "tour")?.steps)
+}
+
+#[test]
+fn output_of_the_long_tour_matches_its_page() -> Result<()> {
+    run_on_fresh_store(&Tour::long()?.steps)
+}
+
+fn run_on_fresh_store(tour: &[Step]) -> Result<()> {
     if !tools_installed("the tour")? {
         return Ok(());
     }
     let dir = temp_dir()?;
     let mut server = Server::start(dir.path(), Start::First, &[])?;
-    let tour = Tour::read()?;
-    readme::run(&tour.steps, dir.path(), &server.url, &server.password)?;
+    steps::run(tour, dir.path(), &server.url, &server.password)?;
     ensure!(server.stop()?.success(), "the shop did not stop in order");
     Ok(())
 }
 
 #[test]
-fn warehouse_output_matches_the_readme() -> Result<()> {
+fn output_of_the_warehouse_matches_its_page() -> Result<()> {
     let (Some(uri), Some(python)) = (broker::shared_uri(), std::env::var("SOUK_TEST_PYTHON").ok())
     else {
         return Ok(());
@@ -63,11 +74,41 @@ fn warehouse_output_matches_the_readme() -> Result<()> {
         Start::First,
         &[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", &uri)],
     )?;
-    let login = Tour::read()?.steps.into_iter().nth(1).context("no login")?;
+    let login = Tour::long()?.steps.into_iter().nth(1).context("no login")?;
     let mut steps = vec![Step::unchecked(&format!("AMQP='{uri}' PYTHON='{python}'")), login];
-    steps.extend(Tour::section("warehouse")?.steps);
-    readme::run(&steps, dir.path(), &server.url, &server.password)?;
+    steps.extend(Tour::section("docs/integrations.md", "warehouse")?.steps);
+    steps::run(&steps, dir.path(), &server.url, &server.password)?;
     ensure!(server.stop()?.success(), "the shop did not stop in order");
+    Ok(())
+}
+
+#[test]
+fn backup_of_a_running_shop_restores_it() -> Result<()> {
+    if !all_installed("the backup", &["bash", "curl", "jq", "sqlite3"])? {
+        return Ok(());
+    }
+    let dir = temp_dir()?;
+    let mut server = Server::start(dir.path(), Start::First, &[])?;
+    let mut tour = Tour::section("README.md", "tour")?.steps;
+    tour.push(Step::unchecked(r#"echo "token='$ADMIN' order='$ORDER'""#));
+    let known = steps::run(&tour, dir.path(), &server.url, &server.password)?;
+    // SIGKILL follows: what the backup has comes from the running shop.
+    let backup = Command::new("bash")
+        .args(["-euc", &steps::first_shell_block("docs/backup.md")?])
+        .current_dir(dir.path())
+        .output()?;
+    ensure!(backup.status.success(), "{}", String::from_utf8(backup.stderr)?);
+    server.kill()?;
+
+    let elsewhere = temp_dir()?;
+    fs::rename(dir.path().join("backup"), elsewhere.path().join("data"))?;
+    let server = Server::start(elsewhere.path(), Start::Again, &[])?;
+    // The token is from before the backup.
+    let read =
+        r#"curl -sS "$SOUK/api/orders/$order" -H "Authorization: Bearer $token" | jq -r .status"#;
+    let read = Step::unchecked(&format!("{known}{read}"));
+    let status = steps::run(&[read], elsewhere.path(), &server.url, "")?;
+    ensure!(status == "paid\n", "the restored order is {status}");
     Ok(())
 }
 
@@ -102,9 +143,9 @@ async fn acknowledged_writes_survive_a_kill() -> Result<()> {
     }
     let dir = temp_dir()?;
     let mut server = Server::start(dir.path(), Start::First, UNLIMITED)?;
-    let mut steps = Tour::read()?.first_half();
+    let mut steps = Tour::long()?.first_half();
     steps.push(Step::unchecked(r#"printf '%s\n' "$ADMIN" "$ADA" "$GUEST" "$BEANS""#));
-    let printed = readme::run(&steps, dir.path(), &server.url, &server.password)?;
+    let printed = steps::run(&steps, dir.path(), &server.url, &server.password)?;
     let [admin, ada, guest, beans] = printed.lines().collect::<Vec<_>>()[..] else {
         bail!("not four lines: {printed}")
     };
@@ -153,10 +194,15 @@ async fn acknowledged_writes_survive_a_kill() -> Result<()> {
     Ok(())
 }
 
-/// Whether the required tools are installed; an error if they are not and `SOUK_TEST_ALL` is set.
+/// Whether the tools of a tour are installed, as for [`all_installed`].
 fn tools_installed(purpose: &str) -> Result<bool> {
+    all_installed(purpose, &["bash", "curl", "jq"])
+}
+
+/// Whether all of `tools` are installed; an error if they are not and `SOUK_TEST_ALL` is set.
+fn all_installed(purpose: &str, tools: &[&str]) -> Result<bool> {
     let is_missing = |name: &&str| Command::new(name).arg("--version").output().is_err();
-    let missing: Vec<&str> = ["bash", "curl", "jq"].into_iter().filter(is_missing).collect();
+    let missing: Vec<&str> = tools.iter().copied().filter(is_missing).collect();
     if missing.is_empty() {
         return Ok(true);
     }

@@ -29,7 +29,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the server in `dir` on a free port, with only these settings.
+    /// Starts the server in `dir` on a free port, with only these settings and cheap
+    /// password hashes.
     pub(crate) fn start(dir: &Path, start: Start, settings: &[(&str, &str)]) -> Result<Self> {
         let log = dir.join("souk.log");
         let kept = ["PATH", "SOUK_TEST_DIR"]
@@ -40,6 +41,8 @@ impl Server {
             .env_clear()
             .envs(kept)
             .env("SOUK__HTTP__BIND", "127.0.0.1:0")
+            // Several shops of an unoptimized build hash passwords at the same time.
+            .env("SOUK__AUTH__BCRYPT_COST", "4")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

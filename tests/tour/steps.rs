@@ -1,4 +1,4 @@
-//! The tour in the README: its steps, their expected output, and how they run.
+//! The tours in README.md and docs: their steps, their expected output, and how they run.
 
 use std::{
     fs,
@@ -32,24 +32,21 @@ impl Step {
 }
 
 impl Tour {
-    /// Reads the README from `<!-- tour:begin -->` to `<!-- tour:end -->`.
-    pub(crate) fn read() -> Result<Self> {
-        let tour = Self::section("tour")?;
+    /// Reads the long tour, which has a half.
+    pub(crate) fn long() -> Result<Self> {
+        let tour = Self::section("docs/tour.md", "tour")?;
         ensure!(tour.half > 0, "the tour has no half");
         Ok(tour)
     }
 
-    /// Reads the README from `<!-- NAME:begin -->` to `<!-- NAME:end -->`.
-    pub(crate) fn section(name: &str) -> Result<Self> {
-        let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
+    /// Reads `page` from `<!-- NAME:begin -->` to `<!-- NAME:end -->`.
+    pub(crate) fn section(page: &str, name: &str) -> Result<Self> {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page))?;
         let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
         let mut lines = text.lines().skip_while(|line| *line != begin).skip(1);
         let mut tour = Self { steps: Vec::new(), half: 0 };
         loop {
-            match lines
-                .next()
-                .with_context(|| format!("the README has no {end}, or no beginning"))?
-            {
+            match lines.next().with_context(|| format!("{page} has no {end}, or no beginning"))? {
                 line if line == end => break,
                 "<!-- tour:half -->" => tour.half = tour.steps.len(),
                 "```bash" => tour.steps.push(Step::unchecked(&block(&mut lines))),
@@ -57,16 +54,16 @@ impl Tour {
                     Some(step) if step.expected.is_none() => {
                         step.expected = Some(block(&mut lines))
                     }
-                    _ => bail!("the README shows output that belongs to no step"),
+                    _ => bail!("{page} shows output that belongs to no step"),
                 },
                 other => ensure!(
                     !other.starts_with("```"),
-                    "a block of the tour is neither bash nor text: {other}"
+                    "a block of {page} is neither bash nor text: {other}"
                 ),
             }
         }
         let all_shown = tour.steps.iter().all(|step| step.expected.is_some());
-        ensure!(all_shown, "the tour has a step whose output is not shown");
+        ensure!(all_shown, "{page} has a step whose output is not shown");
         Ok(tour)
     }
 
@@ -79,6 +76,15 @@ impl Tour {
 
 fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
     lines.take_while(|line| *line != "```").fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// The first block of `sh` in a page.
+pub(crate) fn first_shell_block(page: &str) -> Result<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page))?;
+    let mut lines = text.lines().skip_while(|line| *line != "```sh").skip(1);
+    let block = block(&mut lines);
+    ensure!(!block.is_empty(), "{page} has no block of sh");
+    Ok(block)
 }
 
 /// Runs the steps in one bash that stops at the first error; returns the output of the last step.
@@ -104,7 +110,7 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
         let expected = step.expected.as_deref().unwrap_or("…");
         ensure!(
             matches(expected, output),
-            "after\n{}\nthe README shows\n{expected}\nbut the output is\n{output}",
+            "after\n{}\nthe page shows\n{expected}\nbut the output is\n{output}",
             step.commands
         );
     }
