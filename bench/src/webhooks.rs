@@ -1,5 +1,5 @@
-//! Deliveries to many webhooks: how long an event takes from its commit to its arrival, and what the
-//! shop needs for it, also while some endpoints hang.
+//! Deliveries to many webhooks: how long an event takes from its commit to its arrival, and what
+//! the shop needs for it, also while some endpoints hang.
 
 use std::{
     sync::{
