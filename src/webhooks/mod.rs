@@ -1,9 +1,9 @@
 //! Delivers events to the endpoints of webhooks.
 //!
 //! Every node runs a [`WebhookDispatcher`]. The endpoints are divided into shares, each share has a
-//! lease that one node holds, and that node runs an [`endpoint`] task for each active endpoint in
+//! lease that one node holds, and that node runs an `endpoint` task for each active endpoint in
 //! it. A task reads the outbox from the endpoint's own cursor. It makes first attempts in the order
-//! of the outbox, and later ones when they are due; [`recorder`] writes what came of them.
+//! of the outbox, and later ones when they are due; `recorder` writes what came of them.
 
 mod attempt;
 mod client;
