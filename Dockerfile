@@ -5,9 +5,10 @@ COPY . .
 RUN cargo build --release --locked --bin souk && strip --strip-debug target/release/souk
 
 FROM debian:bookworm-slim
-# `souk import --server https://...` and TLS to MongoDB, RabbitMQ and OTLP need ca-certificates.
+# `souk import --server https://...` and TLS to MongoDB, RabbitMQ and OTLP need ca-certificates;
+# deploy/compose/prepare needs openssl.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates \
+ && apt-get install -y --no-install-recommends ca-certificates openssl \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --system --gid 10001 souk \
  && useradd --system --uid 10001 --gid souk --home-dir /data --no-create-home \
