@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// The bodies that are compressed. Smaller ones gain little, and to compress the order of a checkout
-/// with one line would take a tenth of the instructions of the whole checkout.
+/// The bodies that are compressed. Smaller ones gain little: compressing an order of one line would
+/// take a tenth of the instructions of its whole checkout.
 const MIN_COMPRESSED_BYTES: usize = 1024;
 
 /// The fastest level that zstd calls a regular one. Higher levels gain little on a cart.

@@ -156,8 +156,8 @@ fn classify(error: &reqwest::Error) -> DeliveryError {
     }
 }
 
-/// Whether an error is one of TLS, or an I/O error around one. The source of an I/O error is that of
-/// the error in it, which would so be passed over.
+/// Whether an error is one of TLS, or an I/O error that wraps one, which its `source` does not
+/// return.
 fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is::<rustls::Error>() || inner.is_some_and(|inner| is_of_tls(inner))

@@ -104,8 +104,8 @@ async fn create_webhooks(
     webhooks
 }
 
-/// Changes each product `steps` times, from `price` on. In the middle of it, a node is killed; it is
-/// there again afterwards.
+/// Changes each product `steps` times, from `price` on. In the middle of it, a node is killed; it
+/// runs again afterwards.
 async fn change_while_a_node_dies(
     cluster: &mut Cluster,
     victim: usize,

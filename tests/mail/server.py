@@ -40,7 +40,11 @@ class Handler:
 
     async def handle_DATA(self, server, session, envelope):
         message = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        parts = {part.get_content_type(): part.get_content() for part in message.walk() if not part.is_multipart()}
+        parts = {
+            part.get_content_type(): part.get_content()
+            for part in message.walk()
+            if not part.is_multipart()
+        }
         tell(
             to=envelope.rcpt_tos[0],
             sender=message["From"],
@@ -65,7 +69,8 @@ def authenticate(server, session, envelope, mechanism, data):
 
 async def read_rules():
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
     while line := (await reader.readline()).decode():
         rule, address = line.split()
         rules[address] = rule
@@ -77,7 +82,8 @@ async def main(port, mode):
     if mode != "plain":
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(os.environ["CERT"], os.environ["KEY"])
-        options = {"authenticator": authenticate, "auth_required": True, "auth_require_tls": mode == "starttls"}
+        options = {"authenticator": authenticate, "auth_required": True}
+        options["auth_require_tls"] = mode == "starttls"
     if mode == "starttls":
         options |= {"tls_context": context, "require_starttls": True}
     server = await asyncio.get_running_loop().create_server(

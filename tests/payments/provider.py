@@ -1,7 +1,7 @@
 """A payment provider for tests: the part of Stripe's API that souk uses, with idempotency keys.
 
-Arguments: the port (0: any) and a journal, from which it goes on after a kill. It prints {"port"}. It
-can be told to misbehave: POST /_faults with the probability of each fault, in per cent:
+Arguments: the port (0: any) and a journal, from which it goes on after a kill. It prints {"port"}.
+It can be told to misbehave: POST /_faults with the probability of each fault, in per cent:
 
   away   closes the connection without reading the request
   error  answers 500 and does nothing
@@ -10,10 +10,10 @@ can be told to misbehave: POST /_faults with the probability of each fault, in p
   lose   never sends a webhook
   twice  sends a webhook twice
 
-POST /_webhooks {"urls", "secret"} says where webhooks go, each to any of them, again until it is taken.
-POST /_pay/<intent> {"declined"} is the buyer. POST /_refund/<intent> {"amount"} is somebody at the
-provider, POST /_cancel/<intent> too, and POST /_send a webhook as it is given. GET /_book is everything
-that happened. STRIPE_SIGNS=1 signs webhooks with Stripe's own library.
+POST /_webhooks {"urls", "secret"} says where webhooks go, each to any of them, again until it is
+taken. POST /_pay/<intent> {"declined"} is the buyer. POST /_refund/<intent> {"amount"} is somebody
+at the provider, POST /_cancel/<intent> too, and POST /_send a webhook as it is given. GET /_book is
+everything that happened. STRIPE_SIGNS=1 signs webhooks with Stripe's own library.
 """
 
 import hashlib
@@ -61,13 +61,19 @@ class Book:
         return dict(self.intents[id])
 
     def refunded(self, id):
-        counted = ("pending", "succeeded")
-        refunds = (r for r in self.refunds.values() if r["payment_intent"] == id and r["status"] in counted)
-        return sum(refund["amount"] for refund in refunds)
+        return sum(
+            refund["amount"]
+            for refund in self.refunds.values()
+            if refund["payment_intent"] == id and refund["status"] in ("pending", "succeeded")
+        )
 
 
 def new_id(prefix):
     return f"{prefix}_{os.urandom(12).hex()}"
+
+
+def metadata_of(form):
+    return {key[9:-1]: value for key, value in form.items() if key.startswith("metadata[")}
 
 
 def create_intent(form):
@@ -80,10 +86,11 @@ def create_intent(form):
         "currency": form["currency"],
         "status": "requires_payment_method",
         "client_secret": f"{id}_secret_{os.urandom(8).hex()}",
-        "metadata": {key[9:-1]: value for key, value in form.items() if key.startswith("metadata[")},
+        "metadata": metadata_of(form),
         "last_payment_error": None,
     }
-    unknown = [key for key in form if key not in ("amount", "currency") and not key.startswith("metadata[")]
+    known = ("amount", "currency")
+    unknown = [key for key in form if key not in known and not key.startswith("metadata[")]
     if unknown:
         raise Refused(400, "parameter_unknown", f"unknown: {unknown}")
     book.keep("intents", id, intent)
@@ -92,7 +99,8 @@ def create_intent(form):
 
 def cancel_intent(id):
     intent = book.intent(id)
-    if intent["status"] not in ("requires_payment_method", "requires_confirmation", "requires_action"):
+    unpaid = ("requires_payment_method", "requires_confirmation", "requires_action")
+    if intent["status"] not in unpaid:
         raise Refused(400, "payment_intent_unexpected_state", f"it is {intent['status']}")
     intent["status"] = "canceled"
     book.keep("intents", id, intent)
@@ -137,7 +145,7 @@ def create_refund(form):
         "currency": intent["currency"],
         "payment_intent": id,
         "status": "succeeded",
-        "metadata": {key[9:-1]: value for key, value in form.items() if key.startswith("metadata[")},
+        "metadata": metadata_of(form),
     }
     book.keep("refunds", refund["id"], refund)
     charge = {
@@ -160,7 +168,8 @@ def sign(payload, secret, age=0):
         import stripe
 
         return stripe.WebhookSignature.generate_signature_header(payload, secret, at)
-    return f"t={at},v1={hmac.new(secret.encode(), f'{at}.{payload}'.encode(), hashlib.sha256).hexdigest()}"
+    signed = hmac.new(secret.encode(), f"{at}.{payload}".encode(), hashlib.sha256)
+    return f"t={at},v1={signed.hexdigest()}"
 
 
 def happens(fault):
@@ -168,8 +177,9 @@ def happens(fault):
 
 
 def send(kind, object):
-    event = {"id": new_id("evt"), "object": "event", "type": kind, "api_version": "2025-03-31.basil"}
-    payload = json.dumps(event | {"created": int(time.time()), "data": {"object": dict(object)}})
+    event = {"id": new_id("evt"), "object": "event", "type": kind}
+    event |= {"api_version": "2025-03-31.basil", "created": int(time.time())}
+    payload = json.dumps(event | {"data": {"object": dict(object)}})
     for _ in range(2 if happens("twice") else 1):
         if not happens("lose"):
             senders.submit(deliver, payload)
@@ -209,7 +219,8 @@ def route(method, path, form):
         case "POST", ["refunds"]:
             return create_refund(form)
         case "GET", ["refunds"]:
-            found = [r for r in book.refunds.values() if r["payment_intent"] == form["payment_intent"]]
+            id = form["payment_intent"]
+            found = [r for r in book.refunds.values() if r["payment_intent"] == id]
             return {"object": "list", "data": found}
         case "GET", ["refunds", id]:
             return book.refunds[id]
@@ -234,7 +245,10 @@ def control(path, body):
         case ["_sign"]:
             return {"signature": sign(**body)}
         case ["_book"]:
-            intents = [intent | {"refunded": book.refunded(intent["id"])} for intent in book.intents.values()]
+            intents = [
+                intent | {"refunded": book.refunded(intent["id"])}
+                for intent in book.intents.values()
+            ]
             return {"intents": intents, "refunds": list(book.refunds.values())}
     return {}
 
@@ -289,7 +303,8 @@ class Handler(BaseHTTPRequestHandler):
             if key in book.keys:
                 first, status, body = book.keys[key]
                 if first != asked:
-                    return 400, {"error": {"type": "idempotency_error", "message": "another request"}}
+                    error = {"type": "idempotency_error", "message": "another request"}
+                    return 400, {"error": error}
                 return status, body
             try:
                 status, body = 200, dict(route(self.command, path, form))

@@ -310,7 +310,7 @@ fn env_variable(key: &str) -> String {
 
 fn client() -> reqwest::Client {
     reqwest::Client::builder()
-        // Shorter than the server keeps connections, so that none is closed while it is taken again.
+        // Shorter than the server's, so that it closes no connection that is just used again.
         .pool_idle_timeout(Duration::from_secs(2))
         .no_proxy()
         .timeout(TIMEOUT)

@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const SETTINGS: [(&str, &str); 2] =
     [("webhooks.allow_private", "true"), ("webhooks.retry_schedule", "100ms,200ms,300ms")];
 
-/// The folder of the packages; `None` when they are not there. With `SOUK_TEST_ALL` they have to be.
+/// The folder of the packages. `None` if it is missing, which fails with `SOUK_TEST_ALL`.
 pub(crate) fn packages(what: &str) -> Option<PathBuf> {
     let found = env::var_os("SOUK_TEST_WEBHOOKS_TOOLS").map(PathBuf::from);
     if found.is_none() {

@@ -5,10 +5,10 @@ Each path is an endpoint. Lines of JSON on standard input set what it does:
 
     {"path": "/a", "rule": "ok", "secrets": ["whsec_..."]}
 
-A rule is `ok`, a status such as `500` or `410`, `redirect`, `hang` (no answer), `cut` (reads and closes), `endless`
-(an answer that does not end), or `random` (each request something else of these but `hang`; one in three is `ok`).
-Standard output has a line of JSON for the port, for each line that was read, and for each request, with the numbers of
-the secrets that verify it.
+A rule is `ok`, a status such as `500` or `410`, `redirect`, `hang` (no answer), `cut` (reads and
+closes), `endless` (an answer that does not end), or `random` (each request something else of these
+but `hang`; one in three is `ok`). Standard output has a line of JSON for the port, for each line
+that was read, and for each request, with the numbers of the secrets that verify it.
 """
 
 import hashlib
@@ -63,7 +63,11 @@ class Receiver(BaseHTTPRequestHandler):
             sequence=int(event["sequence"]),
             data=event["data"],
             signatures=len(self.headers["webhook-signature"].split()),
-            verified_by=[n for n, secret in enumerate(secrets.get(self.path, [])) if verifies(secret, body, headers)],
+            verified_by=[
+                n
+                for n, secret in enumerate(secrets.get(self.path, []))
+                if verifies(secret, body, headers)
+            ],
             timestamp=int(self.headers["webhook-timestamp"]),
             content_type=self.headers["content-type"],
             user_agent=self.headers["user-agent"],
@@ -105,7 +109,9 @@ if len(sys.argv) > 2:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(sys.argv[1], sys.argv[2])
     # The handshake is made when a thread of its own first reads.
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
 threading.Thread(target=server.serve_forever, daemon=True).start()
 tell(port=server.server_address[1])
 for line in sys.stdin:

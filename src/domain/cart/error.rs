@@ -36,8 +36,8 @@ pub enum CartError {
     LineLimitExceeded {
         /// The number of lines that the cart would have.
         lines: usize,
-        /// The most lines: [`CartLimits::max_lines`](super::CartLimits::max_lines), or for a merge [`MERGED_LINES_FACTOR`](super::MERGED_LINES_FACTOR) times
-        /// as many.
+        /// The most lines: [`CartLimits::max_lines`](super::CartLimits::max_lines), or for a merge
+        /// [`MERGED_LINES_FACTOR`](super::MERGED_LINES_FACTOR) times as many.
         limit: usize,
     },
     /// The total would exceed [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).

@@ -25,7 +25,7 @@ pub struct RuleRecord {
 /// A rule of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
-    /// A promotion. Its `used` is 0: it is counted apart, see [`PromotionUses`](super::PromotionUses).
+    /// A promotion. Its `used` is 0, since [`PromotionUses`](super::PromotionUses) count apart.
     Promotion(Box<Promotion>),
     /// A shipping method.
     ShippingMethod(ShippingMethod),

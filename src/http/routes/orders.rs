@@ -160,10 +160,11 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
     (status = 409, body = ProblemDetails,
         description = "`cart_empty`; `method_not_available`: the shop does not ship to the \
             address; `code_exhausted` or `code_expired` with `refused_code`: a code that was \
-            shown as applied does not hold any more; `insufficient_stock` with `lines`; `purchase_limit_reached` \
-            with `lines`: the buyer's orders that are neither cancelled nor expired would have \
-            more units of a product than its `purchase_limit`; `price_changed` with the new \
-            `total_amount`, which is above `expected_total`, and the `lines` whose prices rose"),
+            shown as applied does not hold any more; `insufficient_stock` with `lines`; \
+            `purchase_limit_reached` with `lines`: the buyer's orders that are neither \
+            cancelled nor expired would have more units of a product than its \
+            `purchase_limit`; `price_changed` with the new `total_amount`, which is above \
+            `expected_total`, and the `lines` whose prices rose"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, also without an address if the total depends on it; \
             `idempotency_key_reused`"),

@@ -54,8 +54,8 @@ pub(super) async fn flush(
     erasure::erase_traces(transaction, writes).await
 }
 
-/// The writes in their order. Uses of promotions and stock are last, because other nodes most likely
-/// write them at the same time, and in the order of ids.
+/// The writes in their order. Uses of promotions and stock are last, because other nodes most
+/// likely write them at the same time, and in the order of ids.
 fn ordered_writes(
     writes: &WriteSet,
     existing: &ExistingRecords,

@@ -18,8 +18,8 @@
 //! - A commit with `ProductUnchanged` changes the product's stock, and whoever changes the product
 //!   writes its stock record too.
 //! - A commit with `BuyerUsesBelow` takes a use of the promotion, as does every order that has it.
-//! - A commit with `PricingRulesUnchanged` only reads their guard: it comes before a change of rules
-//!   that its snapshot does not have.
+//! - A commit with `PricingRulesUnchanged` only reads their guard: it comes before a change of
+//!   rules that its snapshot does not have.
 //! - A commit with a condition on the user's orders (`PendingOrdersBelow`, `PendingUnitsWithin`,
 //!   `PurchaseWithin`) writes the user's cart, as does everyone who places an order for that user.
 //!   Whoever cancels or expires an order meanwhile only gives back: the count from the snapshot may

@@ -109,8 +109,8 @@ impl Serialize for CartLines<'_> {
 }
 
 /// A cart, from the columns
-/// `owner_id, guest, version, lines, updated_at, merged_into, abandoned, codes, shipping`. `shop` is
-/// the shop's currency, which nearly every price has.
+/// `owner_id, guest, version, lines, updated_at, merged_into, abandoned, codes, shipping`. `shop`
+/// is the shop's currency, which nearly every price has.
 pub(super) fn cart_from_row(row: &Row<'_>, shop: Currency) -> rusqlite::Result<Cart> {
     Ok(Cart {
         owner: owner_from_row(row)?,

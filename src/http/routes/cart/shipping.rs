@@ -111,8 +111,8 @@ pub(crate) async fn set(change: ChangeRequest<Bearer, CartShippingRequest>) -> R
 ///
 /// They are those that serve the address of the cart, the cheapest first. Without an address, or
 /// without a line that counts, there are none.
-#[utoipa::path(get, path = "/api/cart/shipping-methods", operation_id = "list_cart_shipping_methods",
-tag = "Cart", security(("bearer" = [])), params(
+#[utoipa::path(get, path = "/api/cart/shipping-methods",
+operation_id = "list_cart_shipping_methods", tag = "Cart", security(("bearer" = [])), params(
     ("Cache-Control" = Option<String>, Header),
 ), responses(
     (status = 200, body = CartShippingMethods),

@@ -130,7 +130,8 @@ impl Forwarder {
         }
     }
 
-    /// The link to the home of a product or a promotion. `None` if that is this node, or cannot be reached.
+    /// The link to the home of a product or a promotion. `None` if that is this node, or cannot be
+    /// reached.
     fn link_to_home(&self, record: Uuid) -> Option<Arc<Link>> {
         let mut started = self.lock();
         let Started { key, peers, links, .. } = started.as_mut()?;

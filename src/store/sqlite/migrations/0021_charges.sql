@@ -1,4 +1,4 @@
--- What carts and orders come to besides the prices of their lines: a cart's codes and where it goes,
+-- What carts and orders come to besides the prices of their lines: a cart's codes and destination,
 -- and an order's discounts, shipping and taxes, as JSON.
 ALTER TABLE carts ADD COLUMN codes TEXT;
 ALTER TABLE carts ADD COLUMN shipping TEXT;
