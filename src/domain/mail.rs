@@ -101,19 +101,7 @@ impl Mail {
     /// A new mail, which is due at once.
     #[must_use]
     pub fn new(kind: MailKind, recipient: Email, user_id: Option<UserId>, now: Timestamp) -> Self {
-        Self {
-            id: MailId::new(),
-            kind,
-            recipient: Some(recipient),
-            user_id,
-            order: None,
-            is_requested: false,
-            created_at: now,
-            due_at: now,
-            attempts: 0,
-            version: 1,
-            ended: false,
-        }
+        Self { recipient: Some(recipient), user_id, ..Self::of_kind(kind, now) }
     }
 
     /// A new mail for the buyer of `order`, which is due at once.
@@ -127,11 +115,20 @@ impl Mail {
             OrderNotice::Refunded(id) => (MailKind::OrderRefunded, Some(id.as_uuid())),
         };
         Self {
+            user_id: Some(order.user_id),
+            order: Some(OrderReference { order_id: order.id, part }),
+            ..Self::of_kind(kind, now)
+        }
+    }
+
+    /// A new mail without a recipient.
+    fn of_kind(kind: MailKind, now: Timestamp) -> Self {
+        Self {
             id: MailId::new(),
             kind,
             recipient: None,
-            user_id: Some(order.user_id),
-            order: Some(OrderReference { order_id: order.id, part }),
+            user_id: None,
+            order: None,
             is_requested: false,
             created_at: now,
             due_at: now,

@@ -116,7 +116,85 @@ pub(super) fn money(amount: &TemplateValue, currency: &str) -> Result<String, Er
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::domain::{
+        clock::Timestamp,
+        ids::{OrderId, ProductId, RefundId, ShipmentId, UserId},
+        money::Money,
+        order::{
+            OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment, ShipmentDetails,
+        },
+        payment::{Refund, RefundStatus},
+    };
+
+    /// An order with a line, a shipment and a refund.
+    fn order() -> Order {
+        let (product_id, time) = (ProductId::new(), Timestamp::from_millis(1));
+        let price = Money::from_minor_units(450, "EUR".parse().unwrap()).unwrap();
+        let line = OrderLine {
+            product_id,
+            sku: None,
+            name: "Mint tea".to_owned(),
+            quantity: 1,
+            unit_price: price,
+            fulfilled: 1,
+            restocked: 0,
+        };
+        let shipment = Shipment {
+            id: ShipmentId::new(),
+            items: vec![OrderUnits { product_id, quantity: 1 }],
+            details: ShipmentDetails::default(),
+            shipped_at: time,
+        };
+        let refund = Refund {
+            id: RefundId::new(),
+            amount: price,
+            status: RefundStatus::Succeeded,
+            reason: None,
+            refunded_at: time,
+            provider_id: None,
+        };
+        let mut payment = Payment::awaiting(PaymentMethod::Manual, price);
+        payment.refunds.push(refund);
+        Order {
+            id: OrderId::new(),
+            user_id: UserId::new(),
+            status: OrderStatus::Fulfilled,
+            version: 4,
+            currency: price.currency(),
+            lines: vec![line],
+            charges: None,
+            payment,
+            shipments: vec![shipment],
+            shipping_address: None,
+            placed_at: time,
+            expires_at: None,
+            updated_at: time,
+            actor: None,
+            anonymized: false,
+        }
+    }
+
+    fn keys(value: &Value, place: &str) -> BTreeSet<String> {
+        value.pointer(place).unwrap().as_object().unwrap().keys().cloned().collect()
+    }
+
+    /// Otherwise a template that is valid would stop the start, or one that is not would pass.
+    #[test]
+    fn sample_has_the_members_of_an_order() {
+        let (order, sample) = (order(), OrderVariables::sample());
+        let shipped = OrderVariables::of(&order, order.shipments.first().map(|it| it.id.as_uuid()));
+        for place in ["", "/items/0", "/payment", "/payment/refunds/0", "/shipments/0"] {
+            assert_eq!(keys(&shipped.order, place), keys(&sample.order, place), "{place}");
+        }
+        assert_eq!(keys(&shipped.shipment, ""), keys(&sample.shipment, ""));
+        assert!(shipped.refund.is_null());
+        let refund = order.payment.refunds.first().map(|it| it.id.as_uuid());
+        let refunded = OrderVariables::of(&order, refund);
+        assert_eq!(keys(&refunded.refund, ""), keys(&sample.refund, ""));
+    }
 
     #[test]
     fn amounts_have_all_decimals_of_their_currency() {

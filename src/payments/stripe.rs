@@ -221,7 +221,7 @@ impl PaymentProvider for Stripe {
         match self.send::<RefundObject>(Method::POST, "/v1/refunds", key, &fields).await {
             Ok(object) => Ok(object.update(&task.intent, self.options.currency)),
             Err(Refusal::Refused { code, message }) => {
-                tracing::warn!(%refund, code, message, "the provider refuses a refund");
+                tracing::warn!(%refund, code, message, "the payment provider refused a refund");
                 Ok(ProviderUpdate::RefundRefused { refund })
             }
             Err(refusal) => Err(refusal.into()),

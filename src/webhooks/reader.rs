@@ -74,7 +74,7 @@ async fn read(
             };
             is_behind = page.has_more;
             if page.has_gap {
-                tracing::warn!(%webhook, "events that a webhook has not heard are no longer held");
+                tracing::warn!(%webhook, "events were deleted before a webhook received them");
             }
             Arc::new(FeedPage::new(cursor.clone(), page))
         } else {

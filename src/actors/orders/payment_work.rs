@@ -154,7 +154,7 @@ impl OrderService {
             work.orders.insert(id);
             let task = async move {
                 let on_panic = || {
-                    tracing::error!(order = %id, "a payment's task panicked");
+                    tracing::error!(order = %id, "the payment task of an order panicked");
                     Outcome::Skipped
                 };
                 (id, catch_panic(self.try_task(provider, order), on_panic).await)
@@ -189,14 +189,14 @@ impl OrderService {
                 Ok(true) => return Outcome::Answered,
                 Ok(false) => (look_up_pause(order.age(now)), Outcome::Answered),
                 Err(error) => {
-                    tracing::warn!(order = %order.id, %error, "failed to store a payment's state");
+                    tracing::warn!(order = %order.id, %error, "failed to store a payment");
                     return Outcome::Skipped;
                 }
             },
             Ok(None) => (look_up_pause(order.age(now)), Outcome::Answered),
             Err(error) => {
                 self.payment_metrics.record_failure();
-                tracing::warn!(order = %order.id, %error, "a payment's task has to be repeated");
+                tracing::warn!(order = %order.id, %error, "failed to ask the provider; retrying");
                 match error {
                     ProviderError::Unavailable(_) => (RETRY_PAUSE, Outcome::Unavailable),
                     ProviderError::Refused(_) => (REFUSED_PAUSE, Outcome::Refused),

@@ -205,7 +205,7 @@ impl WebhookService {
 
     fn generate_secret(&self, id: WebhookId) -> Result<NewWebhookSecret, Error> {
         self.secrets.generate(id).map_err(|error| {
-            tracing::error!(%error, "failed to make the secret of a webhook");
+            tracing::error!(%error, "failed to create the secret of a webhook");
             Error::internal()
         })
     }

@@ -65,7 +65,7 @@ pub(crate) async fn stripe(
             return Err(Error::new(ErrorCode::SignatureInvalid, detail).into());
         }
         Err(MessageError::Malformed) => {
-            tracing::warn!("a message of the payment provider cannot be read");
+            tracing::warn!("failed to read a message of the payment provider");
             None
         }
     };

@@ -113,12 +113,18 @@ fn apply_migration(
 mod tests {
     use super::*;
 
-    #[test]
-    fn accounts_of_schema_version_7_keep_their_rights() {
+    /// A database of this schema version.
+    fn database_of_version(version: usize) -> Connection {
         let mut connection = Connection::open_in_memory().unwrap();
-        for (before, migration) in MIGRATIONS.iter().enumerate().take(7) {
+        for (before, migration) in MIGRATIONS.iter().enumerate().take(version) {
             apply_migration(&mut connection, migration, before + 1).unwrap();
         }
+        connection
+    }
+
+    #[test]
+    fn accounts_of_schema_version_7_keep_their_rights() {
+        let mut connection = database_of_version(7);
         for (id, role) in [("1", "customer"), ("2", "admin")] {
             connection
                 .execute(
@@ -143,10 +149,7 @@ mod tests {
 
     #[test]
     fn events_of_schema_version_9_lose_who_somebody_is() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        for (before, migration) in MIGRATIONS.iter().enumerate().take(9) {
-            apply_migration(&mut connection, migration, before + 1).unwrap();
-        }
+        let mut connection = database_of_version(9);
         let insert = "INSERT INTO outbox (position, id, type, subject, audience, body) \
                       VALUES (?1, ?1, ?2, '', 'nobody', ?3)";
         let data = r#"{"data":{"user_id":"7","email":"ada@example.com","name":"Ada","role":"x"}}"#;
@@ -163,9 +166,25 @@ mod tests {
     }
 
     #[test]
+    fn orders_of_schema_version_16_get_their_units() {
+        let mut connection = database_of_version(16);
+        let insert = "INSERT INTO orders (id, user_id, status, version, currency, lines, \
+                      payment_method, placed_at, expires_at, updated_at) \
+                      VALUES (?1, '7', 'pending_payment', 1, 'EUR', ?2, 'manual', 0, 0, 0)";
+        for (id, lines) in [("1", r#"[{"quantity":2},{"quantity":3}]"#), ("2", "[]")] {
+            connection.execute(insert, [id, lines]).unwrap();
+        }
+        prepare_schema(&mut connection, "EUR".parse().unwrap(), Path::new("data")).unwrap();
+        let units = |id: &str| {
+            let select = "SELECT units FROM orders WHERE id = ?1";
+            connection.query_row(select, [id], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!((units("1"), units("2")), (5, 0));
+    }
+
+    #[test]
     fn first_release_database_is_migrated() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        apply_migration(&mut connection, MIGRATIONS[0], 1).unwrap();
+        let mut connection = database_of_version(1);
         connection
             .execute("INSERT INTO meta (name, value) VALUES ('currency', 'EUR')", [])
             .unwrap();

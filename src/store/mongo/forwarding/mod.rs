@@ -16,7 +16,7 @@
 
 mod codec;
 mod frame;
-mod hot_products;
+mod hot_records;
 mod link;
 mod server;
 
@@ -32,7 +32,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use self::{hot_products::HotProducts, link::Link, server::ForwardingServer};
+use self::{hot_records::HotRecords, link::Link, server::ForwardingServer};
 use crate::store::{
     commit::{Commit, CommitError, CommitOutcome},
     forwarding::{ClusterKey, ForwardingOptions},
@@ -52,7 +52,7 @@ pub(super) struct Forwarder {
     /// This node.
     id: Uuid,
     runtime: Handle,
-    hot_products: HotProducts,
+    hot_records: HotRecords,
     /// `None` unless this node forwards.
     started: Mutex<Option<Started>>,
 }
@@ -69,7 +69,7 @@ struct Started {
 
 impl Forwarder {
     pub(super) fn new(id: Uuid, runtime: Handle) -> Self {
-        Self { id, runtime, hot_products: HotProducts::default(), started: Mutex::default() }
+        Self { id, runtime, hot_records: HotRecords::default(), started: Mutex::default() }
     }
 
     /// Begins to forward, and to hand the commits of others to `writer`.
@@ -107,7 +107,7 @@ impl Forwarder {
 
     /// Records that other nodes change the same stock as these commits.
     pub(super) fn record_contention(&self, commits: &[Commit]) {
-        self.hot_products.record_contention(commits);
+        self.hot_records.record_contention(commits);
     }
 
     /// Has the home of a hot product apply a commit. `None` if this node is to apply it: then it
@@ -117,7 +117,7 @@ impl Forwarder {
         commit: &Commit,
         has_priority: bool,
     ) -> Option<CommitOutcome> {
-        let record = self.hot_products.first_hot_record(commit)?;
+        let record = self.hot_records.first_hot_record(commit)?;
         let link = self.link_to_home(record)?;
         let now = std::time::Instant::now();
         let document = codec::encode_commit(commit, has_priority, now)?;

@@ -14,33 +14,34 @@ use uuid::Uuid;
 
 use crate::store::commit::{Commit, Write};
 
-/// How long a product stays hot after the last sign of it. Then the nodes try on their own, and if
-/// they still meet, they lose one transaction each before the product is hot again.
+/// How long a record stays hot after the last sign of it. Then the nodes try on their own, and if
+/// they still meet, they lose one transaction each before the record is hot again.
 const HOT_PERIOD: Duration = Duration::from_secs(30);
 
 /// Beyond this number of records, no more are added: sales of so many are not hot.
-const MAX_HOT_PRODUCTS: usize = 10_000;
+const MAX_HOT_RECORDS: usize = 10_000;
 
-/// The products whose stock other nodes have changed lately at the same time as this one.
+/// The products whose stock, and the promotions whose uses, other nodes have changed lately at the
+/// same time as this one.
 #[derive(Default)]
-pub(super) struct HotProducts {
+pub(super) struct HotRecords {
     /// Whether there may be any. Most commits need look no further.
     any: AtomicBool,
     until: Mutex<HashMap<Uuid, Instant>>,
 }
 
-impl HotProducts {
-    /// Records that other nodes change the same stock as these commits.
+impl HotRecords {
+    /// Notes that other nodes change the same records as these commits.
     pub(super) fn record_contention(&self, commits: &[Commit]) {
         let now = Instant::now();
-        let mut products = self.lock();
-        products.retain(|_, until| *until > now);
+        let mut records = self.lock();
+        records.retain(|_, until| *until > now);
         for id in commits.iter().flat_map(contended_records) {
-            if products.len() < MAX_HOT_PRODUCTS || products.contains_key(&id) {
-                products.insert(id, now + HOT_PERIOD);
+            if records.len() < MAX_HOT_RECORDS || records.contains_key(&id) {
+                records.insert(id, now + HOT_PERIOD);
             }
         }
-        self.any.store(!products.is_empty(), Ordering::Relaxed);
+        self.any.store(!records.is_empty(), Ordering::Relaxed);
     }
 
     /// The hot record whose home applies the commit: the promotion with the lowest id, since more
