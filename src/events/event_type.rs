@@ -1,7 +1,7 @@
 //! The types of events, and their families.
 
 /// The first word of an event's type. A subject's sequences have no gaps within a family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::VariantArray)]
 pub enum EventFamily {
     /// Products; the subject is the product.
     Catalog,

@@ -12,6 +12,7 @@ use crate::{
         webhook::{Webhook, WebhookDetails, WebhookPatch},
     },
     error::Error,
+    events::EventFamily,
 };
 
 /// An endpoint with a new secret.
@@ -31,6 +32,8 @@ pub struct CreateWebhook {
     pub details: WebhookDetails,
     /// Whether it is active from the start.
     pub active: bool,
+    /// The families of which the caller may read all events.
+    pub readable: Vec<EventFamily>,
     /// The account or API key that makes it.
     pub created_by: UserId,
     /// The idempotency key, deadline, and trace.
@@ -45,6 +48,8 @@ pub struct ChangeWebhook {
     pub id: WebhookId,
     /// The change.
     pub patch: WebhookPatch,
+    /// The families of which the caller may read all events.
+    pub readable: Vec<EventFamily>,
     /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }

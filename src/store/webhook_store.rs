@@ -67,10 +67,12 @@ pub struct WebhookProgress {
     pub state: WebhookState,
     /// The attempts.
     pub attempts: Vec<DeliveryAttempt>,
-    /// Events that wait, or whose last attempt has failed.
+    /// Events that wait, or whose last attempt has failed. One that staff has asked for since that
+    /// attempt began stays due.
     pub pending: Vec<PendingDelivery>,
-    /// Events that wait no longer.
-    pub done: Vec<EventId>,
+    /// Events that wait no longer, with the time at which their last attempt began. One that staff
+    /// has asked for since goes on waiting.
+    pub done: Vec<(EventId, Timestamp)>,
 }
 
 /// The reads and writes of webhooks that are no commits.
@@ -130,7 +132,8 @@ pub trait WebhookStore: Send + Sync {
     /// How many events wait.
     async fn count_waiting_deliveries(&self, id: WebhookId) -> Result<u64, StoreUnavailable>;
 
-    /// The last attempt to deliver an event, and the event itself if it was not delivered.
+    /// The last attempt to deliver an event, with the position that any attempt has, and the event
+    /// itself if it was not delivered.
     async fn find_delivery(
         &self,
         id: WebhookId,

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretSlice};
-use tokio::time::Instant;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     client::{SendResult, WebhookMessage},
@@ -24,6 +27,9 @@ use crate::{
 /// How much longer a wait may be than the schedule says, so that events that failed together are
 /// not tried again together.
 const JITTER: f64 = 0.2;
+
+/// How often an attempt that may not be made looks whether it may.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The keys of an endpoint, decrypted.
 pub(super) struct SigningKeys {
@@ -65,12 +71,14 @@ pub(super) enum Origin {
 /// An attempt to make.
 pub(super) struct Attempt {
     pub(super) origin: Origin,
-    pub(super) webhook: Arc<Webhook>,
-    pub(super) keys: Arc<SigningKeys>,
+    /// The endpoint as it is when the attempt is made.
+    pub(super) webhook: watch::Receiver<Arc<Webhook>>,
+    /// Until when this node may make attempts.
+    pub(super) lease: watch::Receiver<Instant>,
     /// The event, with the attempts before this one.
     pub(super) event: PendingDelivery,
-    /// Whether the endpoint fails.
-    pub(super) is_failing: bool,
+    /// Whether the endpoint fails or is slow.
+    pub(super) is_slow: bool,
 }
 
 /// An attempt that was made.
@@ -85,8 +93,22 @@ pub(super) struct Outcome {
 impl Attempt {
     /// Makes the attempt. A panic counts as a failure, so that the event is not lost.
     pub(super) async fn make(self, deps: Arc<EndpointDeps>) -> Outcome {
-        let Self { origin, webhook, keys, event, is_failing } = self;
-        let _permit = deps.permits.acquire(is_failing).await;
+        let Self { origin, mut webhook, lease, event, is_slow } = self;
+        let (_permit, webhook, keys) = loop {
+            let permit = deps.permits.acquire(is_slow).await;
+            // Much may have changed while it waited.
+            let current = Arc::clone(&webhook.borrow_and_update());
+            let keys = SigningKeys::open(&current, &deps.secrets);
+            let may_send = webhook.has_changed().is_ok()
+                && current.paused.is_none()
+                && Instant::now() < *lease.borrow();
+            match keys.filter(|_| may_send) {
+                Some(keys) => break (permit, current, keys),
+                None => drop(permit),
+            }
+            // The task drops the attempt when it stops.
+            sleep(RECHECK_INTERVAL).await;
+        };
         let (at, began) = (deps.clock.now(), Instant::now());
         let id = event.event_id.to_string();
         let signature = sign(keys.valid_at(at), &id, at.as_secs(), &event.body);

@@ -65,6 +65,8 @@ struct Running {
 pub(super) struct Dispatcher {
     deps: Arc<EndpointDeps>,
     running: HashMap<WebhookId, Running>,
+    /// Tasks that were told to stop.
+    stopping: HashMap<WebhookId, JoinHandle<()>>,
     lease: watch::Sender<Instant>,
     /// Shares that are being handed to other nodes.
     releasing: Arc<Mutex<BTreeSet<u32>>>,
@@ -78,6 +80,7 @@ impl Dispatcher {
         Self {
             deps,
             running: HashMap::new(),
+            stopping: HashMap::new(),
             lease: watch::channel(Instant::now()).0,
             releasing: Arc::default(),
             has_leases: false,
@@ -98,7 +101,8 @@ impl Dispatcher {
                 () = sleep(pause) => {}
             }
         }
-        let tasks = self.running.drain().map(|(_, running)| running.task).collect();
+        let running = self.running.drain().map(|(_, running)| running.task);
+        let tasks = running.chain(self.stopping.drain().map(|(_, task)| task)).collect();
         wait_for_all(tasks).await;
         if self.has_leases {
             let shards = (0..WEBHOOK_SHARDS).collect();
@@ -134,11 +138,16 @@ impl Dispatcher {
             .collect();
         self.running.retain(|id, running| {
             let is_wanted = wanted.contains_key(id) && !running.task.is_finished();
-            if !is_wanted && excess.contains(&webhook_shard(*id)) {
-                released.push(std::mem::replace(&mut running.task, tokio::spawn(async {})));
+            if !is_wanted {
+                let task = std::mem::replace(&mut running.task, tokio::spawn(async {}));
+                match excess.contains(&webhook_shard(*id)) {
+                    true => released.push(task),
+                    false => drop(self.stopping.insert(*id, task)),
+                }
             }
             is_wanted
         });
+        self.stopping.retain(|_, task| !task.is_finished());
         self.release(excess, released);
         self.update(&wanted).await?;
         for id in heads.requested {
@@ -189,6 +198,8 @@ impl Dispatcher {
                     running.version = webhook.version;
                     running.webhook.send_replace(webhook);
                 }
+                // It may still write what it has done. The next tick starts another one.
+                None if self.stopping.contains_key(&webhook.id) => {}
                 None => {
                     let running = self.start(Arc::clone(&webhook));
                     self.running.insert(webhook.id, running);

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use self::progress::Unsaved;
 use super::{
-    attempt::{Attempt, Origin, Outcome, SigningKeys},
+    attempt::{Attempt, Origin, Outcome},
     client::WebhookClient,
     endpoint_stats::EndpointStats,
     permits::AttemptPermits,
@@ -45,6 +45,9 @@ const MAX_FIRST_ATTEMPTS: usize = 8;
 
 /// After this many failures in a row, attempts are made one at a time.
 const FAILURES_UNTIL_SLOW: u32 = 3;
+
+/// An endpoint that took this long shares its permits with those that fail.
+const SLOW_ANSWER: Duration = Duration::from_secs(1);
 
 /// The most events of an endpoint that wait. Beyond, its first attempts wait, too.
 const MAX_WAITING: u64 = 10_000;
@@ -91,8 +94,8 @@ pub(super) struct Endpoint {
     deps: Arc<EndpointDeps>,
     id: WebhookId,
     webhook: Arc<Webhook>,
-    /// `None` if they cannot be decrypted: then nothing is sent.
-    keys: Option<Arc<SigningKeys>>,
+    /// Whether the secret can be decrypted. If not, nothing is sent.
+    has_keys: bool,
     signals: EndpointSignals,
     stats: Arc<EndpointStats>,
     /// Runs from the first time that the endpoint is active.
@@ -110,7 +113,13 @@ pub(super) struct Endpoint {
     /// When to look for events that are due.
     look_at: Option<Timestamp>,
     waiting: u64,
+    /// Since when events wait.
+    waiting_since: Option<Timestamp>,
+    /// When the event was made whose first attempt was begun last.
+    begun_event_at: Option<Timestamp>,
     failures_in_a_row: u32,
+    /// Whether the last answer took long.
+    is_slow: bool,
     failing_since: Option<Timestamp>,
     /// A pause was committed that the dispatcher has not told of yet.
     is_pausing: bool,
@@ -146,7 +155,7 @@ impl Endpoint {
         let cursor = state.cursor.unwrap_or_else(start);
         let mut endpoint = Self {
             id,
-            keys: None,
+            has_keys: false,
             signals,
             stats,
             reader: None,
@@ -159,8 +168,12 @@ impl Endpoint {
             retries: 0,
             look_at: Some(deps.clock.now()),
             waiting,
+            waiting_since: (waiting > 0).then(|| deps.clock.now()),
+            begun_event_at: None,
             failures_in_a_row: 0,
-            failing_since: state.failing_since,
+            is_slow: false,
+            // Whoever changed the endpoint since has given it another chance.
+            failing_since: state.failing_since.filter(|since| *since > webhook.updated_at),
             is_pausing: false,
             unsaved: Unsaved::new(cursor),
             webhook: Arc::clone(&webhook),
@@ -236,7 +249,9 @@ impl Endpoint {
     fn may_start(&self) -> bool {
         self.webhook.paused.is_none()
             && !self.is_pausing
-            && self.keys.is_some()
+            && self.has_keys
+            // Closed when the task is to stop: then another node may deliver already.
+            && self.signals.webhook.has_changed().is_ok()
             && Instant::now() < *self.signals.lease.borrow()
             && !self.unsaved.is_full()
     }
@@ -288,6 +303,7 @@ impl Endpoint {
         let number = self.window.begin(event.position());
         self.subjects.insert(subject);
         self.first_attempts += 1;
+        self.begun_event_at = Some(event.id().created_at());
         let pending = PendingDelivery {
             webhook_id: self.id,
             event_id: event.id(),
@@ -303,9 +319,9 @@ impl Endpoint {
     }
 
     fn start(&mut self, origin: Origin, event: PendingDelivery) {
-        let Some(keys) = self.keys.clone() else { return };
-        let webhook = Arc::clone(&self.webhook);
-        let attempt = Attempt { origin, webhook, keys, event, is_failing: self.is_failing() };
+        let (webhook, lease) = (self.signals.webhook.clone(), self.signals.lease.clone());
+        let is_slow = self.is_failing() || self.is_slow;
+        let attempt = Attempt { origin, webhook, lease, event, is_slow };
         self.attempts.spawn(attempt.make(Arc::clone(&self.deps)));
     }
 
@@ -314,12 +330,14 @@ impl Endpoint {
         let now = self.now();
         let (attempt, after) = outcome.record(now, &self.deps.options.retry_schedule);
         self.deps.metrics.record_attempt(attempt.status.as_str(), attempt.duration);
+        self.is_slow = attempt.duration >= SLOW_ANSWER;
         match outcome.origin {
             Origin::Outbox { number, .. } => {
                 self.first_attempts -= 1;
                 self.subjects.remove(&outcome.event.subject);
                 self.window.end(number);
                 self.waiting += u64::from(after.due_at.is_some());
+                self.waiting_since.get_or_insert(outcome.event.event_id.created_at());
             }
             Origin::Waiting => {
                 self.retries -= 1;
@@ -340,9 +358,10 @@ impl Endpoint {
         self.pause_if_due(is_gone, now).await;
     }
 
-    fn report(&self) {
-        let since = (self.waiting > 0 || self.window.has_open() || self.failing_since.is_some())
-            .then(|| self.failing_since.unwrap_or_else(|| self.now()));
+    fn report(&mut self) {
+        self.waiting_since = self.waiting_since.filter(|_| self.waiting > 0);
+        let begun = self.begun_event_at.filter(|_| self.window.has_open());
+        let since = [self.waiting_since, begun, self.failing_since].into_iter().flatten().min();
         self.stats.set(self.waiting, since);
     }
 }

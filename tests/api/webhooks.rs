@@ -168,6 +168,12 @@ async fn maker_must_be_able_to_read_the_events() {
     let patch = |types: Value| app.patch(&path(&made), &json!({"types": types})).token(&hooks);
     patch(json!(["cart.*"])).await.problem(403, "forbidden");
     patch(json!(["catalog.product.created"])).await.ok();
+    // Nor may others send what they cannot read to themselves, or have it sent again.
+    let all = create(&app, URL, &["*"]).token(&admin).await.is(201).json();
+    app.patch(&path(&all), &json!({"status": "paused"})).token(&admin).await.ok();
+    for change in [json!({"url": "https://93.184.215.14/mine"}), json!({"status": "active"})] {
+        app.patch(&path(&all), &change).token(&hooks).await.problem(403, "forbidden");
+    }
     app.get(&path(&made)).token(&reader).await.ok();
     app.delete(&path(&made)).token(&reader).await.problem(403, "forbidden");
 }

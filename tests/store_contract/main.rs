@@ -240,9 +240,11 @@ every_engine_keeps! {
     webhooks {
         webhooks_round_trip_and_are_listed
         requested_deliveries_are_found_until_they_are_made
+        request_during_an_attempt_stays
         progress_is_kept_of_the_node_that_delivers
         waiting_deliveries_are_listed_by_due_time
         attempts_are_paged_and_trimmed
+        last_attempt_has_the_position_of_the_first
         remains_of_deleted_webhooks_are_deleted
         nodes_share_the_endpoints_of_a_shop
         events_are_kept_for_endpoints_that_have_not_heard_them

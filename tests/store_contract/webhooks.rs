@@ -139,6 +139,40 @@ pub(crate) async fn requested_deliveries_are_found_until_they_are_made(harness: 
     assert_eq!(store.find_delivery(hook.id, asked.event_id).await, Ok((None, Some(after))));
 }
 
+/// Staff asks for an event while an attempt that began before is in progress.
+pub(crate) async fn request_during_an_attempt_stays(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (hook, node) = (webhook(), Uuid::from_u128(1));
+    apply_one(&*store, put(&hook)).await.unwrap();
+    let began = now();
+    let asked_at = began.saturating_add(Duration::from_secs(1));
+    let asked = PendingDelivery {
+        requested: true,
+        updated_at: asked_at,
+        ..pending(hook.id, Some(asked_at.as_millis()))
+    };
+    let request = commit([Write::WebhookDelivery(Arc::new(asked.clone()))]);
+    apply_one(&*store, request).await.unwrap();
+    let after = PendingDelivery {
+        attempts: 3,
+        due_at: None,
+        requested: false,
+        updated_at: began,
+        ..asked.clone()
+    };
+    let failed = WebhookProgress { pending: vec![after], ..progress(hook.id, 1) };
+    let delivered = WebhookProgress { done: vec![(asked.event_id, began)], ..progress(hook.id, 1) };
+    for earlier in [failed, delivered] {
+        save(&*store, node, earlier).await;
+        let counted = PendingDelivery { attempts: 3, ..asked.clone() };
+        assert_eq!(store.list_waiting_deliveries(hook.id, 9).await, Ok(vec![counted]));
+        assert_eq!(store.list_webhook_heads().await.unwrap().requested, [hook.id]);
+    }
+    let done = vec![(asked.event_id, asked_at)];
+    save(&*store, node, WebhookProgress { done, ..progress(hook.id, 1) }).await;
+    assert_eq!(store.count_waiting_deliveries(hook.id).await, Ok(0));
+}
+
 pub(crate) async fn progress_is_kept_of_the_node_that_delivers(harness: &dyn Harness) {
     let store = harness.open().await;
     let (hook, first, second) = (webhook(), Uuid::from_u128(1), Uuid::from_u128(2));
@@ -178,7 +212,7 @@ pub(crate) async fn waiting_deliveries_are_listed_by_due_time(harness: &dyn Harn
     assert_eq!(listed, [first.clone(), second.clone()]);
     assert_eq!(store.count_waiting_deliveries(hook.id).await, Ok(3));
     assert_eq!(store.count_waiting_deliveries(other.id).await, Ok(0));
-    let done = vec![first.event_id, EventId::new()];
+    let done = vec![(first.event_id, now()), (EventId::new(), now())];
     save(&*store, node, WebhookProgress { done, ..progress(hook.id, 1) }).await;
     let listed = store.list_waiting_deliveries(hook.id, 9).await.unwrap();
     assert_eq!(listed, [second, third]);
@@ -221,6 +255,21 @@ pub(crate) async fn attempts_are_paged_and_trimmed(harness: &dyn Harness) {
     assert_eq!((row(old.event_id).await, row(kept.event_id).await), (None, Some(kept)));
     store.trim_webhook_attempts(hook.id, Timestamp::NEVER, 9).await.unwrap();
     assert!(list(None, None, 9).await.is_empty());
+}
+
+/// Only the first attempt comes from the outbox, and is wanted for another delivery.
+pub(crate) async fn last_attempt_has_the_position_of_the_first(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (hook, event) = (webhook(), EventId::new());
+    apply_one(&*store, put(&hook)).await.unwrap();
+    let first = attempt(hook.id, event, DeliveryStatus::Retrying);
+    let delivered = attempt(hook.id, event, DeliveryStatus::Delivered);
+    let second = DeliveryAttempt { attempt: 2, position: None, ..delivered };
+    let attempts = vec![first.clone(), second.clone()];
+    let written = WebhookProgress { attempts, ..progress(hook.id, 1) };
+    save(&*store, Uuid::from_u128(1), written).await;
+    let expected = DeliveryAttempt { position: first.position, ..second };
+    assert_eq!(store.find_delivery(hook.id, event).await, Ok((Some(expected), None)));
 }
 
 pub(crate) async fn remains_of_deleted_webhooks_are_deleted(harness: &dyn Harness) {

@@ -15,12 +15,12 @@ use crate::{
         clock::{Clock, Timestamp},
         ids::{EventId, WebhookId},
         webhook::{
-            PauseReason, PendingDelivery, TEST_EVENT_TYPE, UrlRefusal, Webhook, address::is_public,
-            check_endpoint_url,
+            PauseReason, PendingDelivery, TEST_EVENT_TYPE, UrlRefusal, Webhook, WebhookDetails,
+            address::is_public, check_endpoint_url,
         },
     },
     error::{Error, ErrorCode},
-    events::{DomainEvent, EventType, webhook::test_event},
+    events::{DomainEvent, EventFamily, EventType, webhook::test_event},
     messages::{
         command_context::{CommandContext, Reply},
         webhooks::{
@@ -70,8 +70,9 @@ pub struct WebhookService {
 
 impl WebhookService {
     pub(super) async fn create(&self, message: CreateWebhook) -> Result<Reply<NewSecret>, Error> {
-        let CreateWebhook { details, active, created_by, context } = message;
+        let CreateWebhook { details, active, readable, created_by, context } = message;
         details.validate(&known_types())?;
+        check_types(&details, &readable)?;
         self.check_url(&details.url).await?;
         let decide = async || {
             let now = self.clock.now();
@@ -103,12 +104,17 @@ impl WebhookService {
         &self,
         message: ChangeWebhook,
     ) -> Result<Reply<Arc<Webhook>>, Error> {
-        let ChangeWebhook { id, patch, context } = message;
+        let ChangeWebhook { id, patch, readable, context } = message;
         let decide = async || {
             let before = self.find(id, &context).await?;
             let now = self.clock.now();
             let after = Arc::new(patch.apply(&before, now));
             after.details.validate(&known_types())?;
+            // Also of events that the endpoint has had before: the caller may send them elsewhere.
+            let is_resumed = before.paused.is_some() && after.paused.is_none();
+            if is_resumed || after.details != before.details {
+                check_types(&after.details, &readable)?;
+            }
             if patch.url.is_some() {
                 self.check_url(&after.details.url).await?;
             }
@@ -256,6 +262,18 @@ impl WebhookService {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses types whose events the caller may not read.
+fn check_types(details: &WebhookDetails, readable: &[EventFamily]) -> Result<(), Error> {
+    let wanted = EventType::VARIANTS.iter().filter(|kind| details.wants(kind.as_str()));
+    match wanted.into_iter().find(|kind| !readable.contains(&kind.family())) {
+        None => Ok(()),
+        Some(kind) => {
+            let detail = format!("You may not read events of the type {kind}.");
+            Err(Error::new(ErrorCode::Forbidden, detail))
+        }
     }
 }
 

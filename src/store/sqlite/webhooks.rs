@@ -160,6 +160,10 @@ impl WebhookStore for SqliteStore {
             let (id, event) = (UuidText::new(id.as_uuid()), UuidText::new(event.as_uuid()));
             let sql = attempts!("AND event_id = ?2 ORDER BY id DESC LIMIT 1");
             let attempt = read::find_one(connection, sql, &[&id, &event], attempt_from_row)?;
+            let sql = attempts!("AND event_id = ?2 AND position IS NOT NULL LIMIT 1");
+            let first = read::find_one(connection, sql, &[&id, &event], attempt_from_row)?;
+            let position = first.and_then(|first| first.position);
+            let attempt = attempt.map(|attempt| DeliveryAttempt { position, ..attempt });
             let sql = pending!("AND event_id = ?2");
             let pending = read::find_one(connection, sql, &[&id, &event], pending_from_row)?;
             Ok((attempt, pending))

@@ -39,8 +39,9 @@ impl Endpoint {
     }
 
     pub(super) fn open_keys(&mut self) {
-        self.keys = SigningKeys::open(&self.webhook, &self.deps.secrets).map(Arc::new);
-        match &self.keys {
+        let keys = SigningKeys::open(&self.webhook, &self.deps.secrets);
+        self.has_keys = keys.is_some();
+        match keys {
             None => tracing::error!(
                 webhook = %self.id,
                 "failed to decrypt the secret of a webhook, which gets nothing; rotate its secret"

@@ -46,7 +46,7 @@ struct Saving {
 pub(super) struct Unsaved {
     attempts: Vec<DeliveryAttempt>,
     pending: Vec<PendingDelivery>,
-    done: Vec<EventId>,
+    done: Vec<(EventId, Timestamp)>,
     held: Vec<EventId>,
     saving: Option<Saving>,
     /// The cursor in the store.
@@ -83,7 +83,7 @@ impl Unsaved {
     ) {
         self.held.push(after.event_id);
         match is_delivered {
-            true if may_wait => self.done.push(after.event_id),
+            true if may_wait => self.done.push((after.event_id, attempt.at)),
             true => {}
             false => self.pending.push(after),
         }

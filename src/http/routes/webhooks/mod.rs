@@ -14,7 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::requests::{CreateWebhookRequest, PatchWebhookRequest, WebhookStatus, check_types};
+use self::requests::{CreateWebhookRequest, PatchWebhookRequest, WebhookStatus, readable_families};
 use crate::{
     actors::ask::ask,
     domain::{ids::WebhookId, webhook::Webhook},
@@ -153,8 +153,8 @@ async fn create(change: ChangeRequest<Staff<WebhooksScope>, CreateWebhookRequest
     let ticket = context.ticket.clone();
     let created_by = change.caller.user_id;
     let (details, active) = change.body.parse()?;
-    check_types(&change.caller, &details.types)?;
-    let message = CreateWebhook { details, active, created_by, context };
+    let readable = readable_families(&change.caller);
+    let message = CreateWebhook { details, active, readable, created_by, context };
     let reply = ask(&change.state.webhooks, message, &ticket).await?;
     let render = |new: NewSecret| {
         let location = format!("/api/webhooks/{}", new.webhook.id);
@@ -236,10 +236,8 @@ async fn patch(
     let context = change.context()?;
     let ticket = context.ticket.clone();
     let patch = change.body.parse()?;
-    if let Some(types) = &patch.types {
-        check_types(&change.caller, types)?;
-    }
-    let message = ChangeWebhook { id: change.target, patch, context };
+    let readable = readable_families(&change.caller);
+    let message = ChangeWebhook { id: change.target, patch, readable, context };
     let reply = ask(&change.state.webhooks, message, &ticket).await?;
     let render = |webhook: Arc<Webhook>| Ok(webhook_response(&webhook));
     Ok(ApiResponse::from_reply(StatusCode::OK, reply, render)?.with_no_store())

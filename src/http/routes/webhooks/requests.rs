@@ -13,8 +13,7 @@ use crate::{
         validation::ValidationErrors,
         webhook::{WebhookDetails, WebhookPatch},
     },
-    error::{Error, ErrorCode},
-    events::{EventFamily, EventType, schema::string_enum_schema},
+    events::{EventFamily, schema::string_enum_schema},
     http::{request::body::JsonRequest, routes::events::audience::may_read_all_of},
 };
 
@@ -116,19 +115,9 @@ fn parse_status(text: &str, errors: &mut ValidationErrors) -> bool {
     text == "active"
 }
 
-/// Refuses types whose events the caller may not read in full.
-///
-/// # Errors
-/// `forbidden`
-pub(super) fn check_types(caller: &Caller, types: &[String]) -> Result<(), Error> {
-    let details = WebhookDetails { url: String::new(), types: types.to_vec(), description: None };
-    let wanted = EventType::VARIANTS.iter().filter(|kind| details.wants(kind.as_str()));
-    for kind in wanted {
-        // Everyone hears of the catalog.
-        if kind.family() != EventFamily::Catalog && !may_read_all_of(caller, kind.family()) {
-            let detail = format!("You may not read events of the type {kind}.");
-            return Err(Error::new(ErrorCode::Forbidden, detail));
-        }
-    }
-    Ok(())
+/// The families of which the caller may read all events. Everyone hears of the catalog.
+pub(super) fn readable_families(caller: &Caller) -> Vec<EventFamily> {
+    let is_readable =
+        |family: &EventFamily| *family == EventFamily::Catalog || may_read_all_of(caller, *family);
+    EventFamily::VARIANTS.iter().copied().filter(is_readable).collect()
 }

@@ -128,16 +128,22 @@ pub(super) async fn find_delivery(
     event: EventId,
 ) -> ReadResult<(Option<DeliveryAttempt>, Option<PendingDelivery>)> {
     let webhook_id = id_to_bson(id.as_uuid());
+    let of_event = doc! { "webhook_id": webhook_id, "event_id": id_to_bson(event.as_uuid()) };
     let query = ListQuery {
-        filter: doc! { "webhook_id": webhook_id, "event_id": id_to_bson(event.as_uuid()) },
+        filter: of_event.clone(),
         sort: Some(doc! { "_id": -1 }),
         limit: Some(1),
         ..ListQuery::default()
     };
     let attempt = find_many(&database, WEBHOOK_ATTEMPTS, query, attempt_from_document).await?;
+    let mut with_position = of_event;
+    with_position.insert("position", doc! { "$exists": true, "$ne": null });
+    let first = find_one(&database, WEBHOOK_ATTEMPTS, with_position, attempt_from_document).await?;
+    let position = first.and_then(|first| first.position);
     let filter = doc! { "_id": delivery_id_to_bson(id, event) };
     let pending = find_one(&database, WEBHOOK_DELIVERIES, filter, pending_from_document).await?;
-    Ok((attempt.into_iter().next(), pending))
+    let attempt = attempt.into_iter().next();
+    Ok((attempt.map(|attempt| DeliveryAttempt { position, ..attempt }), pending))
 }
 
 pub(super) async fn list_waiting(

@@ -59,6 +59,29 @@ fn put_pending(connection: &Connection, delivery: &PendingDelivery) -> rusqlite:
     Ok(())
 }
 
+/// Writes an event as it is after an attempt, but for one that staff has asked for since the
+/// attempt began: that stays due.
+fn put_attempted(connection: &Connection, delivery: &PendingDelivery) -> rusqlite::Result<()> {
+    let is_requested = "SELECT 1 FROM webhook_deliveries WHERE webhook_id = ?1 AND event_id = ?2 \
+                        AND requested = 1 AND updated_at > ?3";
+    let key = params![
+        UuidText::new(delivery.webhook_id.as_uuid()),
+        UuidText::new(delivery.event_id.as_uuid()),
+        delivery.updated_at.as_millis(),
+    ];
+    if !connection.prepare_cached(is_requested)?.exists(key)? {
+        return put_pending(connection, delivery);
+    }
+    let count = "UPDATE webhook_deliveries SET attempts = max(attempts, ?3) \
+                 WHERE webhook_id = ?1 AND event_id = ?2";
+    connection.prepare_cached(count)?.execute(params![
+        UuidText::new(delivery.webhook_id.as_uuid()),
+        UuidText::new(delivery.event_id.as_uuid()),
+        delivery.attempts,
+    ])?;
+    Ok(())
+}
+
 fn put_attempt(connection: &Connection, attempt: &DeliveryAttempt) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO webhook_attempts (webhook_id, id, event_id, type, subject, \
                attempt, status, status_code, error, duration_ms, at, next_at, position) \
@@ -105,11 +128,13 @@ fn save_one(
         put_attempt(transaction, attempt)?;
     }
     for delivery in &progress.pending {
-        put_pending(transaction, delivery)?;
+        put_attempted(transaction, delivery)?;
     }
-    let sql = "DELETE FROM webhook_deliveries WHERE webhook_id = ?1 AND event_id = ?2";
-    for event in &progress.done {
-        transaction.prepare_cached(sql)?.execute(params![id, UuidText::new(event.as_uuid())])?;
+    let sql = "DELETE FROM webhook_deliveries WHERE webhook_id = ?1 AND event_id = ?2 \
+               AND NOT (requested = 1 AND updated_at > ?3)";
+    for (event, at) in &progress.done {
+        let event = UuidText::new(event.as_uuid());
+        transaction.prepare_cached(sql)?.execute(params![id, event, at.as_millis()])?;
     }
     let sql = "UPDATE webhook_states SET cursor = ?3, failing_since = ?4 \
                WHERE webhook_id = ?1 AND node = ?2";
