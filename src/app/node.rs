@@ -19,7 +19,7 @@ use super::{
 use crate::{
     actors::{
         accounts::{AccountActor, AccountDeps, PasswordHasher, admin_bootstrap::AdminBootstrap},
-        cart::{CartDeps, CartRegistry},
+        cart::{CartDeps, CartRegistry, OrderIds},
         catalog::{CatalogActor, CatalogService, ImportLookup},
         orders::{OrderActor, OrderService},
         pricing::{PricingActor, PricingService},
@@ -262,6 +262,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
         order_rules: order_rules(settings),
+        order_ids: OrderIds::default(),
         sends_mail: context.sends_mail,
         pricing_rules: Arc::clone(&context.listeners.pricing_rules),
         reply_quota: reply_quota(settings),

@@ -131,6 +131,14 @@ impl UserId {
     }
 }
 
+impl OrderId {
+    /// The first millisecond after this identifier was created.
+    #[must_use]
+    pub fn next_millisecond(self) -> Timestamp {
+        Timestamp::from_millis(created_at(self.0).as_millis().saturating_add(1))
+    }
+}
+
 impl SessionId {
     /// When this identifier was created.
     #[must_use]

@@ -19,7 +19,7 @@ pub const MAX_PRICE_MINOR_UNITS: i64 = 10_000_000_000_000;
 
 /// The largest amount in minor units for which `minor / scale`, as a double, has the amount's own
 /// decimal digits as its shortest form: a double keeps 15 significant digits (`f64::DIGITS`).
-const MAX_DOUBLE_MINOR_UNITS: i128 = 999_999_999_999_999;
+const MAX_DOUBLE_MINOR_UNITS: i64 = 999_999_999_999_999;
 
 /// An ISO 4217 currency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -214,23 +214,30 @@ impl fmt::Display for Money {
 /// digits are written as text, which needs `serde_json` as the serializer.
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let scale = self.currency.minor_per_major();
-        if self.minor > MAX_DOUBLE_MINOR_UNITS {
-            let digits = self.to_string();
-            let digits = match digits.split_once('.') {
-                Some(_) => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
-                None => digits,
-            };
-            return RawValue::from_string(digits)
-                .map_err(serde::ser::Error::custom)?
-                .serialize(serializer);
-        }
-        if self.minor % scale == 0 {
-            serializer.serialize_i128(self.minor / scale)
+        // Divisions of 128 bits would take longer than the rest.
+        let minor = match i64::try_from(self.minor) {
+            Ok(minor) if minor <= MAX_DOUBLE_MINOR_UNITS => minor,
+            _ => return self.serialize_digits(serializer),
+        };
+        let scale = 10_i64.pow(self.currency.decimals.into());
+        if minor % scale == 0 {
+            serializer.serialize_i64(minor / scale)
         } else {
             #[expect(clippy::cast_precision_loss, reason = "both are below 2^53")]
-            serializer.serialize_f64(self.minor as f64 / scale as f64)
+            serializer.serialize_f64(minor as f64 / scale as f64)
         }
+    }
+}
+
+impl Money {
+    /// Serializes an amount that a double does not hold.
+    fn serialize_digits<S: Serializer>(self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits = self.to_string();
+        let digits = match digits.split_once('.') {
+            Some(_) => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            None => digits,
+        };
+        RawValue::from_string(digits).map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -350,7 +357,7 @@ mod tests {
             let money = Money::from_minor_units(minor, usd()).unwrap();
             let json = serde_json::to_string(&money).unwrap();
             prop_assert_eq!(Money::parse(&json, usd()), Ok(money));
-            if i128::from(minor) <= MAX_DOUBLE_MINOR_UNITS {
+            if minor <= MAX_DOUBLE_MINOR_UNITS {
                 let read_back: f64 = serde_json::from_str(&json).unwrap();
                 prop_assert_eq!(format!("{read_back:.2}"), money.to_string());
             }

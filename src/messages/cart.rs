@@ -75,9 +75,18 @@ pub struct MergeCart {
     pub context: CommandContext,
 }
 
+/// A placed order, and its JSON, which is also stored for repeats of the request.
+#[derive(Debug, Clone)]
+pub struct PlacedOrder {
+    /// The order.
+    pub order: Arc<Order>,
+    /// The response body.
+    pub body: Bytes,
+}
+
 /// Creates an order from the cart.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<Reply<Arc<Order>>, Error>")]
+#[rtype(result = "Result<Reply<PlacedOrder>, Error>")]
 pub struct PlaceOrder {
     /// The buyer's checkout options.
     pub options: CheckoutOptions,

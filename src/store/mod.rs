@@ -13,6 +13,7 @@ pub mod forwarding;
 mod limits;
 pub mod mongo;
 pub mod observed;
+pub mod order_id_store;
 mod outbox_page;
 pub mod payment_store;
 pub mod plan;
@@ -40,6 +41,7 @@ pub use self::commit::{
 use self::{forwarding::ForwardingOptions, writer::CommitWriter};
 pub use self::{
     limits::INBOX_RETENTION,
+    order_id_store::OrderIdStore,
     outbox_page::{OutboxChanges, OutboxPage},
     payment_store::PaymentStore,
     pricing_store::PricingStore,
@@ -91,7 +93,7 @@ pub struct StoredReplyUsage {
 /// An engine is opened with options and a [`Clock`](crate::domain::clock::Clock), and reads the
 /// time from that clock only.
 #[async_trait]
-pub trait Store: StaffStore + PaymentStore + PricingStore + WebhookStore {
+pub trait Store: StaffStore + PaymentStore + PricingStore + WebhookStore + OrderIdStore {
     /// Whether other nodes can change the same data.
     fn is_shared(&self) -> bool;
 

@@ -14,8 +14,9 @@ use tracing::{Instrument as _, field::Empty};
 use uuid::Uuid;
 
 use super::{
-    ActionPosition, AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OutboxChanges,
-    OutboxPage, PaymentStore, PricingStore, StaffStore, Store, StoreUnavailable, StoredReplyUsage,
+    ActionPosition, AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OrderIdStore,
+    OutboxChanges, OutboxPage, PaymentStore, PricingStore, StaffStore, Store, StoreUnavailable,
+    StoredReplyUsage,
     commit::outcome_name,
     forwarding::ForwardingOptions,
     webhook_store::{WebhookHeads, WebhookLeases, WebhookProgress, WebhookState, WebhookStore},
@@ -38,7 +39,7 @@ use crate::{
         },
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        order::{Order, OrderFilter},
+        order::{Order, OrderFilter, OrderIdLease},
         pricing::{PromotionUses, RuleRecord},
         webhook::{DeliveryAttempt, DeliveryStatus, PendingDelivery, Webhook},
     },
@@ -135,6 +136,14 @@ observe! {
         list_due_payments(now: Timestamp, limit: u32) -> Vec<Order>;
         count_due_payments(now: Timestamp) -> u64;
         move_payment_due(order: OrderId, from: Timestamp, to: Timestamp) -> bool;
+    }
+    others {}
+}
+
+observe! {
+    OrderIdStore;
+    operations {
+        lease_order_ids(from: Timestamp) -> OrderIdLease;
     }
     others {}
 }

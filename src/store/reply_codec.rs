@@ -2,9 +2,10 @@
 //! (see [`IDEMPOTENCY_KEY_TTL`](super::limits::IDEMPOTENCY_KEY_TTL)), so larger ones are
 //! compressed.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use bytes::Bytes;
+use zstd::bulk::Compressor;
 
 /// The bodies that are compressed. Smaller ones gain little: compressing an order of one line would
 /// take a tenth of the instructions of its whole checkout.
@@ -22,10 +23,22 @@ pub(super) fn encode(body: &[u8]) -> Cow<'_, [u8]> {
     if body.len() < MIN_COMPRESSED_BYTES {
         return Cow::Borrowed(body);
     }
-    match zstd::bulk::compress(body, LEVEL) {
+    match compress(body) {
         Ok(compressed) if compressed.len() < body.len() => Cow::Owned(compressed),
         _ => Cow::Borrowed(body),
     }
+}
+
+/// Compresses with the tables of the last call: to make new ones for a few kilobytes takes as long
+/// as to compress those.
+fn compress(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    COMPRESSOR.with_borrow_mut(|kept| match kept {
+        Some(compressor) => compressor.compress(body),
+        None => kept.insert(Compressor::new(LEVEL)?).compress(body),
+    })
 }
 
 /// The body of a stored reply.

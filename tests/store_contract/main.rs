@@ -29,6 +29,7 @@ mod login_failures;
 mod mails;
 mod migration;
 mod nodes;
+mod order_ids;
 mod order_lists;
 mod orders;
 mod outbox;
@@ -131,6 +132,10 @@ every_engine_keeps! {
         email_of_an_erased_account_is_free_in_the_same_batch
         account_with_an_open_order_is_not_erased
         erased_rights_are_told_to_caches
+    }
+    order_ids {
+        restarted_process_repeats_no_order_number
+        first_lease_begins_after_older_orders
     }
     order_lists {
         orders_are_paged_newest_first

@@ -12,6 +12,7 @@ use souk::{
         cart::{Cart, CartOwner},
         clock::{SystemClock, Timestamp},
         ids::UserId,
+        order::OrderFilter,
     },
     events::{DomainEvent, OutboxCursor, OutboxEvent, OutboxPosition},
     store::{
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// The schema version that the store writes.
-pub(crate) const NEWEST: i64 = 9;
+pub(crate) const NEWEST: i64 = 10;
 
 async fn set_schema_version(mongo: &Mongo, version: i64) {
     mongo
@@ -327,6 +328,31 @@ async fn events_of_schema_version_7_lose_who_somebody_is() {
         found.iter().map(json).collect::<Vec<_>>(),
         wanted.iter().map(json).collect::<Vec<_>>()
     );
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_of_schema_version_9_keep_their_numbers() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let placed = order(UserId::new());
+    apply_one(&*store, order_commit(&placed)).await.unwrap();
+    store.close().await;
+    // Version 9 stored what the number was made of, under a unique index.
+    let orders = mongo.raw_database().collection::<Document>("orders");
+    let stored = doc! { "$set": { "number": 4711_i64 } };
+    assert_eq!(orders.update_many(doc! {}, stored).await.unwrap().modified_count, 1);
+    let options = IndexOptions::builder().name("number".to_owned()).unique(true).sparse(true);
+    let former = IndexModel::builder().keys(doc! { "number": 1 }).options(options.build());
+    orders.create_index(former.build()).await.unwrap();
+    mongo.raw_database().collection::<Document>("nodes").delete_many(doc! {}).await.unwrap();
+    set_schema_version(&mongo, 9).await;
+    let store = mongo.open().await;
+    assert_eq!(schema_version(&mongo).await, NEWEST);
+    let indexes = orders.list_index_names().await.unwrap();
+    assert!(!indexes.contains(&"number".to_owned()), "{indexes:?}");
+    let by_number = OrderFilter { number: Some(placed.number()), ..OrderFilter::default() };
+    assert_eq!(store.list_orders(by_number, None, 10).await, Ok(vec![placed]));
     mongo.drop_database().await;
 }
 

@@ -8,10 +8,9 @@ use tracing::Instrument as _;
 use super::{CartDeps, service::CartService, state::CartState};
 use crate::{
     actors::mailbox::accept_queued,
-    domain::order::Order,
     error::{Error, ErrorCode},
     messages::{
-        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder, PricingChange},
+        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder, PlacedOrder, PricingChange},
         command_context::Reply,
     },
     metrics::actors::MailboxMetrics,
@@ -112,7 +111,7 @@ impl Handler<MergeCart> for CartActor {
 }
 
 impl Handler<PlaceOrder> for CartActor {
-    type Result = AtomicResponse<Self, Result<Reply<Arc<Order>>, Error>>;
+    type Result = AtomicResponse<Self, Result<Reply<PlacedOrder>, Error>>;
 
     fn handle(&mut self, message: PlaceOrder, _: &mut Self::Context) -> Self::Result {
         self.run_exclusively(async move |cart| cart.check_out(message).await)

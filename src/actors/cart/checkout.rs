@@ -7,7 +7,7 @@ use crate::{
     actors::retry_on_conflict::{Decision, idempotency_record},
     domain::{
         catalog::product::Product,
-        ids::{OrderId, ProductId},
+        ids::ProductId,
         inventory::StockChange,
         order::{
             CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine, OrderRules,
@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     events::{DomainEvent, order::order_json},
     messages::{
-        cart::PlaceOrder,
+        cart::{PlaceOrder, PlacedOrder},
         command_context::{CommandContext, Reply},
     },
     store::{Commit, CommitReceipt, Condition, StockWrite, Write, commit::StoredReplyBody},
@@ -27,7 +27,7 @@ use crate::{
 impl CartService {
     /// Places an order for everything in the cart. Other commands on this node wait until it is
     /// done. Items added on another node during the checkout stay in the cart.
-    pub(super) async fn check_out(&self, message: PlaceOrder) -> Result<Reply<Arc<Order>>, Error> {
+    pub(super) async fn check_out(&self, message: PlaceOrder) -> Result<Reply<PlacedOrder>, Error> {
         let PlaceOrder { mut options, context } = message;
         options.refused_codes = self.state.refused_codes();
         let decide = async || {
@@ -53,10 +53,11 @@ impl CartService {
         self.check_reply_quota(context).await?;
         options.max_quantities.get_or_insert_with(|| cart.quantities());
         let buyer_uses = self.reload_buyer_uses(&cart.codes).await?;
+        let order_id = deps.order_ids.next_id(&*deps.store, &*deps.clock).await?;
         let rules = deps.pricing_rules.current();
         let outcome = cart.check_out(
             options.clone(),
-            OrderId::new(),
+            order_id,
             |id| self.product_and_available(id),
             ShopPricing {
                 currency: deps.currency,
@@ -79,7 +80,7 @@ impl CartService {
         &self,
         outcome: CheckoutOutcome,
         context: &CommandContext,
-    ) -> Decision<Arc<Order>, impl FnOnce(CommitReceipt) -> Arc<Order>> {
+    ) -> Decision<PlacedOrder, impl FnOnce(CommitReceipt) -> PlacedOrder> {
         let CheckoutOutcome {
             cart: (cart, cart_event),
             order: placed,
@@ -123,7 +124,7 @@ impl CartService {
             events: std::iter::once(DomainEvent::Cart(Arc::clone(&cart), cart_event))
                 .chain(states.iter().map(|order| DomainEvent::Order(Arc::clone(order))))
                 .collect(),
-            idempotency_record: idempotency_record(context, StoredReplyBody::Ready(body)),
+            idempotency_record: idempotency_record(context, StoredReplyBody::Ready(body.clone())),
             trace: context.trace.clone(),
             ..Commit::new(order.placed_at, context.ticket.deadline())
         };
@@ -140,7 +141,7 @@ impl CartService {
                 true => drop(self.render_and_cache(cart)),
                 false => self.state.invalidate(),
             }
-            order
+            PlacedOrder { order, body }
         })
     }
 }

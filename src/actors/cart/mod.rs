@@ -3,6 +3,7 @@
 mod abandonment;
 mod actor;
 mod checkout;
+mod order_ids;
 mod passivation;
 pub mod registry;
 mod reply_quota;
@@ -13,7 +14,9 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use self::{actor::CartActor, registry::CartRegistry, reply_quota::ReplyQuota};
+pub use self::{
+    actor::CartActor, order_ids::OrderIds, registry::CartRegistry, reply_quota::ReplyQuota,
+};
 use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower, pricing_rules::PricingRulesCache},
     domain::{cart::CartLimits, clock::Clock, money::Currency, order::OrderRules},
@@ -38,6 +41,8 @@ pub struct CartDeps {
     pub limits: CartLimits,
     /// The rules for checkout: payment timeout and unpaid orders.
     pub order_rules: OrderRules,
+    /// Makes the ids of orders.
+    pub order_ids: OrderIds,
     /// Whether buyers are told by mail that they placed an order.
     pub sends_mail: bool,
     /// The limits on what is stored under idempotency keys.

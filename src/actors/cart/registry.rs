@@ -17,12 +17,11 @@ use crate::{
     domain::{
         cart::{Cart, CartOwner, PricedCart},
         ids::UserId,
-        order::Order,
         pricing::ShippingOffer,
     },
     error::Error,
     messages::{
-        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder, PricingChange},
+        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder, PlacedOrder, PricingChange},
         command_context::{Reply, Ticket},
     },
     store::CommittedChanges,
@@ -115,7 +114,7 @@ impl CartRegistry {
         &self,
         owner: CartOwner,
         message: PlaceOrder,
-    ) -> Result<Reply<Arc<Order>>, Error> {
+    ) -> Result<Reply<PlacedOrder>, Error> {
         let ticket = message.context.ticket.clone();
         self.ask_actor(owner, message, &ticket).await
     }

@@ -3,6 +3,7 @@
 mod address;
 mod checkout;
 mod filter;
+mod id_generator;
 mod notice;
 mod number;
 mod provider;
@@ -20,6 +21,7 @@ pub use self::{
         CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, PriceRise, PurchaseExcess,
     },
     filter::OrderFilter,
+    id_generator::{ORDER_ID_WORKERS, ORDER_IDS_PER_MILLISECOND, OrderIdGenerator, OrderIdLease},
     notice::OrderNotice,
     number::{InvalidOrderNumber, OrderNumber},
     provider::{LateMoney, ProviderTransition},

@@ -10,8 +10,8 @@ use crate::domain::ids::OrderId;
 ///
 /// It is computed from the order's id, so it needs neither a counter that nodes share nor an index.
 /// It holds the millisecond and the lowest counter bits of the id, in an order that tells nobody
-/// how many orders there are. The ids of one process differ in these bits; a store that several
-/// nodes share checks that numbers are unique.
+/// how many orders there are. [`OrderIdGenerator`](super::OrderIdGenerator) says why no two orders
+/// have the same number: it gives their ids different bits here, and what follows can be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OrderNumber(u64);
 
@@ -23,7 +23,7 @@ pub struct InvalidOrderNumber;
 /// 2025-01-01T00:00:00Z, in milliseconds of the Unix epoch. 40 bits last until 2059.
 const FIRST_MILLISECOND: u64 = 1_735_689_600_000;
 
-const COUNTER_BITS: u32 = 20;
+pub(super) const COUNTER_BITS: u32 = 20;
 const NUMBER_BITS: u32 = 60;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 
@@ -55,9 +55,8 @@ impl OrderNumber {
         Self(Self::place_of(id).wrapping_mul(FACTOR) & NUMBER_MASK)
     }
 
-    /// The number as an integer that grows with the time of the order.
-    #[must_use]
-    pub const fn place_of(id: OrderId) -> u64 {
+    /// The millisecond and the counter bits of an id, which grow with the time of the order.
+    pub(super) const fn place_of(id: OrderId) -> u64 {
         let (high, low) = id.as_uuid().as_u64_pair();
         let millisecond = (high >> 16).wrapping_sub(FIRST_MILLISECOND);
         // A UUIDv7 of one process ends with a counter of 42 bits and 32 random bits.

@@ -12,6 +12,7 @@ mod fraction;
 mod promotion_edit;
 mod record;
 mod rules;
+mod selection_index;
 mod shipping;
 mod tax;
 #[cfg(test)]
@@ -315,7 +316,7 @@ pub fn lost_code(
         ..Promotion::clone(promotion)
     });
     let gives = discounts::refusal(&unlimited, &goods, now).is_none()
-        && !candidate::evaluate(&goods, rules, &[&unlimited]).given.is_empty();
+        && candidate::gives_something(&goods, rules, &unlimited);
     gives.then_some(refusal)
 }
 
@@ -349,6 +350,3 @@ impl Breakdown {
         self.lines.get(at).copied().unwrap_or(LineAmounts { discount: zero, tax: zero })
     }
 }
-
-/// The promotions of a choice, in the order in which they are applied.
-type Applied<'a> = Vec<&'a Arc<Promotion>>;

@@ -1,6 +1,7 @@
 //! The rules that a shop sets up: promotions, shipping methods and tax rates.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
@@ -8,6 +9,7 @@ use std::{
 use super::{
     Rule, RuleRecord,
     fraction::{Percentage, Rate},
+    selection_index::SelectionIndex,
 };
 use crate::domain::{
     clock::Timestamp,
@@ -49,6 +51,13 @@ pub struct Promotion {
     pub active: bool,
     /// The number of orders that have it.
     pub used: u64,
+}
+
+impl Promotion {
+    /// Sorts promotions as they are applied: the higher priority goes first.
+    pub(super) const fn application_order(&self) -> (Reverse<i32>, PromotionId) {
+        (Reverse(self.priority), self.id)
+    }
 }
 
 /// What a promotion gives.
@@ -148,8 +157,12 @@ pub struct Destination {
 /// All rules of a shop.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PricingRules {
-    /// The promotions without a code.
+    /// All promotions, sorted by id.
+    promotions: Vec<Arc<Promotion>>,
+    /// The promotions without a code, in the order in which they are applied.
     automatic: Vec<Arc<Promotion>>,
+    /// What `automatic` is on, by position.
+    selections: SelectionIndex,
     /// The promotions with a code, by the code in lower case.
     by_code: HashMap<String, Arc<Promotion>>,
     methods: Vec<Arc<ShippingMethod>>,
@@ -164,34 +177,48 @@ impl PricingRules {
     /// The rules of a shop whose prices include tax or do not.
     #[must_use]
     pub fn new(
-        promotions: Vec<Arc<Promotion>>,
+        mut promotions: Vec<Arc<Promotion>>,
         methods: Vec<Arc<ShippingMethod>>,
         rates: Vec<Arc<TaxRate>>,
         prices_include_tax: bool,
     ) -> Self {
-        let (coded, automatic): (Vec<_>, Vec<_>) =
-            promotions.into_iter().partition(|promotion| promotion.code.is_some());
+        let (coded, mut automatic): (Vec<_>, Vec<_>) =
+            promotions.iter().cloned().partition(|promotion| promotion.code.is_some());
+        automatic.sort_by_key(|promotion| promotion.application_order());
         let by_code = coded
             .into_iter()
             .filter_map(|promotion| Some((code_key(promotion.code.as_deref()?), promotion)))
             .collect();
-        let mut rules =
-            Self { automatic, by_code, methods, rates, prices_include_tax, ..Self::default() };
         let turns = |promotion: &Arc<Promotion>| [promotion.starts_at, promotion.ends_at];
-        rules.turns = rules.promotions().flat_map(turns).flatten().collect();
-        rules.turns.sort_unstable();
-        rules
+        let mut turns: Vec<Timestamp> = promotions.iter().flat_map(turns).flatten().collect();
+        turns.sort_unstable();
+        promotions.sort_by_key(|promotion| promotion.id);
+        let selections =
+            SelectionIndex::new(automatic.iter().map(|promotion| &promotion.applies_to));
+        let version = 0;
+        Self {
+            promotions,
+            automatic,
+            selections,
+            by_code,
+            methods,
+            rates,
+            prices_include_tax,
+            version,
+            turns,
+        }
     }
 
     /// All promotions.
     pub fn promotions(&self) -> impl Iterator<Item = &Arc<Promotion>> {
-        self.automatic.iter().chain(self.by_code.values())
+        self.promotions.iter()
     }
 
     /// Finds a promotion by id.
     #[must_use]
     pub fn find_promotion(&self, id: PromotionId) -> Option<&Arc<Promotion>> {
-        self.promotions().find(|promotion| promotion.id == id)
+        let at = self.promotions.binary_search_by_key(&id, |promotion| promotion.id);
+        at.ok().and_then(|at| self.promotions.get(at))
     }
 
     /// How many times promotions have begun or ended so far: between two moments with the same
@@ -257,10 +284,7 @@ impl PricingRules {
     /// Whether the shop has no rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.automatic.is_empty()
-            && self.by_code.is_empty()
-            && self.methods.is_empty()
-            && self.rates.is_empty()
+        self.promotions.is_empty() && self.methods.is_empty() && self.rates.is_empty()
     }
 
     /// Finds the promotion of a code. Codes are compared case-insensitively.
@@ -269,10 +293,14 @@ impl PricingRules {
         self.by_code.get(&code_key(code))
     }
 
-    /// The promotions that apply by themselves.
-    #[must_use]
-    pub fn automatic(&self) -> &[Arc<Promotion>] {
+    /// The promotions that apply by themselves, in the order in which they are applied.
+    pub(super) fn automatic(&self) -> &[Arc<Promotion>] {
         &self.automatic
+    }
+
+    /// What those are on, by position.
+    pub(super) const fn selections(&self) -> &SelectionIndex {
+        &self.selections
     }
 
     /// The shipping methods.

@@ -26,32 +26,34 @@ impl<'a> Taxes<'a> {
     /// Taxes lines that cost `left` after discounts, and shipping at this price after
     /// `free_shipping`.
     pub(super) fn compute(
+        &mut self,
         goods: &Goods<'a>,
         rules: &'a PricingRules,
         left: &[i128],
         shipping: Option<i128>,
-    ) -> Self {
+    ) {
         let tax = |rate: Rate, base| match rules.prices_include_tax() {
             true => rate.contained_in(base),
             false => rate.on_top_of(base),
         };
-        let mut taxes = Self::default();
+        self.of_lines.clear();
+        self.sums.clear();
+        self.of_shipping = None;
         for (line, base) in goods.lines.iter().zip(left) {
             let amount = line.rate.map_or(0, |rate| tax(rate.rate, *base));
-            taxes.of_lines.push(amount);
+            self.of_lines.push(amount);
             if let Some(rate) = line.rate {
-                taxes.add(&rate.name, rate.rate, amount, *base);
+                self.add(&rate.name, rate.rate, amount, *base);
             }
         }
         if let Some(base) = shipping
-            && let Some((name, rate)) = taxes.shipping_rate(goods, rules)
+            && let Some((name, rate)) = self.shipping_rate(goods, rules)
         {
             let amount = tax(rate, base);
-            taxes.of_shipping = Some(amount);
-            taxes.add(name, rate, amount, 0);
+            self.of_shipping = Some(amount);
+            self.add(name, rate, amount, 0);
         }
-        taxes.sums.sort_by(|a, b| (b.rate, a.name).cmp(&(a.rate, b.name)));
-        taxes
+        self.sums.sort_by(|a, b| (b.rate, a.name).cmp(&(a.rate, b.name)));
     }
 
     fn add(&mut self, name: &'a str, rate: Rate, amount: i128, goods: i128) {

@@ -39,7 +39,11 @@ use crate::{
         state::AppState,
     },
     input::json,
-    messages::{cart::PlaceOrder, command_context::Reply, orders::ChangeOrder},
+    messages::{
+        cart::{PlaceOrder, PlacedOrder},
+        command_context::Reply,
+        orders::ChangeOrder,
+    },
 };
 
 /// Registers the routes of this module.
@@ -184,9 +188,9 @@ async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResu
     let options = change.body.parse(&change.state)?;
     let message = PlaceOrder { options, context };
     let reply = change.state.carts.check_out(change.caller.owner(), message).await?;
-    let render = |order: Arc<Order>| {
-        let location = format!("/api/orders/{}", order.id);
-        Ok(order_response(&order).with_location(location))
+    let render = |placed: PlacedOrder| {
+        let location = format!("/api/orders/{}", placed.order.id);
+        Ok(ApiResponse::ok(placed.body).with_etag(placed.order.etag()).with_location(location))
     };
     Ok(ApiResponse::from_reply(StatusCode::CREATED, reply, render)?.with_no_store())
 }

@@ -30,7 +30,7 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if !(2..=8).contains(&found) {
+    if !(2..=9).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
@@ -66,12 +66,25 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
     if found <= 7 {
         raise_to_version_8(database).await?;
     }
-    // Version 9 has mails about orders, payments at providers, events that are kept for webhooks,
-    // rules of prices, and carts and orders that were priced with them. Nodes of version 8 cannot
-    // read these, would not apply them, or would remove them. What is stored stays as it is.
-    raise_schema_version(database, 8).await?;
-    tracing::info!(from = 8, to = 9, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(9))
+    if found <= 8 {
+        // Version 9 has mails about orders, payments at providers, events that are kept for
+        // webhooks, rules of prices, and carts and orders that were priced with them. Nodes of
+        // version 8 cannot read these, would not apply them, or would remove them. What is stored
+        // stays as it is.
+        raise_schema_version(database, 8).await?;
+        tracing::info!(from = 8, to = 9, "upgraded the database schema");
+    }
+    drop_index_of_order_numbers(database).await?;
+    raise_schema_version(database, 9).await?;
+    tracing::info!(from = 9, to = 10, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(10))
+}
+
+/// Since version 10, nodes make order ids under leases, so order numbers are unique without an
+/// index. Nodes of version 9 rely on it. Orders keep their numbers, which follow from their ids; the
+/// field that was indexed stays until they change, and is not read.
+async fn drop_index_of_order_numbers(database: &Database) -> Result<()> {
+    drop_index_if_present(database, ORDERS, "number").await
 }
 
 async fn raise_to_version_8(database: &Database) -> Result<()> {

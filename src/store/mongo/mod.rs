@@ -21,6 +21,7 @@ mod load;
 mod login_failures;
 mod migration;
 mod nodes;
+mod order_id_store;
 mod partition;
 mod payment_store;
 mod pricing_store;

@@ -24,6 +24,8 @@ pub(super) const PRODUCTS: &str = "products";
 pub(super) const STOCK: &str = "stock";
 pub(super) const MOVEMENTS: &str = "movements";
 pub(super) const ORDERS: &str = "orders";
+/// The worker numbers that nodes make order ids with.
+pub(super) const ORDER_ID_WORKERS: &str = "order_id_workers";
 pub(super) const USERS: &str = "users";
 /// The addresses of accounts, one document for each account that has had one.
 pub(super) const ADDRESS_BOOKS: &str = "address_books";
@@ -81,9 +83,9 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 to 8; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 9; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 9;
+pub(super) const SCHEMA_VERSION: i64 = 10;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
@@ -109,6 +111,7 @@ pub(super) async fn create_collections_and_indexes(
     for collection in [
         ADDRESS_BOOKS,
         STOCK,
+        ORDER_ID_WORKERS,
         PROMOTION_USES,
         OUTBOX,
         COUNTERS,
@@ -206,8 +209,6 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let paid = doc! { "status": { "$in": PAID_STATUSES.map(OrderStatus::as_str).to_vec() } };
     let to_ship = OrderStatus::TO_SHIP.map(OrderStatus::as_str).to_vec();
     let to_ship = doc! { "status": { "$in": to_ship } };
-    let mut number = sparse_index("number", doc! { "number": 1 });
-    number.insert("unique", true);
     let active_with_sku = doc! { "sku": { "$exists": true }, "deleted": false };
     let mut sku = partial_index("sku", doc! { "sku": 1 }, active_with_sku);
     sku.insert("unique", true);
@@ -232,7 +233,6 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                     doc! { "user_id": 1, "status": 1, "pending_units": 1 },
                     pending.clone(),
                 ),
-                number,
                 sparse_index("payment_intent", doc! { "payment.provider.intents.id": 1 }),
                 sparse_index("payment_due", doc! { "payment.provider.due_at": 1 }),
                 partial_index("to_ship", doc! { "status": 1, "_id": -1 }, to_ship),

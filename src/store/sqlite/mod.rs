@@ -16,6 +16,7 @@ mod mails;
 mod open;
 mod open_error;
 mod options;
+mod order_id_store;
 mod outbox;
 mod payment_store;
 mod pricing_store;

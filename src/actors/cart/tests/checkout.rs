@@ -16,7 +16,7 @@ async fn check_out(carts: &CartRegistry, owner: CartOwner) -> Result<Arc<Order>,
         context: CommandContext::internal(MINUTE),
     };
     carts.check_out(owner, message).await.map(|reply| match reply {
-        Reply::Completed(order) => order,
+        Reply::Completed(placed) => placed.order,
         Reply::Replayed(_) => panic!("nothing was repeated"),
     })
 }

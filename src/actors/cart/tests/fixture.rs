@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::{
-    actors::cart::{CartDeps, CartRegistry, ReplyQuota},
+    actors::cart::{CartDeps, CartRegistry, OrderIds, ReplyQuota},
     cache::{account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
@@ -184,6 +184,7 @@ impl CartFixture {
                 max_pending: 2,
                 max_pending_units: 1000,
             },
+            order_ids: OrderIds::default(),
             reply_quota: self.reply_quota,
             currency: usd(),
             render: render_text,

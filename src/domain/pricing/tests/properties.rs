@@ -175,6 +175,33 @@ impl Case {
     fn price(&self, lines: &[BasketLine<'_>]) -> Breakdown {
         price(&self.basket(lines), &self.rules(), NOW)
     }
+
+    /// The same case with promotions that all take their codes, which are given. A promotion that
+    /// was on a category is on that, on tags, on products, or on all of these.
+    fn with_codes(mut self, kinds: [u8; 6]) -> Self {
+        for (promotion, kind) in self.promotions.iter_mut().zip(kinds) {
+            let names = std::mem::take(&mut promotion.applies_to.categories);
+            if let (Some(name), 1 | 3) = (names.first(), kind) {
+                promotion.applies_to.tags = [name.clone(), "a".to_owned()].into();
+            }
+            if !names.is_empty() && kind >= 2 {
+                promotion.applies_to.product_ids = [id("L000"), id("L002"), id("L100")].into();
+            }
+            if kind != 1 && kind != 2 {
+                promotion.applies_to.categories = names;
+            }
+            promotion.code = Some(promotion.name.clone());
+        }
+        self.codes = self.promotions.iter().map(|promotion| promotion.name.clone()).collect();
+        self
+    }
+
+    /// The same case with promotions that all apply by themselves.
+    fn without_codes(mut self) -> Self {
+        self.promotions.iter_mut().for_each(|promotion| promotion.code = None);
+        self.codes.clear();
+        self
+    }
 }
 
 proptest! {
@@ -205,6 +232,21 @@ proptest! {
         }
         prop_assert_eq!(Breakdown { lines: Vec::new(), ..other },
             Breakdown { lines: Vec::new(), ..found });
+    }
+
+    // Those that apply by themselves are found by an index, the others one by one.
+    #[test]
+    fn promotion_gives_by_itself_what_it_gives_by_code(case in cases(), kinds in any::<[u8; 6]>()) {
+        let lines = case.basket_lines();
+        let given = case.with_codes(kinds.map(|kind| kind % 4));
+        let [by_code, by_itself] =
+            [given.clone(), given.without_codes()].map(|case| case.price(&lines));
+        let without_codes = |found: Breakdown| {
+            let discounts = found.discounts.into_iter();
+            let discounts = discounts.map(|discount| Discount { code: None, ..discount }).collect();
+            Breakdown { codes: Vec::new(), discounts, ..found }
+        };
+        prop_assert_eq!(without_codes(by_code), without_codes(by_itself));
     }
 
     #[test]

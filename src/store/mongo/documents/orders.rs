@@ -13,8 +13,8 @@ use crate::{
     domain::{
         money::{Currency, Money},
         order::{
-            Order, OrderLine, OrderNumber, OrderStatus, OrderUnits, Payment, PaymentMethod,
-            Shipment, ShipmentDetails, ShippingAddress,
+            Order, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
+            ShipmentDetails, ShippingAddress,
         },
         payment::{Intent, PaymentFailure, ProviderState, Refund},
     },
@@ -26,10 +26,6 @@ use crate::{
 pub(in crate::store::mongo) struct OrderDocument<'a> {
     #[serde(rename = "_id")]
     order_id: BsonUuid,
-    /// What the order number is made of. Orders from before there were numbers lack it until they
-    /// change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    number: Option<i64>,
     user_id: BsonUuid,
     #[serde(borrow)]
     status: Cow<'a, str>,
@@ -206,7 +202,6 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
         };
         Self {
             order_id: id_to_bson(order.id.as_uuid()),
-            number: i64::try_from(OrderNumber::place_of(order.id)).ok(),
             user_id: id_to_bson(order.user_id.as_uuid()),
             status: Cow::Borrowed(order.status.as_str()),
             version: order.version,

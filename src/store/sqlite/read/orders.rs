@@ -1,6 +1,6 @@
 //! Reads of orders.
 
-use rusqlite::{Connection, ToSql};
+use rusqlite::{Connection, OptionalExtension, ToSql};
 use uuid::Uuid;
 
 use super::{
@@ -34,6 +34,15 @@ pub(in crate::store::sqlite) fn find_order(
         &[&UuidText::new(id.as_uuid())],
         rows::order_from_row,
     )
+}
+
+/// The greatest id of an order.
+pub(in crate::store::sqlite) fn newest_order_id(
+    connection: &Connection,
+) -> rusqlite::Result<Option<OrderId>> {
+    let sql = "SELECT id FROM orders ORDER BY id DESC LIMIT 1";
+    let mut newest = connection.prepare_cached(sql)?;
+    newest.query_row([], |row| rows::id_column(row, 0)).optional()
 }
 
 pub(in crate::store::sqlite) fn list_orders(
