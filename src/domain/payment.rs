@@ -4,6 +4,7 @@
 //! stock, and no refund is booked without its order.
 
 mod provider_amount;
+mod provider_refund;
 mod provider_state;
 mod provider_update;
 #[cfg(test)]
@@ -203,9 +204,27 @@ impl Payment {
         if sum.exceeds(self.amount) { self.amount } else { sum }
     }
 
+    /// What went back.
+    #[must_use]
+    pub fn succeeded_refunds(&self) -> Money {
+        self.sum_refunds(|status| status == RefundStatus::Succeeded)
+    }
+
     fn sum_refunds(&self, counts: impl Fn(RefundStatus) -> bool) -> Money {
         let counted = self.refunds.iter().filter(|refund| counts(refund.status));
         counted.fold(self.nothing(), |sum, refund| sum.saturating_add(refund.amount))
+    }
+
+    /// Whether money goes back, or has gone.
+    #[must_use]
+    pub fn has_refunds(&self) -> bool {
+        self.refunds.iter().any(|refund| refund.status != RefundStatus::Failed)
+    }
+
+    /// How many refunds failed.
+    #[must_use]
+    pub fn failed_refunds(&self) -> usize {
+        self.refunds.iter().filter(|refund| refund.status == RefundStatus::Failed).count()
     }
 
     const fn nothing(&self) -> Money {
@@ -314,7 +333,7 @@ impl Payment {
         if !matches!(self.status, Paid | PartiallyRefunded | Refunded) {
             return;
         }
-        let gone = self.sum_refunds(|status| status == RefundStatus::Succeeded);
+        let gone = self.succeeded_refunds();
         self.status = if gone == self.nothing() {
             Paid
         } else if self.amount.exceeds(gone) {

@@ -171,6 +171,10 @@ impl From<OrderError> for Error {
                 ErrorCode::InvalidTransition,
                 "The order was refunded in full, so it is not shipped.",
             ),
+            OrderError::LateMoneyReturned => Self::new(
+                ErrorCode::InvalidTransition,
+                "The order has expired, and its money goes back to the buyer. Place a new order.",
+            ),
             OrderError::Refund(error) => error.into(),
             OrderError::QuantityExceedsOrder(lines) => {
                 let detail = "The order has fewer units left than requested. See lines.";

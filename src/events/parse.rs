@@ -40,8 +40,8 @@ pub enum CacheChange {
         id: OrderId,
         /// The order's version after the change.
         version: u64,
-        /// Whether it has promotions, whose uses have changed with it.
-        has_promotions: bool,
+        /// Its buyer, if it has promotions, whose uses have changed with it.
+        promotion_buyer: Option<UserId>,
     },
     /// `auth.user.registered` of an account that is no customer, `auth.rights.changed` and
     /// `auth.user.deleted`. The store has the rights.
@@ -68,6 +68,11 @@ pub enum CacheChange {
     },
     /// How often a promotion is used after an order was placed or given up. No event says so.
     PromotionUses(PromotionUses),
+    /// How many orders of a user have promotions has changed. Events of orders say so, too.
+    PromotionBuyer {
+        /// The user.
+        user_id: UserId,
+    },
     /// `auth.session.revoked`
     SessionRevoked {
         /// The session, whose tokens are no longer valid.
@@ -113,6 +118,7 @@ struct StockFields {
 
 #[derive(Deserialize)]
 struct OrderFields {
+    user_id: UserId,
     /// Events from before there were discounts lack them.
     #[serde(default)]
     discounts: Vec<AnyData>,
@@ -175,9 +181,9 @@ pub fn parse(event: &OutboxEvent) -> Result<CacheChange, ParseEventError> {
             CacheChange::Cart { owner: subject.into(), version }
         }
         ("order", _) => {
-            let (subject, version, OrderFields { discounts }) = parse_body(event)?;
-            let has_promotions = !discounts.is_empty();
-            CacheChange::Order { id: subject.into(), version, has_promotions }
+            let (subject, version, OrderFields { user_id, discounts }) = parse_body(event)?;
+            let promotion_buyer = (!discounts.is_empty()).then_some(user_id);
+            CacheChange::Order { id: subject.into(), version, promotion_buyer }
         }
         ("pricing", _) => {
             let (subject, version, AnyData {}) = parse_body(event)?;

@@ -164,8 +164,10 @@ impl Delivery {
             }));
         };
         let order = self.store.find_order(reference.order_id).await?;
-        Ok(order.filter(|order| !order.anonymized).zip(user).map(|(order, user)| MailContents {
-            order: OrderVariables::of(&order, reference.part),
+        let order = order.filter(|order| !order.anonymized);
+        let variables = order.and_then(|order| OrderVariables::of(&order, reference.part));
+        Ok(variables.zip(user).map(|(order, user)| MailContents {
+            order,
             recipient: user.email,
             name: user.name,
             user: None,

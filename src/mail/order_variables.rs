@@ -36,8 +36,9 @@ pub(super) struct OrderVariables {
 }
 
 impl OrderVariables {
-    /// Those of a mail about an order and one of its shipments or refunds.
-    pub(super) fn of(order: &Order, part: Option<Uuid>) -> Self {
+    /// Those of a mail about an order and one of its shipments or refunds. `None` if the order does
+    /// not have that part any more: a refund that a provider told as a sum gives way to its parts.
+    pub(super) fn of(order: &Order, part: Option<Uuid>) -> Option<Self> {
         let mut order: Value = serde_json::from_slice(&order_json(order)).unwrap_or_default();
         fill_optional_members(&mut order);
         let part = part.map(|id| Value::String(id.to_string()));
@@ -45,9 +46,12 @@ impl OrderVariables {
             let mut parts = order.pointer(list).and_then(Value::as_array).into_iter().flatten();
             parts.find(|entry| part.is_some() && entry.get("id") == part.as_ref()).cloned()
         };
-        let shipment = find("/shipments").unwrap_or_default();
-        let refund = find("/payment/refunds").unwrap_or_default();
-        Self { order, shipment, refund }
+        let (shipment, refund) = (find("/shipments"), find("/payment/refunds"));
+        if part.is_some() && shipment.is_none() && refund.is_none() {
+            return None;
+        }
+        let (shipment, refund) = (shipment.unwrap_or_default(), refund.unwrap_or_default());
+        Some(Self { order, shipment, refund })
     }
 
     /// An example, to check templates with.
@@ -185,15 +189,23 @@ mod tests {
     #[test]
     fn sample_has_the_members_of_an_order() {
         let (order, sample) = (order(), OrderVariables::sample());
-        let shipped = OrderVariables::of(&order, order.shipments.first().map(|it| it.id.as_uuid()));
+        let shipment = order.shipments.first().map(|it| it.id.as_uuid());
+        let shipped = OrderVariables::of(&order, shipment).unwrap();
         for place in ["", "/items/0", "/payment", "/payment/refunds/0", "/shipments/0"] {
             assert_eq!(keys(&shipped.order, place), keys(&sample.order, place), "{place}");
         }
         assert_eq!(keys(&shipped.shipment, ""), keys(&sample.shipment, ""));
         assert!(shipped.refund.is_null());
         let refund = order.payment.refunds.first().map(|it| it.id.as_uuid());
-        let refunded = OrderVariables::of(&order, refund);
+        let refunded = OrderVariables::of(&order, refund).unwrap();
         assert_eq!(keys(&refunded.refund, ""), keys(&sample.refund, ""));
+    }
+
+    #[test]
+    fn part_that_is_gone_leaves_nothing_to_say() {
+        let order = order();
+        assert!(OrderVariables::of(&order, None).is_some());
+        assert!(OrderVariables::of(&order, Some(RefundId::new().as_uuid())).is_none());
     }
 
     #[test]

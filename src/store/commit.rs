@@ -368,6 +368,7 @@ impl CommittedChanges {
             match write {
                 Write::Cart(cart) => changes.carts.push((cart.owner.id, cart.version)),
                 Write::Product(product) => changes.products.push(Arc::clone(product)),
+                Write::Order(order) => changes.promotion_buyers.extend(order.promotion_buyer()),
                 // Others are not forwarded, or in no cache.
                 _ => {}
             }

@@ -67,6 +67,7 @@ mod products;
 mod profile;
 mod promotion_limits;
 mod promotions;
+mod provider_refunds;
 mod purchase_limits;
 mod query_parameters;
 mod queues;

@@ -146,14 +146,14 @@ async fn message_works_once_however_often_it_comes() {
 }
 
 /// Sends a signed message, which is taken.
-async fn send(shop: &Shop, body: &str) {
+pub(crate) async fn send(shop: &Shop, body: &str) {
     let signature = shop.provider.sign(body, 0).await;
     let webhook = shop.app.call("POST", "/api/payments/stripe/webhook");
     let webhook = webhook.header("stripe-signature", signature).body(body.to_owned());
     webhook.await.is(200);
 }
 
-fn message(kind: &str, object: &Value) -> String {
+pub(crate) fn message(kind: &str, object: &Value) -> String {
     json!({"id": "evt_1", "type": kind, "api_version": "2017-08-15", "data": {"object": object}})
         .to_string()
 }

@@ -15,13 +15,12 @@ async fn code_that_is_used_up_since_is_refused_at_checkout() {
     }
     let shown = shop.cart(&bob).await;
     let order = shop.check_out(&ada).await.is(201).json();
-    let problem = shop.check_out(&bob).await.problem(409, "code_exhausted");
+    let body = json!({"expected_total": 100});
+    let problem = shop.check_out(&bob).json(&body).await.problem(409, "code_exhausted");
     assert_eq!(
         (&problem["refused_code"], &problem["reason"]),
         (&json!("ONE"), &json!("usage_limit"))
     );
-    let body = json!({"expected_total": 100});
-    shop.check_out(&bob).json(&body).await.problem(409, "code_exhausted");
     let cart = shop.cart(&bob).await;
     let refused = json!([{"code": "ONE", "applied": false, "reason": "usage_limit"}]);
     assert_eq!((&cart["codes"], &cart["version"]), (&refused, &shown["version"]));
@@ -36,6 +35,22 @@ async fn code_that_is_used_up_since_is_refused_at_checkout() {
     shop.give(&late, "ONE").await.ok();
     let order = shop.check_out(&late).await.is(201).json();
     assert_eq!(order["total_amount"], 9);
+}
+
+#[tokio::test]
+async fn checkout_is_refused_once_with_a_code_that_is_used_up() {
+    let shop = Shop::open().await;
+    let effect = json!({"percent_off": 10});
+    shop.promote(json!({"code": "ONE", "effect": effect, "usage_limit": 1})).await;
+    let (ada, bob) = (shop.buyer(1).await, shop.buyer(1).await);
+    for buyer in [&ada, &bob] {
+        shop.give(buyer, "ONE").await.ok();
+    }
+    shop.check_out(&ada).await.is(201);
+    shop.check_out(&bob).await.problem(409, "code_exhausted");
+    // The refusal has told Bob, who need not look at the cart.
+    let order = shop.check_out(&bob).await.is(201).json();
+    assert_eq!((&order["discounts"], &order["total_amount"]), (&json!([]), &json!(10)));
 }
 
 #[tokio::test]

@@ -23,9 +23,9 @@ use crate::{
 
 const UNITS: usize = 100;
 /// Buyers served at the same time.
-const CONCURRENCY: usize = 256;
+pub(crate) const CONCURRENCY: usize = 256;
 
-fn env_or(name: &str, usual: usize) -> usize {
+pub(crate) fn env_or(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |number| number.parse().unwrap())
 }
 

@@ -1,24 +1,26 @@
-//! A code that is good for a few orders on three nodes, one of which is killed: exactly as many
+//! A code that is good for a few orders on several nodes, one of which is killed: exactly as many
 //! orders have it, and every other buyer is told.
+//!
+//! `SOUK_TEST_BUYERS` sets the number of buyers (250), `SOUK_TEST_NODES` that of nodes (3).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
-    flash_sale::Buyer,
+    flash_sale::{Buyer, CONCURRENCY, env_or},
     forwarding::FORWARDING,
     members::Members,
     shared_replica_set,
-    support::{Account, Progress, TestApp, unique_number},
+    support::{Account, Progress, Response, TestApp, unique_number},
 };
 
-const USES: usize = 50;
-const BUYERS: usize = 150;
-/// Buyers served at the same time.
-const CONCURRENCY: usize = 64;
+const USES: usize = 100;
+
+/// Of so many buyers who are told that the code is used up, one buys without it.
+const BUYS_ANYWAY: usize = 20;
 
 /// A product, and a code that takes 10 % off so many orders.
 struct Sale {
@@ -43,28 +45,26 @@ impl Sale {
     }
 }
 
-/// Buys one unit with the code. The order id, or `None` if the code is used up.
-async fn buy(buyer: &Buyer<'_>, sale: &Sale) -> Option<String> {
+/// Puts one unit and the code into the buyer's cart, while no order has the code yet.
+async fn fill_cart(buyer: &Buyer<'_>, sale: &Sale) {
     let add = json!({"product_id": sale.product, "quantity": 1});
     buyer.retry_until_answered("add", |node| node.post("/api/cart/add", &add)).await.is(200);
     let code = json!({"code": sale.code});
     let given = |node: &TestApp| node.post("/api/cart/codes", &code);
-    let response = buyer.retry_until_answered("code", given).await;
+    let cart = buyer.retry_until_answered("code", given).await.is(200).json();
+    assert_eq!((&cart["total_amount"], &cart["codes"][0]["applied"]), (&json!(9), &json!(true)));
+}
+
+async fn check_out(buyer: &Buyer<'_>, key: &str) -> Response {
+    buyer.retry_until_answered(key, |node| node.post("/api/checkout", &json!({}))).await
+}
+
+/// Buys with the code. The order id, or `None` if the code is used up.
+async fn buy(buyer: &Buyer<'_>) -> Option<String> {
+    let response = check_out(buyer, "buy").await;
     if response.status == 409 {
-        response.problem(409, "code_exhausted");
-        return None;
-    }
-    // The answer of the first attempt may be lost, and the last use taken before the next one: then
-    // the code is in the cart, and shown as used up.
-    let cart = response.is(200).json();
-    if cart["codes"][0]["applied"] == false {
-        assert_eq!(cart["codes"][0]["reason"], "usage_limit", "{cart}");
-        return None;
-    }
-    let response =
-        buyer.retry_until_answered("buy", |node| node.post("/api/checkout", &json!({}))).await;
-    if response.status == 409 {
-        response.problem(409, "code_exhausted");
+        let problem = response.problem(409, "code_exhausted");
+        assert_eq!(problem["reason"], "usage_limit", "{problem}");
         return None;
     }
     let order = response.is(201).json();
@@ -72,17 +72,36 @@ async fn buy(buyer: &Buyer<'_>, sale: &Sale) -> Option<String> {
     Some(order["id"].as_str().unwrap().to_owned())
 }
 
-async fn run_sale(settings: &[(&str, &str)]) {
-    let Some(members) = Members::start(1).await else { return };
-    let mut cluster = Cluster::start_nodes(3, &Members::uri(members.hosts()), settings).await;
-    cluster.expect_faults();
-    let admin = cluster.nodes[0].admin().await;
-    let sale = Sale::open(&cluster.nodes[0], &admin, USES).await;
-    let used = Progress::new();
-    let all = stream::iter(0..BUYERS).map(async |_| {
-        let order = buy(&Buyer::new(&cluster), &sale).await;
-        if order.is_some() {
-            used.increment();
+/// A buyer who was told buys without the code. Each node may tell once more.
+async fn buy_without_code(buyer: &Buyer<'_>) {
+    for attempt in 0.. {
+        let response = check_out(buyer, &format!("without-{attempt}")).await;
+        if response.status == 201 {
+            let order = response.json();
+            assert_eq!((&order["total_amount"], &order["discounts"]), (&json!(10), &json!([])));
+            return;
+        }
+        response.problem(409, "code_exhausted");
+    }
+}
+
+/// All buyers have the code in their carts, and check out. Kills a node when half of the uses are
+/// taken. Returns the orders that have the code.
+async fn redeem(cluster: &Cluster, sale: &Sale, count: usize) -> BTreeSet<String> {
+    let buyers: Vec<Buyer<'_>> = (0..count).map(|_| Buyer::new(cluster)).collect();
+    let began = Instant::now();
+    let fill = stream::iter(&buyers).map(async |buyer| fill_cart(buyer, sale).await);
+    fill.buffer_unordered(CONCURRENCY).collect::<()>().await;
+    let (filled, began) = (began.elapsed(), Instant::now());
+    let (used, told) = (Progress::new(), Progress::new());
+    let all = stream::iter(&buyers).map(async |buyer| {
+        let order = buy(buyer).await;
+        match order {
+            Some(_) => used.increment(),
+            None => told.increment(),
+        }
+        if order.is_none() && told.count().is_multiple_of(BUYS_ANYWAY) {
+            buy_without_code(buyer).await;
         }
         order
     });
@@ -92,8 +111,26 @@ async fn run_sale(settings: &[(&str, &str)]) {
         cluster.nodes[0].signal("KILL");
     };
     let (orders, ()) = tokio::join!(all, kill);
-    let acknowledged: BTreeSet<String> = orders.into_iter().flatten().collect();
-    assert_eq!(acknowledged.len(), USES);
+    eprintln!(
+        "{} of {count} buyers on {} nodes got the code and {} were told: {filled:?} to fill the \
+         carts, {:?} to check out",
+        used.count(),
+        cluster.nodes.len(),
+        told.count(),
+        began.elapsed()
+    );
+    assert_eq!((used.count(), told.count()), (USES, count - USES));
+    orders.into_iter().flatten().collect()
+}
+
+async fn run_sale(settings: &[(&str, &str)]) {
+    let Some(members) = Members::start(1).await else { return };
+    let nodes = env_or("SOUK_TEST_NODES", 3);
+    let mut cluster = Cluster::start_nodes(nodes, &Members::uri(members.hosts()), settings).await;
+    cluster.expect_faults();
+    let admin = cluster.nodes[0].admin().await;
+    let sale = Sale::open(&cluster.nodes[0], &admin, USES).await;
+    let acknowledged = redeem(&cluster, &sale, env_or("SOUK_TEST_BUYERS", 250)).await;
     let survivor = &cluster.nodes[1];
     assert_eq!(sale.used(survivor, &admin).await, USES);
     let listed = survivor.all_pages(&admin, "/api/orders?all=true", 100).await;
@@ -101,6 +138,8 @@ async fn run_sale(settings: &[(&str, &str)]) {
     let with_code: BTreeSet<String> =
         with_code.map(|order| order["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(with_code, acknowledged, "exactly the acknowledged orders have it");
+    let audit = survivor.call("POST", "/api/admin/audit").token(&admin).await.ok();
+    assert_eq!(audit["clean"], true, "{audit}");
     cluster.nodes[0].reap().await;
     cluster.nodes[0].restart().await;
     cluster.shut_down().await;
@@ -146,6 +185,37 @@ async fn rules_and_uses_are_known_on_every_node() {
         (&cart["codes"][0]["reason"], &cart["total_amount"]),
         (&json!("inactive"), &json!(10))
     );
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn what_a_buyer_has_ordered_is_known_on_every_node() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let (admin, ada) = (here.admin().await, here.customer().await);
+    let tea = here.new_product(&admin, &json!(10), 100).await;
+    let body = json!({"name": "Once", "effect": {"percent_off": 10}, "per_customer_limit": 1});
+    here.post("/api/promotions", &body).token(&admin).await.is(201);
+    let fresh = |node: &TestApp| {
+        let cart = node.get("/api/cart").token(&ada).header("cache-control", "no-cache");
+        async { cart.await.ok()["total_amount"].clone() }
+    };
+    here.add_to_cart(&ada, &tea, 1).await.ok();
+    for node in [here, there] {
+        assert_eq!(fresh(node).await, 9);
+    }
+    let order = here.check_out(&ada, "1").await.is(201).json();
+    here.add_to_cart(&ada, &tea, 1).await.ok();
+    for node in [here, there] {
+        assert_eq!(fresh(node).await, 10, "the buyer has had it");
+    }
+    // The cart does not change, but what the buyer has ordered.
+    here.order_action(&ada, &order, "cancel").await.ok();
+    for node in [there, here] {
+        assert_eq!(fresh(node).await, 9);
+    }
+    let body = json!({"expected_total": 9});
+    there.check_out(&ada, "2").json(&body).await.is(201);
     cluster.shut_down().await;
 }
 

@@ -12,8 +12,9 @@ It can be told to misbehave: POST /_faults with the probability of each fault, i
 
 POST /_webhooks {"urls", "secret"} says where webhooks go, each to any of them, again until it is
 taken. POST /_pay/<intent> {"declined"} is the buyer. POST /_refund/<intent> {"amount"} is somebody
-at the provider, POST /_cancel/<intent> too, and POST /_send a webhook as it is given. GET /_book is
-everything that happened. STRIPE_SIGNS=1 signs webhooks with Stripe's own library.
+at the provider, POST /_cancel/<intent> too, POST /_fail/<refund> a bank that takes no refund, and
+POST /_send a webhook as it is given. GET /_book is everything that happened. STRIPE_SIGNS=1 signs
+webhooks with Stripe's own library.
 """
 
 import hashlib
@@ -162,6 +163,13 @@ def create_refund(form):
     return refund
 
 
+def fail_refund(id):
+    refund = dict(book.refunds[id], status="failed", failure_reason="expired_or_canceled_card")
+    book.keep("refunds", id, refund)
+    send("refund.failed", refund)
+    return refund
+
+
 def sign(payload, secret, age=0):
     at = int(time.time()) - age
     if os.environ.get("STRIPE_SIGNS"):
@@ -240,6 +248,8 @@ def control(path, body):
             return cancel_intent(id)
         case ["_refund", id]:
             return create_refund({"payment_intent": id} | body)
+        case ["_fail", id]:
+            return fail_refund(id)
         case ["_send"]:
             send(body["type"], body["object"])
         case ["_sign"]:

@@ -128,7 +128,7 @@ pub(crate) async fn uses_are_limited_and_given_back(harness: &dyn Harness) {
     assert_eq!(apply_one(&*store, check_out(customer().id, promotion, 3)).await, used_up);
     let all = store.list_promotion_uses(None).await.unwrap();
     assert_eq!(all, [PromotionUses { promotion_id: promotion, used: 3, version: 5 }]);
-    let other = order(customer().id);
+    let other = order_with(customer().id, promotion);
     let give_back = Write::PromotionUse(promotion, UseChange::GiveBack);
     let writes = vec![put_order(&other), give_back];
     apply_one(&*store, Commit { writes, ..order_commit(&other) }).await.unwrap();
@@ -136,6 +136,8 @@ pub(crate) async fn uses_are_limited_and_given_back(harness: &dyn Harness) {
     let told = PromotionUses { promotion_id: promotion, used: 2, version: 6 };
     if store.is_shared() {
         assert!(changes.contains(&CacheChange::PromotionUses(told)), "{changes:?}");
+        let buyer = CacheChange::PromotionBuyer { user_id: other.user_id };
+        assert!(changes.contains(&buyer), "{changes:?}");
     }
 }
 

@@ -144,6 +144,17 @@ impl Provider {
         self.tell(&format!("_refund/{intent}"), &json!({"amount": cents})).await;
     }
 
+    /// The last refund of an order, which has succeeded, fails after all. Returns it.
+    pub(crate) async fn fail_refund(&self, order: &Value) -> Value {
+        let intents = self.intents_of(order).await;
+        let book = self.book().await;
+        let refunds = book["refunds"].as_array().unwrap().iter().rev();
+        let is_of =
+            |refund: &&Value| intents.iter().any(|intent| intent["id"] == refund["payment_intent"]);
+        let refund = refunds.clone().find(is_of).unwrap();
+        self.tell(&format!("_fail/{}", refund["id"].as_str().unwrap()), &json!({})).await
+    }
+
     /// The signature of a webhook that was made so many seconds ago.
     pub(crate) async fn sign(&self, payload: &str, age: i64) -> String {
         let body = json!({"payload": payload, "secret": WEBHOOK_SECRET, "age": age});

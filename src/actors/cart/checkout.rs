@@ -10,8 +10,8 @@ use crate::{
         ids::ProductId,
         inventory::StockChange,
         order::{
-            CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine, OrderRules,
-            OrderStatus,
+            CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine,
+            OrderRules, OrderStatus,
         },
         pricing::{ShopPricing, TakenUse, UseChange},
     },
@@ -29,7 +29,8 @@ impl CartService {
     /// done. Items added on another node during the checkout stay in the cart.
     pub(super) async fn check_out(&self, message: PlaceOrder) -> Result<Reply<PlacedOrder>, Error> {
         let PlaceOrder { mut options, context } = message;
-        options.refused_codes = self.state.refused_codes();
+        let key = context.idempotency_key.as_ref().map(|key| &*key.key);
+        options.refused_codes = self.state.refused_codes(key);
         let decide = async || {
             // The order includes items added on another node before the checkout, but none added
             // during it. Each retry sees the current cart and products.
@@ -62,11 +63,18 @@ impl CartService {
             ShopPricing {
                 currency: deps.currency,
                 rules: &rules,
-                buyer_uses: buyer_uses.as_deref(),
+                buyer_uses: buyer_uses.as_deref().map(|uses| &uses.counts),
             },
             deps.order_rules,
             deps.clock.now(),
         );
+        if let Err(CheckoutError::CodeLost { .. }) = outcome {
+            // The answer tells the buyer, so the next checkout goes on without the code.
+            if let Some(key) = &context.idempotency_key {
+                self.state.note_refused_checkout(&key.key, &options.refused_codes);
+            }
+            self.render_and_cache(cart);
+        }
         Ok(outcome?)
     }
 

@@ -167,7 +167,7 @@ impl CartRegistry {
         }
         for buyer in &changes.promotion_buyers {
             if let Some(active) = self.carts.get(buyer) {
-                active.state.forget_buyer_uses();
+                active.state.outdate_buyer_uses();
             }
         }
     }

@@ -57,7 +57,8 @@ impl CartService {
     }
 
     fn render(&self, cart: Arc<Cart>) -> Arc<RenderedCart> {
-        self.deps.render_view(cart, self.state.buyer_uses().as_deref())
+        let uses_epoch = self.state.uses_epoch();
+        self.deps.render_view(cart, self.state.buyer_uses().as_deref(), uses_epoch)
     }
 
     /// Reads how many of the owner's orders have promotions, unless it is known, or no promotion
@@ -65,10 +66,12 @@ impl CartService {
     async fn load_buyer_uses(&self, codes: &[String]) -> Result<(), Error> {
         let limited = self.deps.pricing_rules.current().limited_per_customer(codes);
         if limited.is_empty() || self.state.owner.is_guest {
+            self.state.drop_buyer_uses();
             return Ok(());
         }
-        let known = self.state.buyer_uses();
-        let is_known = |known: &Arc<BuyerUses>| limited.iter().all(|id| known.contains_key(id));
+        let known = self.state.current_buyer_uses();
+        let is_known =
+            |known: &Arc<BuyerUses>| limited.iter().all(|id| known.counts.contains_key(id));
         if !known.as_ref().is_some_and(is_known) {
             self.read_buyer_uses(limited).await?;
         }
@@ -77,8 +80,9 @@ impl CartService {
 
     async fn read_buyer_uses(&self, limited: Vec<PromotionId>) -> Result<Arc<BuyerUses>, Error> {
         let ids = limited.into_iter().collect();
-        let uses = self.deps.store.count_buyer_uses(self.state.owner.id, ids).await?;
-        Ok(self.state.set_buyer_uses(uses))
+        let epoch = self.state.uses_epoch();
+        let counts = self.deps.store.count_buyer_uses(self.state.owner.id, ids).await?;
+        Ok(self.state.set_buyer_uses(counts, epoch))
     }
 
     /// As [`load_buyer_uses`](Self::load_buyer_uses), but reads again what was known.

@@ -36,6 +36,10 @@ pub(crate) struct CartState {
     /// How many of the owner's orders have the promotions that one buyer can have only so often.
     /// `None` means that it must be read from the store if the cart can have such a promotion.
     buyer_uses: ArcSwapOption<BuyerUses>,
+    /// Counts how often these have changed. What was read or rendered before is outdated.
+    uses_epoch: AtomicU64,
+    /// The last checkout that was refused for a code.
+    refused_checkout: ArcSwapOption<RefusedCheckout>,
     /// Held by the actor during each command, and by a merge that closes this cart.
     pub(super) change_lock: Mutex<()>,
     /// When the cart was last used, in seconds since the registry started.
@@ -45,13 +49,24 @@ pub(crate) struct CartState {
 /// How often the catalog and the rules of prices have changed.
 type PriceEpoch = (u64, PricingEpoch);
 
-/// How many of the owner's orders have promotions.
-pub(super) type BuyerUses = HashMap<PromotionId, u32>;
+/// How many of the owner's orders have promotions, as it was read.
+pub(super) struct BuyerUses {
+    pub(super) counts: HashMap<PromotionId, u32>,
+    epoch: u64,
+}
 
-/// A rendered cart and the epoch of its prices.
+/// A checkout that was refused for a code.
+struct RefusedCheckout {
+    key: Box<str>,
+    /// The codes that the buyer had been shown as not applied before.
+    shown: Vec<String>,
+}
+
+/// A rendered cart and the epochs of its prices.
 pub(super) struct RenderedCart {
     pub(super) view: Arc<CartView>,
     epoch: PriceEpoch,
+    uses_epoch: u64,
     /// The codes that it shows as not applied.
     refused_codes: Vec<String>,
 }
@@ -64,6 +79,8 @@ impl CartState {
             newest_version: AtomicU64::new(0),
             reply_usage: ReplyUsage::default(),
             buyer_uses: ArcSwapOption::empty(),
+            uses_epoch: AtomicU64::new(0),
+            refused_checkout: ArcSwapOption::empty(),
             change_lock: Mutex::new(()),
             last_used: AtomicU32::new(0),
         }
@@ -76,12 +93,14 @@ impl CartState {
         self.is_newest(cart.version).then(|| Arc::clone(cart))
     }
 
-    /// Returns the rendered cart if neither the cart, the catalog nor the rules have changed since.
+    /// Returns the rendered cart if neither the cart, the catalog, the rules nor what the owner has
+    /// ordered have changed since.
     pub(super) fn current_view(&self, deps: &CartDeps) -> Option<Arc<CartView>> {
         let rendered = self.rendered.load();
         let rendered = rendered.as_ref()?;
-        let is_current =
-            self.is_newest(rendered.view.cart.version) && rendered.epoch == deps.epoch();
+        let is_current = self.is_newest(rendered.view.cart.version)
+            && rendered.uses_epoch == self.uses_epoch()
+            && rendered.epoch == deps.epoch();
         is_current.then(|| Arc::clone(&rendered.view))
     }
 
@@ -94,27 +113,67 @@ impl CartState {
         self.rendered.store(Some(rendered));
     }
 
-    /// The codes that the cart was last shown with as not applied.
-    pub(super) fn refused_codes(&self) -> Vec<String> {
+    /// The codes that the cart was last shown with as not applied, to whoever checks out under this
+    /// key. A repeat of a checkout that was refused may not have had the answer, so it is as before.
+    pub(super) fn refused_codes(&self, key: Option<&str>) -> Vec<String> {
+        let refused = self.refused_checkout.load();
+        let repeated = refused.as_ref().filter(|refused| Some(&*refused.key) == key);
         let rendered = self.rendered.load();
-        rendered.as_ref().map_or_else(Vec::new, |rendered| rendered.refused_codes.clone())
+        match (repeated, rendered.as_ref()) {
+            (Some(refused), _) => refused.shown.clone(),
+            (None, Some(rendered)) => rendered.refused_codes.clone(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Takes note that the checkout under this key is refused for a code. Before, the buyer had
+    /// been `shown` that these do not apply.
+    pub(super) fn note_refused_checkout(&self, key: &str, shown: &[String]) {
+        let refused = RefusedCheckout { key: key.into(), shown: shown.to_vec() };
+        self.refused_checkout.store(Some(Arc::new(refused)));
     }
 
     pub(super) fn buyer_uses(&self) -> Option<Arc<BuyerUses>> {
         self.buyer_uses.load_full()
     }
 
-    pub(super) fn set_buyer_uses(&self, uses: BuyerUses) -> Arc<BuyerUses> {
-        let uses = Arc::new(uses);
+    /// The same, unless they have changed since.
+    pub(super) fn current_buyer_uses(&self) -> Option<Arc<BuyerUses>> {
+        self.buyer_uses().filter(|uses| uses.epoch == self.uses_epoch())
+    }
+
+    /// The epoch in which uses that are read from now on are current.
+    pub(super) fn uses_epoch(&self) -> u64 {
+        self.uses_epoch.load(Ordering::Acquire)
+    }
+
+    /// Takes over uses whose read began in `epoch`. If they differ from those that were known, a
+    /// cart that is rendered with the latter is outdated.
+    pub(super) fn set_buyer_uses(
+        &self,
+        counts: HashMap<PromotionId, u32>,
+        epoch: u64,
+    ) -> Arc<BuyerUses> {
+        let known = self.buyer_uses.load();
+        let differs = known.as_ref().is_some_and(|known| known.counts != counts);
+        let next = epoch + u64::from(differs);
+        // Uses that have changed meanwhile stay outdated.
+        let moved =
+            self.uses_epoch.compare_exchange(epoch, next, Ordering::AcqRel, Ordering::Acquire);
+        let uses = Arc::new(BuyerUses { counts, epoch: moved.map_or(epoch, |_| next) });
         self.buyer_uses.store(Some(Arc::clone(&uses)));
         uses
     }
 
-    /// Forgets how many of the owner's orders have promotions, and the prices that depend on it.
-    pub(super) fn forget_buyer_uses(&self) {
-        if self.buyer_uses.swap(None).is_some() {
-            self.rendered.store(None);
-        }
+    /// Drops what no rule depends on any more.
+    pub(super) fn drop_buyer_uses(&self) {
+        self.buyer_uses.store(None);
+    }
+
+    /// Takes note that other orders of the owner have promotions now. The prices that depend on it
+    /// are outdated.
+    pub(super) fn outdate_buyer_uses(&self) {
+        self.uses_epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Drops the cached cart, so that the next command reads the store.
@@ -130,7 +189,8 @@ impl CartState {
 
 impl CartDeps {
     /// Prices a cart at current prices.
-    pub(super) fn price_cart(&self, cart: &Cart, buyer_uses: Option<&BuyerUses>) -> PricedCart {
+    pub(super) fn price_cart(&self, cart: &Cart, uses: Option<&BuyerUses>) -> PricedCart {
+        let buyer_uses = uses.map(|uses| &uses.counts);
         let rules = self.pricing_rules.current();
         let offer = |id| self.priced_offer(&rules, id);
         let shop = ShopPricing { currency: self.currency, rules: &rules, buyer_uses };
@@ -159,16 +219,18 @@ impl CartDeps {
         (self.catalog_cache.epoch(), self.pricing_rules.epoch(|| self.clock.now()))
     }
 
-    /// Renders a cart at current prices.
+    /// Renders a cart at current prices. Without `uses` nothing depends on them in `uses_epoch`.
     pub(super) fn render_view(
         &self,
         cart: Arc<Cart>,
-        buyer_uses: Option<&BuyerUses>,
+        uses: Option<&BuyerUses>,
+        uses_epoch: u64,
     ) -> Arc<RenderedCart> {
         // Read the epoch before the prices: a change in between then makes the view look outdated,
         // never too new.
         let epoch = self.epoch();
-        let priced = self.price_cart(&cart, buyer_uses);
+        let uses_epoch = uses.map_or(uses_epoch, |uses| uses.epoch);
+        let priced = self.price_cart(&cart, uses);
         let body = (self.render)(&cart, &priced);
         let digest = Sha256::digest(&body);
         let short_digest =
@@ -178,6 +240,6 @@ impl CartDeps {
         let refused_codes =
             codes.filter(|code| code.refusal.is_some()).map(|code| code.code).collect();
         let view = Arc::new(CartView { cart, body, etag });
-        Arc::new(RenderedCart { view, epoch, refused_codes })
+        Arc::new(RenderedCart { view, epoch, uses_epoch, refused_codes })
     }
 }

@@ -4,6 +4,7 @@ mod checkout;
 mod fixture;
 mod lifecycle;
 mod merge;
+mod promotions;
 mod reply_quota;
 mod several_nodes;
 

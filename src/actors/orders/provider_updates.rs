@@ -10,7 +10,7 @@ use crate::{
     domain::{
         ids::OrderId,
         order::{LateMoney, OrderStatus, UsesTransition},
-        payment::{PaymentStatus, ProviderEvent, ProviderMessage, ProviderUpdate},
+        payment::{Payment, PaymentStatus, ProviderEvent, ProviderMessage, ProviderUpdate},
     },
     error::{Error, ErrorCode},
     events::DomainEvent,
@@ -90,16 +90,15 @@ impl OrderService {
             if self.sends_mail {
                 commit.add_order_mails(Some(&before), &order);
             }
-            let became_unclear = before.payment.status != PaymentStatus::Unclear
-                && order.payment.status == PaymentStatus::Unclear;
+            let warnings = warnings(&before.payment, &order.payment);
             commit.events = vec![match decided.event {
                 ProviderEvent::Paid => DomainEvent::Order(order),
                 ProviderEvent::Refunded => DomainEvent::OrderRefunded(order),
                 ProviderEvent::PaymentChanged => DomainEvent::PaymentChanged(order),
             }];
             Ok(Decision::Commit(Box::new(commit), move |_| {
-                if became_unclear {
-                    tracing::warn!(order = %order_id, ?update, "a payment is unclear");
+                for warning in warnings {
+                    tracing::warn!(order = %order_id, ?update, "{warning}");
                 }
                 true
             }))
@@ -111,9 +110,22 @@ impl OrderService {
             follower: None,
             is_conflict,
         };
-        match retry.retry_on_conflict(&context, decide, async || Ok(())).await? {
+        let refresh = async || self.reload_rules().await;
+        match retry.retry_on_conflict(&context, decide, refresh).await? {
             Reply::Completed(changed) => Ok(changed),
             Reply::Replayed(_) => Ok(false),
         }
     }
+}
+
+/// What staff has to look at after the step from `before` to `after`.
+fn warnings(before: &Payment, after: &Payment) -> impl Iterator<Item = &'static str> + use<> {
+    let is_unclear = |payment: &Payment| payment.status == PaymentStatus::Unclear;
+    let became_unclear = is_unclear(after) && !is_unclear(before);
+    // Not one for which nothing was left, since somebody was faster at the provider.
+    let has_failed = after.failed_refunds() > before.failed_refunds()
+        && after.refundable().exceeds(before.refundable());
+    let unclear = became_unclear.then_some("a payment is unclear");
+    let failed = has_failed.then_some("a refund failed; repeat it, or send the money otherwise");
+    unclear.into_iter().chain(failed)
 }

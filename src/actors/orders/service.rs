@@ -85,12 +85,14 @@ impl OrderService {
             follower: None,
             is_conflict,
         };
-        // Each decision reads the order from the store. What is kept in memory are rules.
-        let refresh = async || match self.store.is_shared() {
-            true => Ok(self.pricing_rules.load(&*self.store).await?),
-            false => Ok(()),
-        };
-        retry.retry_on_conflict(&context, decide, refresh).await
+        retry.retry_on_conflict(&context, decide, async || self.reload_rules().await).await
+    }
+
+    /// Reloads what decisions keep in memory, after a conflict. Each reads the order from the
+    /// store; the rules, which an order that comes back depends on, may have changed on another
+    /// node.
+    pub(super) async fn reload_rules(&self) -> Result<(), Error> {
+        Ok(self.pricing_rules.load(&*self.store).await?)
     }
 
     /// The conditions for an expired order to take its units again: its buyer stays within the

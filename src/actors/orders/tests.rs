@@ -15,10 +15,12 @@ use super::OrderService;
 use crate::{
     domain::{
         clock::{Clock, Timestamp},
-        ids::{OrderId, ProductId, UserId},
+        ids::{OrderId, ProductId, PromotionId, RuleId, UserId},
         inventory::StockChange,
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
+        payment::ProviderUpdate,
+        pricing::{Charges, Discount, LineAmounts, Rate, Rule, RuleRecord, TaxRate},
     },
     metrics::payments::PaymentMetrics,
     store::{
@@ -246,4 +248,49 @@ async fn order_expiry_bypasses_the_checkout_queue() {
         .find(|movement| movement.order_id == expiring)
         .map(|movement| movement.sequence);
     assert_eq!(place, Some(2), "right after the initial stock");
+}
+
+/// Otherwise it would decide on the same rules again and again.
+#[actix_rt::test]
+async fn late_money_is_booked_with_rules_that_have_changed_elsewhere() {
+    let shop = OrderFixture::open();
+    let price = Money::from_minor_units(450, eur()).unwrap();
+    let mut order = shop.pending_order(1);
+    order.status = OrderStatus::Expired;
+    order.lines.iter_mut().for_each(|line| line.unit_price = price);
+    order.payment = Payment::placed(PaymentMethod::Stripe, price, Timestamp::default());
+    let discount = Discount {
+        promotion_id: PromotionId::new(),
+        name: "Ten".into(),
+        code: None,
+        amount: Money::zero(eur()),
+    };
+    order.charges = Some(Box::new(Charges {
+        lines: vec![LineAmounts { discount: Money::zero(eur()), tax: Money::zero(eur()) }],
+        discounts: vec![discount],
+        codes: Vec::new(),
+        destination: None,
+        shipping: None,
+        taxes: Vec::new(),
+    }));
+    let id = order.id;
+    shop.set_stock(1).await;
+    shop.place_orders(std::iter::once(order), false).await;
+    // This node has not heard of the rule.
+    let rule = Rule::TaxRate(TaxRate {
+        id: RuleId::new().as_uuid().into(),
+        name: "VAT".into(),
+        country: "DE".into(),
+        region: None,
+        tax_class: None,
+        rate: Rate::from_millionths(190_000).unwrap(),
+    });
+    let rule = Arc::new(RuleRecord::new(RuleId::new(), rule, Timestamp::default()));
+    let commit = Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60));
+    let commit = Commit { writes: vec![Write::PricingRule(rule)], ..commit };
+    shop.service.writer.commit(commit).await.unwrap();
+    let paid = ProviderUpdate::Succeeded { intent: "pi_1".into(), amount: Some(price) };
+    assert_eq!(shop.service.apply_provider_update(id, &paid).await, Ok(true));
+    let order = shop.service.store.find_order(id).await.unwrap().unwrap();
+    assert_eq!(order.status, OrderStatus::Paid);
 }

@@ -32,7 +32,7 @@ impl Follower {
             if let CacheChange::PricingRule { id, version } = event {
                 self.pricing_rules.refresh(&*self.store, id, version).await?;
             }
-            uses_changed |= matches!(event, CacheChange::Order { has_promotions: true, .. });
+            uses_changed |= matches!(event, CacheChange::Order { promotion_buyer: Some(_), .. });
             self.collect_changes(event, &mut changes, &mut outdated);
         }
         if uses_changed {
@@ -66,15 +66,17 @@ impl Follower {
             },
             CacheChange::Cart { owner, version } => changes.carts.push((owner, version)),
             CacheChange::PromotionUses(uses) => changes.promotion_uses.push(uses),
+            CacheChange::Order { promotion_buyer, .. } => {
+                changes.promotion_buyers.extend(promotion_buyer);
+            }
+            CacheChange::PromotionBuyer { user_id } => changes.promotion_buyers.push(user_id),
             CacheChange::SessionRevoked { session_id } => {
                 changes.revoked_sessions.push((session_id, self.clock.now()));
             }
-            // Rights and rules are read from the store. Orders are not cached, nor is the rest of
-            // accounts.
+            // Rights and rules are read from the store. The rest of accounts is not cached.
             CacheChange::Rights { .. }
             | CacheChange::ApiKey { .. }
             | CacheChange::PricingRule { .. }
-            | CacheChange::Order { .. }
             | CacheChange::UserRegistered { .. }
             | CacheChange::Webhook { .. } => {}
         }

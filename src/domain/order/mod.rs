@@ -207,6 +207,13 @@ impl Order {
         self.charges.as_ref().map_or(subtotal, |charges| charges.total(subtotal))
     }
 
+    /// The buyer, if the order has promotions: how many orders of theirs have them depends on it.
+    #[must_use]
+    pub fn promotion_buyer(&self) -> Option<UserId> {
+        let charges = self.charges.as_ref()?;
+        (!charges.discounts.is_empty()).then_some(self.user_id)
+    }
+
     /// The number of units in all lines.
     #[must_use]
     pub fn units(&self) -> u64 {

@@ -3,7 +3,7 @@
 use super::{Order, OrderStatus};
 use crate::domain::{
     ids::{RefundId, ShipmentId},
-    payment::{Refund, RefundStatus},
+    payment::Refund,
 };
 
 /// Something that a buyer is told about an order.
@@ -40,12 +40,20 @@ impl Order {
         if becomes(OrderStatus::Cancelled) {
             notices.push(OrderNotice::Cancelled);
         }
-        let is_done = |refund: &&Refund| refund.status == RefundStatus::Succeeded;
-        let known = |refund: &Refund| {
-            before.payment.refunds.iter().filter(is_done).any(|known| known.id == refund.id)
-        };
-        let refunds = self.payment.refunds.iter().filter(is_done).filter(|refund| !known(refund));
-        notices.extend(refunds.map(|refund| OrderNotice::Refunded(refund.id)));
+        notices.extend(self.new_refunds(before).map(|refund| OrderNotice::Refunded(refund.id)));
         notices
+    }
+
+    /// The refunds that have succeeded since `before`. There are none unless more went back: what a
+    /// provider told as a sum at first is no news when it tells the parts.
+    fn new_refunds(&self, before: &Self) -> impl Iterator<Item = &Refund> {
+        let (payment, known) = (&self.payment, &before.payment);
+        let has_more = payment.succeeded_refunds().exceeds(known.succeeded_refunds());
+        let is_known = |refund: &&Refund| {
+            let mut known = known.refunds.iter().filter(|known| known.has_succeeded());
+            known.any(|known| known.id == refund.id && !refund.amount.exceeds(known.amount))
+        };
+        let done = payment.refunds.iter().filter(move |refund| has_more && refund.has_succeeded());
+        done.filter(move |refund| !is_known(refund))
     }
 }

@@ -1,5 +1,6 @@
 mod provider;
 mod provider_book;
+mod provider_refunds;
 mod transitions;
 
 use std::{

@@ -98,6 +98,8 @@ pub enum OrderError {
     PaidOrder,
     /// The order was refunded in full, so it is not shipped.
     RefundedOrder,
+    /// The money came after the order had expired, and went back.
+    LateMoneyReturned,
     /// Less money is left of the payment.
     Refund(RefundError),
     /// More units are to be shipped than are left of these products.
@@ -213,6 +215,9 @@ impl Order {
             }
             OrderCommand::Fulfill { .. } if self.payment.is_refunded_in_full() => {
                 Err(OrderError::RefundedOrder)
+            }
+            OrderCommand::Pay { .. } if from == Expired && self.payment.has_refunds() => {
+                Err(OrderError::LateMoneyReturned)
             }
             OrderCommand::Expire if is_early => Err(OrderError::NotYetExpired),
             _ => Ok(()),

@@ -9,9 +9,10 @@ use crate::{
         cart::{Cart, CartEvent, CartOwner},
         catalog::product::{Product, ProductDetails},
         clock::Timestamp,
-        ids::EventId,
+        ids::{EventId, PromotionId},
         money::{Currency, Money},
         order::{Order, OrderStatus, Payment, PaymentMethod},
+        pricing::{Charges, Discount},
         webhook::{PauseReason, Webhook},
     },
     events::{Audience, DomainEvent, EventEnvelope},
@@ -51,7 +52,8 @@ fn expected(event: &DomainEvent) -> CacheChange {
         DomainEvent::Order(order)
         | DomainEvent::OrderRefunded(order)
         | DomainEvent::PaymentChanged(order) => {
-            CacheChange::Order { id: order.id, version: order.version, has_promotions: false }
+            let promotion_buyer = order.promotion_buyer();
+            CacheChange::Order { id: order.id, version: order.version, promotion_buyer }
         }
         DomainEvent::UserRegistered(user) if user.role == Role::Customer => {
             CacheChange::UserRegistered { user_id: user.id }
@@ -138,7 +140,26 @@ fn order_events() -> Vec<DomainEvent> {
     let unclear = DomainEvent::PaymentChanged(Arc::new(order(OrderStatus::Paid)));
     let states = OrderStatus::ALL.iter();
     let states = states.map(|status| DomainEvent::Order(Arc::new(order(*status))));
-    states.chain([refunded, unclear]).collect()
+    let cheaper = Order { charges: Some(charges()), ..order(OrderStatus::Expired) };
+    assert_eq!(cheaper.promotion_buyer(), Some(cheaper.user_id));
+    states.chain([refunded, unclear, DomainEvent::Order(Arc::new(cheaper))]).collect()
+}
+
+fn charges() -> Box<Charges> {
+    let discount = Discount {
+        promotion_id: PromotionId::new(),
+        name: "Ten".into(),
+        code: None,
+        amount: Money::zero(eur()),
+    };
+    Box::new(Charges {
+        lines: Vec::new(),
+        discounts: vec![discount],
+        codes: Vec::new(),
+        destination: None,
+        shipping: None,
+        taxes: Vec::new(),
+    })
 }
 
 fn account_events() -> Vec<DomainEvent> {

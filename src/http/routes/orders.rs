@@ -284,7 +284,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
         description = "`forbidden`: only for staff with `orders`"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
-        description = "`invalid_transition`: it is paid or cancelled; `insufficient_stock` or \
+        description = "`invalid_transition`: it is paid or cancelled, or it has expired and the \
+            money that came too late goes back; `insufficient_stock` or \
             `purchase_limit_reached` with `lines`: it has expired, and its units are sold or \
             beyond what the buyer may buy"),
     (status = 422, body = ProblemDetails,

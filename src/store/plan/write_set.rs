@@ -158,12 +158,8 @@ impl WriteSet {
     }
 
     /// The users whose orders with promotions are written.
-    fn promotion_buyers(&self) -> impl Iterator<Item = UserId> {
-        let orders = self.orders.values();
-        let with_promotions = orders.filter(|order| {
-            order.charges.as_ref().is_some_and(|charges| !charges.discounts.is_empty())
-        });
-        with_promotions.map(|order| order.user_id)
+    pub fn promotion_buyers(&self) -> BTreeSet<UserId> {
+        self.orders.values().filter_map(|order| order.promotion_buyer()).collect()
     }
 
     /// The changes for this node's caches, which apply once the writes are durable.
@@ -172,7 +168,7 @@ impl WriteSet {
         let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
         CommittedChanges {
             rights: self.changed_rights().collect(),
-            promotion_buyers: self.promotion_buyers().collect(),
+            promotion_buyers: self.promotion_buyers().into_iter().collect(),
             carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
             products: self.products.into_values().collect(),
             pricing_rules: self.rules.into_values().collect(),

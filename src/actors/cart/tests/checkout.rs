@@ -7,14 +7,45 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     domain::order::{CheckoutOptions, Order},
-    messages::cart::PlaceOrder,
+    messages::{cart::PlaceOrder, command_context::IdempotencyKey},
 };
 
-async fn check_out(carts: &CartRegistry, owner: CartOwner) -> Result<Arc<Order>, Error> {
-    let message = PlaceOrder {
-        options: CheckoutOptions::default(),
-        context: CommandContext::internal(MINUTE),
+pub(super) async fn check_out(carts: &CartRegistry, owner: CartOwner) -> Result<Arc<Order>, Error> {
+    check_out_for(carts, owner, None).await
+}
+
+/// Checks out, unless it costs more.
+pub(super) async fn check_out_for(
+    carts: &CartRegistry,
+    owner: CartOwner,
+    expected_total: Option<Money>,
+) -> Result<Arc<Order>, Error> {
+    let options = CheckoutOptions { expected_total, ..CheckoutOptions::default() };
+    let context = CommandContext::internal(MINUTE);
+    send_checkout(carts, owner, PlaceOrder { options, context }).await
+}
+
+/// Checks out under a key.
+pub(super) async fn check_out_under(
+    carts: &CartRegistry,
+    owner: CartOwner,
+    key: &str,
+) -> Result<Arc<Order>, Error> {
+    let key = IdempotencyKey {
+        owner: owner.id,
+        key: key.into(),
+        fingerprint: [1; 32],
+        received_at: Timestamp::default(),
     };
+    let context = CommandContext { idempotency_key: Some(key), ..CommandContext::internal(MINUTE) };
+    send_checkout(carts, owner, PlaceOrder { options: CheckoutOptions::default(), context }).await
+}
+
+async fn send_checkout(
+    carts: &CartRegistry,
+    owner: CartOwner,
+    message: PlaceOrder,
+) -> Result<Arc<Order>, Error> {
     carts.check_out(owner, message).await.map(|reply| match reply {
         Reply::Completed(placed) => placed.order,
         Reply::Replayed(_) => panic!("nothing was repeated"),

@@ -46,7 +46,7 @@ fn cents(cents: i64) -> Money {
     Money::from_minor_units(cents, euro()).unwrap()
 }
 
-fn stripe_order() -> Order {
+pub(super) fn stripe_order() -> Order {
     let order = pending_order();
     let payment = Payment::placed(PaymentMethod::Stripe, order.total(), NOW);
     Order { payment, ..order }
@@ -247,7 +247,7 @@ proptest! {
     }
 }
 
-fn begun(order: &Order) -> Order {
+pub(super) fn begun(order: &Order) -> Order {
     let update = ProviderUpdate::Begun {
         attempt: 1,
         intent: "pi_1".into(),
@@ -256,16 +256,16 @@ fn begun(order: &Order) -> Order {
     hear(order, &update).0
 }
 
-fn hear(order: &Order, update: &ProviderUpdate) -> (Order, ProviderEvent) {
+pub(super) fn hear(order: &Order, update: &ProviderUpdate) -> (Order, ProviderEvent) {
     let done = order.decide_provider_update(update, LateMoney::Revives, NOW).unwrap();
     (done.order, done.event)
 }
 
-fn succeeded(amount: &str) -> ProviderUpdate {
+pub(super) fn succeeded(amount: &str) -> ProviderUpdate {
     ProviderUpdate::Succeeded { intent: "pi_1".into(), amount: Some(eur_price(amount)) }
 }
 
-fn paid() -> Order {
+pub(super) fn paid() -> Order {
     hear(&begun(&stripe_order()), &succeeded("30")).0
 }
 

@@ -33,6 +33,9 @@ pub(in crate::store::mongo) struct ChangesDocument {
     /// How often promotions are used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     promotion_uses: Vec<PromotionUsesDocument>,
+    /// Users whose orders with promotions changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    promotion_buyers: Vec<BsonUuid>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,6 +71,11 @@ impl From<&WriteSet> for ChangesDocument {
             api_keys: writes.api_keys.keys().map(|id| id_to_bson(id.as_uuid())).collect(),
             pricing_rules: rules.collect(),
             promotion_uses: writes.promotion_uses.values().map(|uses| (*uses).into()).collect(),
+            promotion_buyers: writes
+                .promotion_buyers()
+                .iter()
+                .map(|id| id_to_bson(id.as_uuid()))
+                .collect(),
         }
     }
 }
@@ -88,6 +96,7 @@ impl ChangesDocument {
             version: rule.version,
         };
         let uses = |uses: PromotionUsesDocument| CacheChange::PromotionUses(uses.into());
+        let buyer = |user| CacheChange::PromotionBuyer { user_id: id_from_bson(user) };
         let revoked = |session| CacheChange::SessionRevoked { session_id: id_from_bson(session) };
         let rights = |user| CacheChange::Rights { user_id: id_from_bson(user) };
         let api_key = |key| CacheChange::ApiKey { id: id_from_bson(key) };
@@ -100,5 +109,6 @@ impl ChangesDocument {
             .chain(self.api_keys.into_iter().map(api_key))
             .chain(self.pricing_rules.into_iter().map(rule))
             .chain(self.promotion_uses.into_iter().map(uses))
+            .chain(self.promotion_buyers.into_iter().map(buyer))
     }
 }

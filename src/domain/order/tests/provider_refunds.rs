@@ -1,0 +1,106 @@
+//! Refunds that a provider tells of twice, as a sum and one by one, and what buyers hear of them.
+
+use super::{
+    provider::{begun, hear, paid, stripe_order, succeeded},
+    *,
+};
+use crate::domain::payment::{
+    PaymentStatus, ProviderEvent, ProviderRefund, ProviderUpdate, RefundStatus,
+};
+
+fn in_all(total: &str) -> ProviderUpdate {
+    ProviderUpdate::RefundedInAll { intent: "pi_1".into(), total: eur_price(total) }
+}
+
+fn refund(id: &str, amount: &str, outcome: Option<bool>) -> ProviderUpdate {
+    ProviderUpdate::Refund(ProviderRefund {
+        intent: "pi_1".into(),
+        id: id.into(),
+        refund: None,
+        amount: Some(eur_price(amount)),
+        outcome,
+    })
+}
+
+/// Hears updates one after another. Returns the order, and the amounts of which the buyer and
+/// others were told each time.
+fn hear_all(updates: &[ProviderUpdate]) -> (Order, Vec<Vec<String>>) {
+    let (mut order, mut told) = (paid(), Vec::new());
+    for update in updates {
+        let (after, event) = hear(&order, update);
+        let notices = after.notices_since(Some(&order));
+        let amount = |notice: &OrderNotice| {
+            let refunds = &after.payment.refunds;
+            let refund =
+                refunds.iter().find(|refund| OrderNotice::Refunded(refund.id) == *notice).unwrap();
+            refund.amount.to_string()
+        };
+        told.push(notices.iter().map(amount).collect::<Vec<_>>());
+        assert_eq!(event == ProviderEvent::Refunded, !notices.is_empty());
+        order = after;
+    }
+    (order, told)
+}
+
+#[test]
+fn refund_at_the_provider_is_one_refund_and_one_notice() {
+    for outcome in [Some(true), None] {
+        let (before, _) = hear(&paid(), &in_all("5"));
+        let (after, event) = hear(&before, &refund("re_1", "5", outcome));
+        assert_eq!(event, ProviderEvent::PaymentChanged);
+        let [refund] = &*after.payment.refunds else { panic!("{:?}", after.payment) };
+        assert_eq!(refund.id, before.payment.refunds[0].id, "it keeps its id");
+        assert_eq!(
+            (refund.provider_id.as_deref(), refund.status),
+            (Some("re_1"), RefundStatus::Succeeded)
+        );
+        assert_eq!(after.notices_since(Some(&before)), []);
+    }
+    // It can fail all the same.
+    let (order, told) =
+        hear_all(&[in_all("5"), refund("re_1", "5", None), refund("re_1", "5", Some(false))]);
+    assert_eq!(told, [vec!["5.00"], vec![], vec![]]);
+    assert_eq!(order.payment.status, PaymentStatus::Paid);
+    assert_eq!(order.payment.refunds[0].status, RefundStatus::Failed);
+}
+
+#[test]
+fn sum_of_several_refunds_is_told_once() {
+    let parts = [refund("re_1", "5", Some(true)), refund("re_2", "10", Some(true))];
+    let (order, told) = hear_all(&[&[in_all("15")], &parts[..]].concat());
+    assert_eq!(told, [vec!["15.00"], vec![], vec![]]);
+    let ids: Vec<_> =
+        order.payment.refunds.iter().map(|refund| refund.provider_id.clone().unwrap()).collect();
+    assert_eq!((ids.len(), order.payment.succeeded_refunds()), (2, eur_price("15")));
+    // What is new beyond the sum is news.
+    let (order, told) = hear_all(&[in_all("5"), refund("re_2", "10", Some(true))]);
+    assert_eq!(told, [["5.00"], ["10.00"]]);
+    assert_eq!(order.payment.succeeded_refunds(), eur_price("10"));
+    let (order, told) = hear_all(&[parts[0].clone(), parts[1].clone()]);
+    assert_eq!(told, [["5.00"], ["10.00"]]);
+    assert!(order.decide_provider_update(&in_all("15"), LateMoney::Revives, NOW).is_none());
+}
+
+#[test]
+fn expired_order_whose_money_went_back_is_not_paid_by_staff() {
+    let pending = begun(&stripe_order());
+    let late = Timestamp::from_millis(61_000);
+    let expired = pending.decide(OrderCommand::Expire, late).unwrap().order;
+    assert!(expired.decide(pay_command(), late).is_ok(), "nobody has paid");
+    let late_money = succeeded("30");
+    let done = expired.decide_provider_update(&late_money, LateMoney::GoesBack, late).unwrap();
+    let order = done.order;
+    assert_eq!(order.payment.refunds[0].status, RefundStatus::Pending);
+    assert_eq!(order.decide(pay_command(), late), Err(OrderError::LateMoneyReturned));
+    let id = order.payment.refunds[0].id;
+    let answer = |outcome| {
+        let ProviderUpdate::Refund(told) = refund("re_1", "30", outcome) else { unreachable!() };
+        ProviderUpdate::Refund(ProviderRefund { refund: Some(id), ..told })
+    };
+    let (returned, _) = hear(&order, &answer(Some(true)));
+    assert_eq!(returned.payment.status, PaymentStatus::Refunded);
+    assert_eq!(returned.decide(pay_command(), late), Err(OrderError::LateMoneyReturned));
+    // The shop still has the money of a refund that failed.
+    let (kept, _) = hear(&order, &answer(Some(false)));
+    assert_eq!(kept.decide(pay_command(), late).unwrap().order.status, OrderStatus::Paid);
+}

@@ -1,0 +1,219 @@
+//! Refunds as a provider tells of them: one by one, as a sum, or both in any order.
+
+use super::{Payment, ProviderEvent, ProviderRefund, Refund, RefundStatus};
+use crate::domain::{clock::Timestamp, ids::RefundId, money::Money};
+
+/// The reason of a refund that somebody made at the provider.
+const PROVIDER_REASON: &str = "provider";
+
+impl Refund {
+    /// Whether only the provider's sum tells of it.
+    fn is_anonymous(&self) -> bool {
+        self.provider_id.is_none()
+            && self.status == RefundStatus::Succeeded
+            && self.reason.as_deref() == Some(PROVIDER_REASON)
+    }
+}
+
+impl ProviderRefund {
+    const fn status(&self) -> RefundStatus {
+        match self.outcome {
+            None => RefundStatus::Pending,
+            Some(true) => RefundStatus::Succeeded,
+            Some(false) => RefundStatus::Failed,
+        }
+    }
+}
+
+impl Payment {
+    pub(in crate::domain) fn note_refund(
+        &mut self,
+        told: &ProviderRefund,
+        now: Timestamp,
+    ) -> Option<ProviderEvent> {
+        if !self.is_paid_with(&told.intent) {
+            return self.note_early_refund(&told.intent, told.amount?);
+        }
+        let gone_before = self.succeeded_refunds();
+        let Some(refund) = self.find_refund(told) else { return self.book_at_provider(told, now) };
+        let before = refund.clone();
+        refund.provider_id.get_or_insert_with(|| told.id.clone());
+        // A refund can fail after it has succeeded, and nothing follows a failure.
+        let moves_on = match refund.status {
+            RefundStatus::Pending => told.outcome.is_some(),
+            RefundStatus::Succeeded => told.outcome == Some(false),
+            // The shop took it for lost, see `make_room`.
+            RefundStatus::Failed => before.provider_id.is_none() && told.outcome != Some(false),
+        };
+        if moves_on {
+            refund.status = told.status();
+        }
+        if *refund == before {
+            return None;
+        }
+        if moves_on && before.status == RefundStatus::Failed {
+            self.take_from_anonymous(before.amount);
+        }
+        self.make_room(now);
+        self.follow_refunds();
+        Some(self.event_since(gone_before))
+    }
+
+    /// Whether money went back since so much had gone.
+    fn event_since(&self, gone_before: Money) -> ProviderEvent {
+        match self.succeeded_refunds().exceeds(gone_before) {
+            true => ProviderEvent::Refunded,
+            false => ProviderEvent::PaymentChanged,
+        }
+    }
+
+    /// The refund that the provider tells of. It may be one of which only the provider's sum has
+    /// told so far.
+    fn find_refund(&mut self, told: &ProviderRefund) -> Option<&mut Refund> {
+        let is_asked = |refund: &Refund| Some(refund.id) == told.refund;
+        let is_told = |refund: &Refund| refund.provider_id.as_ref() == Some(&told.id);
+        let is_summed =
+            |refund: &Refund| refund.is_anonymous() && Some(refund.amount) == told.amount;
+        let refunds = &self.refunds;
+        let asked = refunds.iter().position(is_asked);
+        let told = asked.or_else(|| refunds.iter().position(is_told));
+        let place = told.or_else(|| refunds.iter().position(is_summed))?;
+        self.refunds.get_mut(place)
+    }
+
+    /// Books a refund that somebody made at the provider. A part of it may be booked already, since
+    /// the provider's sum came before. If that was less, the refund goes on under its id.
+    fn book_at_provider(&mut self, told: &ProviderRefund, now: Timestamp) -> Option<ProviderEvent> {
+        let amount = told.amount?;
+        let gone_before = self.succeeded_refunds();
+        let id = self.take_from_anonymous(amount).unwrap_or_else(RefundId::new);
+        self.push_refund(id, amount, told.status(), Some(told.id.clone()), now)?;
+        Some(self.event_since(gone_before))
+    }
+
+    /// Removes so much from the refunds of which only the provider's sum has told. Returns the id
+    /// of the first that is gone then.
+    fn take_from_anonymous(&mut self, amount: Money) -> Option<RefundId> {
+        let mut more = amount;
+        for refund in self.refunds.iter_mut().filter(|refund| refund.is_anonymous()) {
+            let part = if refund.amount.exceeds(more) { more } else { refund.amount };
+            refund.amount = refund.amount.saturating_sub(part);
+            more = more.saturating_sub(part);
+        }
+        let nothing = self.nothing();
+        let is_gone = |refund: &&Refund| !refund.amount.exceeds(nothing);
+        let gone = self.refunds.iter().find(is_gone).map(|refund| refund.id);
+        self.refunds.retain(|refund| refund.amount.exceeds(nothing));
+        gone
+    }
+
+    pub(in crate::domain) fn note_refund_refused(
+        &mut self,
+        id: RefundId,
+        now: Timestamp,
+    ) -> Option<ProviderEvent> {
+        let is_asked = |refund: &&mut Refund| {
+            refund.id == id
+                && refund.status == RefundStatus::Pending
+                && refund.provider_id.is_none()
+        };
+        self.refunds.iter_mut().find(is_asked)?.status = RefundStatus::Failed;
+        let booked = self.book_unknown_refunds(now);
+        self.follow_refunds();
+        booked.or(Some(ProviderEvent::PaymentChanged))
+    }
+
+    pub(in crate::domain) fn note_refunded_in_all(
+        &mut self,
+        id: &str,
+        total: Money,
+        now: Timestamp,
+    ) -> Option<ProviderEvent> {
+        if !self.is_paid_with(id) {
+            return self.note_early_refund(id, total);
+        }
+        let provider = self.provider.as_mut()?;
+        if provider.refunded.is_none_or(|known| total.exceeds(known)) {
+            provider.refunded = Some(total);
+        }
+        self.book_unknown_refunds(now)
+    }
+
+    /// Keeps in mind that money went back of which it is not known yet that it came.
+    fn note_early_refund(&mut self, id: &str, total: Money) -> Option<ProviderEvent> {
+        let provider = self.provider.as_mut()?;
+        let is_repeat = provider.refunded.is_some_and(|known| !total.exceeds(known));
+        let intent = provider.find_or_adopt(id)?;
+        if is_repeat || !intent.state.can_get_money() {
+            return None;
+        }
+        provider.refunded = Some(total);
+        Some(ProviderEvent::PaymentChanged)
+    }
+
+    /// Books what has gone back at the provider beyond the refunds that are known.
+    pub(in crate::domain) fn book_unknown_refunds(
+        &mut self,
+        now: Timestamp,
+    ) -> Option<ProviderEvent> {
+        let total = self.provider.as_ref()?.refunded?;
+        // The provider's sum has what the provider took, also if it failed later.
+        let counts = |refund: &&Refund| {
+            refund.status != RefundStatus::Failed || refund.provider_id.is_some()
+        };
+        let known = self.refunds.iter().filter(counts);
+        let known = known.fold(self.nothing(), |sum, refund| sum.saturating_add(refund.amount));
+        let unknown = total.saturating_sub(known);
+        self.push_refund(RefundId::new(), unknown, RefundStatus::Succeeded, None, now)
+    }
+
+    fn push_refund(
+        &mut self,
+        id: RefundId,
+        amount: Money,
+        status: RefundStatus,
+        provider_id: Option<String>,
+        now: Timestamp,
+    ) -> Option<ProviderEvent> {
+        if !amount.exceeds(self.nothing()) {
+            return None;
+        }
+        self.refunds.push(Refund {
+            id,
+            amount,
+            status,
+            reason: Some(PROVIDER_REASON.to_owned()),
+            refunded_at: now,
+            provider_id,
+        });
+        self.make_room(now);
+        self.follow_refunds();
+        Some(match status {
+            RefundStatus::Succeeded => ProviderEvent::Refunded,
+            _ => ProviderEvent::PaymentChanged,
+        })
+    }
+
+    /// Replaces refunds of the shop for which not enough is left, since somebody was faster at the
+    /// provider, by refunds of what is left.
+    fn make_room(&mut self, now: Timestamp) {
+        let sum = |payment: &Self| payment.sum_refunds(|status| status != RefundStatus::Failed);
+        for place in (0..self.refunds.len()).rev() {
+            if !sum(self).exceeds(self.amount) {
+                return;
+            }
+            let is_new = |refund: &&mut Refund| {
+                refund.status == RefundStatus::Pending && refund.provider_id.is_none()
+            };
+            let Some(refund) = self.refunds.get_mut(place).filter(is_new) else { continue };
+            refund.status = RefundStatus::Failed;
+            let refund = refund.clone();
+            let left = self.amount.saturating_sub(sum(self));
+            let amount = if refund.amount.exceeds(left) { left } else { refund.amount };
+            if amount.exceeds(self.nothing()) {
+                let (id, status) = (RefundId::new(), RefundStatus::Pending);
+                self.refunds.push(Refund { id, amount, status, refunded_at: now, ..refund });
+            }
+        }
+    }
+}
