@@ -27,6 +27,7 @@ pub(super) fn mail_options(settings: &Settings) -> anyhow::Result<Option<MailOpt
     Ok(Some(MailOptions {
         server,
         from: from.clone(),
+        shop_name: settings.shop.name.clone(),
         link_base: link_base.clone(),
         ca_certificates: mail.ca_file.as_ref().map(read).transpose()?,
         retry_schedule: mail.retry_schedule.clone(),

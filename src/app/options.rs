@@ -89,6 +89,7 @@ pub(super) const fn feed_limits(settings: &Settings) -> FeedLimits {
 
 pub(super) fn api_options(settings: &Settings) -> ApiOptions {
     ApiOptions {
+        shop_name: settings.shop.name.clone().unwrap_or_else(|| "Souk".to_owned()),
         currency: settings.shop.currency,
         max_body: settings.http.max_body,
         request_timeout: settings.http.request_timeout,

@@ -153,6 +153,7 @@ impl Settings {
     fn validate(&self) -> Result<(), InvalidSetting> {
         self.http.validate()?;
         self.ops.validate(self.http.bind)?;
+        self.shop.validate()?;
         self.store.validate()?;
         self.broker.validate()?;
         self.auth.validate(&self.store)?;

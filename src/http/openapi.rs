@@ -112,9 +112,11 @@ impl Modify for ErrorCodeTable {
             })
             .collect();
         document.info.description = Some(format!(
-            "A commerce backend: accounts, catalog, stock, carts and orders.\n\nEvery error is \
-             `application/problem+json` (RFC 9457) with a `code` from this closed list:\n\n\
-             | code | status | meaning |\n|---|---|---|\n{}\n",
+            "Accounts, catalog, stock, carts and orders over HTTP. \
+             [Events](/docs/events) tell what happens in the shop.\n\nEvery error is \
+             `application/problem+json` (RFC 9457) with a `code` from a closed list:\n\n\
+             <details><summary>The error codes</summary>\n\n\
+             | code | status | meaning |\n|---|---|---|\n{}\n\n</details>\n",
             codes.join("\n")
         ));
     }

@@ -103,6 +103,8 @@ pub struct AppState {
 /// Settings of the HTTP API.
 #[derive(Debug, Clone)]
 pub struct ApiOptions {
+    /// What people call the shop.
+    pub shop_name: String,
     /// The currency of all prices.
     pub currency: Currency,
     /// The maximum size of a body in bytes.

@@ -52,6 +52,8 @@ pub struct MailOptions {
     pub server: MailServer,
     /// The sender, as an address or as `Name <address>`.
     pub from: String,
+    /// The shop's name, if the sender has none.
+    pub shop_name: Option<String>,
     /// The URL that links begin with.
     pub link_base: String,
     /// The authorities that may sign the server's certificate, as PEM.
@@ -137,7 +139,8 @@ fn build_delivery(options: MailOptions, deps: MailDeps) -> Result<Delivery, Mail
         metrics,
         smtp,
         templates: Templates::load(options.templates.as_deref())?,
-        shop: from.name.clone().unwrap_or_else(|| from.email.domain().to_owned()),
+        shop: (from.name.clone().or(options.shop_name))
+            .unwrap_or_else(|| from.email.domain().to_owned()),
         from,
         link_base: options.link_base.trim_end_matches('/').to_owned(),
         retry_schedule: options.retry_schedule,

@@ -105,6 +105,15 @@ async fn address_is_verified_once_by_the_link_of_a_mail() {
 }
 
 #[tokio::test]
+async fn sender_without_a_name_has_the_name_of_the_shop() {
+    let Some(mut server) = MailServer::start("the shop's name").await else { return };
+    let settings = [("mail.from", "shop@souk.example"), ("shop.name", "Tea & Co")];
+    let app = start_shop(&server, &settings).await;
+    let mail = server.mail("verification", &app.customer().await.email).await;
+    assert!(mail.field("text").contains("an account at Tea & Co."), "{}", mail.field("text"));
+}
+
+#[tokio::test]
 async fn forgotten_password_is_replaced_by_the_link_of_a_mail() {
     let Some(mut server) = MailServer::start("forgotten passwords").await else { return };
     let app = start_shop(&server, &[]).await;

@@ -32,6 +32,7 @@ mod conditional;
 mod connections;
 mod crashed_orders;
 mod crashes;
+mod docs_pages;
 mod event_access;
 mod events;
 mod grpc;

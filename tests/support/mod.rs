@@ -3,6 +3,7 @@
 
 mod accounts;
 mod app;
+pub(crate) mod browser;
 mod checkout;
 mod cli;
 mod feed;

@@ -10,10 +10,14 @@
     reason = "other test crates use the rest"
 )]
 mod broker;
+#[path = "../support/browser.rs"]
+mod browser;
 mod documents;
 mod links;
+mod measurement_chart;
 mod server;
 mod settings;
+mod shop_front;
 mod steps;
 mod writes;
 

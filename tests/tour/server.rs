@@ -32,11 +32,21 @@ impl Server {
     /// Starts the server in `dir` on a free port, with only these settings and cheap
     /// password hashes.
     pub(crate) fn start(dir: &Path, start: Start, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with(Command::new(env!("CARGO_BIN_EXE_souk")), dir, start, settings)
+    }
+
+    /// Like `start`, with the command that starts the server.
+    pub(crate) fn start_with(
+        mut command: Command,
+        dir: &Path,
+        start: Start,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let log = dir.join("souk.log");
         let kept = ["PATH", "SOUK_TEST_DIR"]
             .into_iter()
             .filter_map(|name| Some((name, std::env::var_os(name)?)));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_souk"))
+        let mut child = command
             .current_dir(dir)
             .env_clear()
             .envs(kept)

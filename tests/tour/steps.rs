@@ -78,13 +78,20 @@ fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
     lines.take_while(|line| *line != "```").fold(String::new(), |text, line| text + line + "\n")
 }
 
+/// The blocks of `sh` in a page.
+pub(crate) fn shell_blocks(page: &str) -> Result<Vec<String>> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page))?;
+    let mut lines = text.lines();
+    let mut blocks = Vec::new();
+    while lines.any(|line| line == "```sh") {
+        blocks.push(block(&mut lines));
+    }
+    Ok(blocks)
+}
+
 /// The first block of `sh` in a page.
 pub(crate) fn first_shell_block(page: &str) -> Result<String> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page))?;
-    let mut lines = text.lines().skip_while(|line| *line != "```sh").skip(1);
-    let block = block(&mut lines);
-    ensure!(!block.is_empty(), "{page} has no block of sh");
-    Ok(block)
+    shell_blocks(page)?.into_iter().next().with_context(|| format!("{page} has no block of sh"))
 }
 
 /// Runs the steps in one bash that stops at the first error; returns the output of the last step.

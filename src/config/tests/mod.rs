@@ -6,6 +6,7 @@ mod mail;
 mod output;
 mod payments;
 mod secrets;
+mod shop;
 mod validation;
 mod webhooks;
 

@@ -18,6 +18,7 @@ const SETTING_KEYS: &[&str] = &[
     "http.trusted_proxies",
     "http.cors.allowed_origins",
     "ops.bind",
+    "shop.name",
     "shop.currency",
     "shop.prices_include_tax",
     "catalog.public_read",

@@ -1,21 +1,24 @@
-//! The API browser at `/docs/` and the OpenAPI document, both part of the program.
+//! The pages that describe the API and the events, `/docs/` and `/docs/events`, and the OpenAPI and
+//! AsyncAPI documents that they show. All are part of the program.
 //!
 //! Not `utoipa-swagger-ui`: the newest Swagger UI that it contains is older than the fixes that
 //! its HTML sanitizer, DOMPurify, has had since.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
-use actix_web::{HttpResponse, http::header, web, web::Bytes};
+use actix_web::{HttpRequest, HttpResponse, http::header, web, web::Bytes};
 
 use crate::{
+    broker,
     error::Error,
     http::{
         openapi::openapi_document,
         response::{ApiResponse, RouteResult},
+        state::AppState,
     },
 };
 
-/// What the page may load: its own scripts and styles, the document, and the icons in its styles.
+/// What a page may load: its own scripts and styles, the document, and the icons in its styles.
 /// Inline scripts and styles are not among them.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
@@ -31,9 +34,12 @@ macro_rules! asset {
     };
 }
 
-/// The files of the API browser: name, content type and contents.
-const ASSETS: [(&str, &str, &[u8]); 6] = [
+/// The files of the pages: name, content type and contents.
+const ASSETS: [(&str, &str, &[u8]); 9] = [
     ("", HTML, asset!("docs/index.html")),
+    ("events", HTML, asset!("docs/events.html")),
+    ("events.css", STYLE, asset!("docs/events.css")),
+    ("events.js", SCRIPT, asset!("docs/events.js")),
     ("page.css", STYLE, asset!("docs/page.css")),
     ("swagger-initializer.js", SCRIPT, asset!("docs/swagger-initializer.js")),
     ("swagger-ui.css", STYLE, asset!("swagger-ui/swagger-ui.css")),
@@ -41,19 +47,19 @@ const ASSETS: [(&str, &str, &[u8]); 6] = [
     ("favicon-32x32.png", "image/png", asset!("swagger-ui/favicon-32x32.png")),
 ];
 
-static OPENAPI_JSON: LazyLock<Result<Bytes, Error>> = LazyLock::new(|| {
-    openapi_document().to_json().map(Bytes::from).map_err(|error| {
-        tracing::error!(%error, "failed to encode the OpenAPI document");
-        Error::internal()
-    })
-});
+/// A document, made once: a process is one shop, whose name it has.
+type CachedDocument = OnceLock<Result<Bytes, Error>>;
+
+static OPENAPI_JSON: CachedDocument = OnceLock::new();
+static ASYNCAPI_JSON: CachedDocument = OnceLock::new();
 
 /// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/").get(redirect_to_docs))
         .service(web::resource("/docs").get(redirect_to_docs))
-        .service(web::resource("/openapi.json").get(openapi_json));
+        .service(web::resource("/openapi.json").get(openapi_json))
+        .service(web::resource("/asyncapi.json").get(asyncapi_json));
     for (name, content_type, contents) in ASSETS {
         let serve = move || async move { asset_response(content_type, contents) };
         config.service(web::resource(format!("/docs/{name}")).get(serve));
@@ -71,6 +77,38 @@ fn asset_response(content_type: &'static str, contents: &'static [u8]) -> HttpRe
         .body(Bytes::from_static(contents))
 }
 
-async fn openapi_json() -> RouteResult {
-    Ok(ApiResponse::ok(OPENAPI_JSON.clone()?))
+async fn openapi_json(request: HttpRequest) -> RouteResult {
+    let make = |name: &str| {
+        let mut document = openapi_document();
+        name.clone_into(&mut document.info.title);
+        document.to_json().map(Bytes::from)
+    };
+    named_document(&OPENAPI_JSON, &request, make)
+}
+
+async fn asyncapi_json(request: HttpRequest) -> RouteResult {
+    let make = |name: &str| {
+        let mut document = broker::asyncapi::build_document();
+        if let Some(title) = document.pointer_mut("/info/title") {
+            *title = name.into();
+        }
+        serde_json::to_vec(&document).map(Bytes::from)
+    };
+    named_document(&ASYNCAPI_JSON, &request, make)
+}
+
+/// Answers with a document that `make` makes for the shop's name.
+fn named_document(
+    cached: &CachedDocument,
+    request: &HttpRequest,
+    make: impl FnOnce(&str) -> serde_json::Result<Bytes>,
+) -> RouteResult {
+    let state = AppState::from_request(request)?;
+    let encode = || {
+        make(&state.options.shop_name).map_err(|error| {
+            tracing::error!(%error, "failed to encode a document");
+            Error::internal()
+        })
+    };
+    Ok(ApiResponse::ok(cached.get_or_init(encode).clone()?))
 }

@@ -6,7 +6,6 @@ use utoipa::ToSchema;
 
 use super::metrics::scrape_metrics;
 use crate::{
-    broker,
     http::{
         openapi::enums::{AliveWord, Availability, NodeReadiness, NodeState},
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
@@ -21,11 +20,6 @@ pub(crate) fn configure_operations(config: &mut web::ServiceConfig) {
         .service(web::resource("/livez").get(livez))
         .service(web::resource("/readyz").get(readyz))
         .service(web::resource("/metrics").get(scrape_metrics));
-}
-
-/// Registers the AsyncAPI document.
-pub(super) fn configure_documents(config: &mut web::ServiceConfig) {
-    config.service(web::resource("/asyncapi.json").get(asyncapi_document));
 }
 
 /// Whether a node is ready to serve requests.
@@ -71,11 +65,6 @@ pub(crate) async fn livez() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/json"))
         .body(r#"{"status":"alive"}"#)
-}
-
-/// The AsyncAPI 3.0 document of the messages that Souk publishes and consumes.
-async fn asyncapi_document() -> HttpResponse {
-    HttpResponse::Ok().json(broker::asyncapi::build_document())
 }
 
 /// Check whether the node is ready to serve requests.

@@ -40,6 +40,5 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: 
     if operations {
         health::configure_operations(config);
     }
-    health::configure_documents(config);
     docs::configure_routes(config);
 }
