@@ -4,6 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message as _;
 
+#[path = "build/commit.rs"]
+mod commit;
+
 /// The files of the services. They import the others.
 const SERVICES: [&str; 4] = [
     "souk/v1/auth.proto",
@@ -14,6 +17,7 @@ const SERVICES: [&str; 4] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
+    commit::set_commit();
     let descriptors = protox::compile(SERVICES, ["proto"])?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     // For the reflection service.

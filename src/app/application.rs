@@ -1,6 +1,7 @@
 //! A node with its network side: from the start until it has stopped.
 
 use std::{
+    io::ErrorKind,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -258,9 +259,7 @@ struct Listeners {
 impl Listeners {
     fn bind(settings: &Settings) -> anyhow::Result<Self> {
         let bind = |key, address| {
-            bind_listener(address).with_context(|| {
-                format!("{key}: {address} cannot be used; is another program listening there?")
-            })
+            bind_listener(address).map_err(|error| explain_bind_error(key, address, &error))
         };
         Ok(Self {
             http: bind("http.bind", settings.http.bind)?,
@@ -273,6 +272,22 @@ impl Listeners {
                 .transpose()?,
         })
     }
+}
+
+/// Says what to do about an address that cannot be used.
+fn explain_bind_error(key: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let what_to_do = match error.kind() {
+        ErrorKind::AddrInUse => "another program listens there; stop it, or use another port",
+        ErrorKind::PermissionDenied => {
+            "this user may not use the port; use one from 1024 on, and a proxy in front"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; 127.0.0.1 is for itself, 0.0.0.0 for all of its \
+             addresses"
+        }
+        _ => "the address cannot be used",
+    };
+    anyhow::anyhow!("{key}: {address}: {what_to_do} ({error})")
 }
 
 /// Starts a node. While it waits for a database server, its sockets answer health checks: alive,

@@ -11,8 +11,8 @@
 //!
 //! `options` and `secrets` turn settings into what the components take. `broker_wiring` connects
 //! the broker to the actors, `mail_wiring` the SMTP server,
-//! `webhook_wiring` the endpoints of webhooks. `audit` opens a store without a node,
-//! and `import_node` with nothing but the catalog's actor.
+//! `webhook_wiring` the endpoints of webhooks. `audit` opens a store without a node, and
+//! `import_node` with nothing but the catalog's actor; `backup` copies one.
 //!
 //! # Adding a component
 //!
@@ -28,6 +28,7 @@
 
 mod application;
 pub mod audit;
+pub mod backup;
 mod broker_wiring;
 mod commit_listeners;
 mod import_node;
@@ -41,4 +42,5 @@ mod webhook_wiring;
 
 pub use self::{
     application::Application, broker_wiring::broker_uri, import_node::ImportNode, node::Node,
+    resources::require_descriptors,
 };

@@ -64,6 +64,23 @@ pub(super) async fn open_store(
     }
 }
 
+/// The fewest descriptors with which a process can start.
+const MIN_DESCRIPTORS: u64 = 256;
+
+/// Raises the limit of open descriptors, and refuses one with which the process would fail later.
+///
+/// # Errors
+/// The limit is too low. The error is one line for the operator.
+pub fn require_descriptors() -> anyhow::Result<()> {
+    let descriptors = raise_descriptor_limit();
+    anyhow::ensure!(
+        descriptors >= MIN_DESCRIPTORS,
+        "the limit of open files is {descriptors}, and souk needs {MIN_DESCRIPTORS} or more; raise \
+         the hard limit: ulimit -Hn in a shell, LimitNOFILE= in a unit of systemd"
+    );
+    Ok(())
+}
+
 /// Raises the soft limit of open descriptors to the hard one, and returns it.
 ///
 /// The soft limit is often 1,024, for programs that use `select`.

@@ -12,6 +12,9 @@ use crate::{
     domain::clock::Clock,
 };
 
+/// The file in the store's folder with the secret that Souk has made.
+pub(super) const SECRET_FILE: &str = "jwt_secret";
+
 /// The secrets that sign tokens, and that keys for other purposes are derived from.
 pub(super) struct TokenSecrets {
     first: SecretString,
@@ -79,11 +82,11 @@ fn with_key_file(
 
 /// Loads the secret from its file in `dir`. Creates it at the first start.
 fn load_or_create_secret(dir: &Path) -> anyhow::Result<SecretString> {
-    let path = dir.join("jwt_secret");
+    let path = dir.join(SECRET_FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => match secret_weakness(text.trim()) {
             None => {
-                if let Some(warning) = readable_file_warning("jwt_secret", &path) {
+                if let Some(warning) = readable_file_warning(SECRET_FILE, &path) {
                     tracing::warn!("{warning}");
                 }
                 return Ok(text.trim().into());
@@ -105,7 +108,7 @@ fn load_or_create_secret(dir: &Path) -> anyhow::Result<SecretString> {
 }
 
 /// Writes a file that only its owner may read. After a crash it is complete or absent.
-fn write_secret_file(path: &Path, secret: &str) -> std::io::Result<()> {
+pub(super) fn write_secret_file(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let temporary = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()

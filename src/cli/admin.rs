@@ -1,8 +1,9 @@
 //! `souk admin` creates or promotes an admin, or gives an account a new password.
 
-use std::io::Read;
-
-use super::{AdminArguments, print_line, run_in_system};
+use super::{
+    AdminArguments, password_input::read_password_from_stdin, print_line, remote_admin,
+    run_in_system,
+};
 use crate::{
     actors::accounts::admin_bootstrap::AdminOutcome,
     app::Node,
@@ -19,45 +20,48 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
     }
     let password = match arguments.password_stdin {
         false => None,
-        true => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text)?;
-            Some(
-                Password::parse("password", text.trim_end_matches(['\r', '\n']).to_owned())
-                    .map_err(to_error)?,
-            )
-        }
+        true => Some(Password::parse("password", read_password_from_stdin()?).map_err(to_error)?),
     };
+    if let Some(server) = &arguments.server {
+        return run_in_system(async |_| remote_admin::run(server, &email, password).await);
+    }
     run_in_system(async |drivers| {
         let node = Node::start(settings, &drivers).await?;
         if password.is_some()
             && node.admin_bootstrap.store.find_user_by_email(&email).await?.is_some()
         {
             node.stop().await;
-            anyhow::bail!(
-                "{} already has an account, and only its owner can change its password; \
-                 omit --password-stdin",
-                email.as_str()
-            );
+            anyhow::bail!("{}", has_password(&email));
         }
         let outcome = node.admin_bootstrap.create_or_promote_admin(email.clone(), password).await;
         node.stop().await;
-        let email = email.as_str();
-        print_line(&match outcome? {
-            AdminOutcome::Created { generated: Some(password) } => {
-                format!(
-                    "{email} is now an admin. Password (shown only once): {}",
-                    password.expose_secret()
-                )
-            }
-            AdminOutcome::Created { generated: None } => format!("{email} is now an admin."),
-            AdminOutcome::Promoted => {
-                format!("{email} is now an admin. The password is unchanged.")
-            }
-            AdminOutcome::AlreadyAdmin => {
-                format!("{email} is already an admin.")
-            }
-        })
+        print_outcome(&email, &outcome?)
+    })
+}
+
+/// Why `--password-stdin` is refused for an account that exists.
+pub(super) fn has_password(email: &Email) -> String {
+    format!(
+        "{} already has an account, and only its owner can change its password; omit \
+         --password-stdin",
+        email.as_str()
+    )
+}
+
+pub(super) fn print_outcome(email: &Email, outcome: &AdminOutcome) -> anyhow::Result<()> {
+    let email = email.as_str();
+    print_line(&match outcome {
+        AdminOutcome::Created { generated: Some(password) } => {
+            format!(
+                "{email} is now an admin. Password (shown only once): {}",
+                password.expose_secret()
+            )
+        }
+        AdminOutcome::Created { generated: None } => format!("{email} is now an admin."),
+        AdminOutcome::Promoted => {
+            format!("{email} is now an admin. The password is unchanged.")
+        }
+        AdminOutcome::AlreadyAdmin => format!("{email} is already an admin."),
     })
 }
 

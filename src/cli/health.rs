@@ -8,16 +8,16 @@ use super::print_line;
 use crate::config::Settings;
 
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
-    let url = format!("http://{}/readyz", probe_address(settings));
+    let address = probe_address(settings.ops.bind.unwrap_or(settings.http.bind));
+    let url = format!("http://{address}/readyz");
     // One thread: a probe runs every few seconds, beside the node.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(read_status(&url, settings))?;
     print_line(&format!("{status}: {url}"))
 }
 
-/// Where a node with these settings answers probes, as seen from its own machine.
-fn probe_address(settings: &Settings) -> SocketAddr {
-    let mut address = settings.ops.bind.unwrap_or(settings.http.bind);
+/// Where a node that is bound to `address` can be reached from its own machine.
+pub(super) fn probe_address(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),

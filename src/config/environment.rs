@@ -5,10 +5,13 @@ use std::path::Path;
 
 use super::Sources;
 use super::error::ConfigError;
+use super::reference::{is_section, setting_with_other_separators, suggest};
 
 /// The prefix of the long names of settings.
 pub(super) const PREFIX: &str = "SOUK__";
 pub(super) const ENVIRONMENT_VARIABLE: &str = "SOUK_ENV";
+/// The variable with the path of a file of settings.
+pub(super) const CONFIG_VARIABLE: &str = "SOUK_CONFIG";
 pub(super) const LOG_FILTER_VARIABLE: &str = "RUST_LOG";
 pub(super) const PORT_VARIABLE: &str = "PORT";
 /// Short names, each for one setting.
@@ -27,6 +30,9 @@ pub(super) struct Environment(BTreeMap<String, Variable>);
 
 impl Environment {
     pub(super) fn collect(sources: Sources<'_>) -> Result<Self, ConfigError> {
+        for name in sources.env.keys() {
+            check_prefix(name, name)?;
+        }
         let mut found: BTreeMap<String, Variable> = sources
             .env
             .iter()
@@ -42,6 +48,7 @@ impl Environment {
         for item in dotenvy::from_read_iter(text.as_bytes()) {
             let (name, value) =
                 item.map_err(|error| ConfigError::in_file(DOTENV_FILE, dotenv_problem(&error)))?;
+            check_prefix(&name, &format!("{name} in {DOTENV_FILE}"))?;
             if is_souk_variable(&name) {
                 let origin = format!("{name} in {DOTENV_FILE}");
                 found.entry(name).or_insert(Variable { value, origin });
@@ -53,6 +60,19 @@ impl Environment {
     /// The variable, if it is set and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&Variable> {
         self.0.get(name).filter(|variable| !variable.value.is_empty())
+    }
+
+    /// The variables that are set, first those of `.env`, each group as one line.
+    pub(super) fn describe(&self) -> impl Iterator<Item = String> {
+        [(true, DOTENV_FILE), (false, "environment")].into_iter().filter_map(|(in_file, source)| {
+            let names: Vec<&str> = self
+                .0
+                .iter()
+                .filter(|(name, variable)| (variable.origin != **name) == in_file)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            (!names.is_empty()).then(|| format!("{source}: {}", names.join(", ")))
+        })
     }
 
     /// The variables with long names, without their prefix.
@@ -83,8 +103,37 @@ pub(super) fn read_process_environment() -> Result<BTreeMap<String, String>, Con
 
 fn is_souk_variable(name: &str) -> bool {
     name.starts_with(PREFIX)
-        || [ENVIRONMENT_VARIABLE, LOG_FILTER_VARIABLE, PORT_VARIABLE].contains(&name)
+        || [ENVIRONMENT_VARIABLE, CONFIG_VARIABLE, LOG_FILTER_VARIABLE, PORT_VARIABLE]
+            .contains(&name)
         || SHORT_NAMES.iter().any(|(short, _)| *short == name)
+}
+
+/// Refuses a name that is meant for a setting and begins with `SOUK_`, which would have no effect.
+/// An orchestrator sets names such as `SOUK_SERVICE_HOST` by itself.
+fn check_prefix(name: &str, origin: &str) -> Result<(), ConfigError> {
+    let Some(rest) = name.strip_prefix("SOUK_").filter(|rest| !rest.starts_with('_')) else {
+        return Ok(());
+    };
+    let key = rest.replace("__", ".").to_ascii_lowercase();
+    let (section, field) = key.rsplit_once('.').unwrap_or_default();
+    let meant = match setting_with_other_separators(rest) {
+        Some(key) => Some(variable_name(&key)),
+        None if !is_section(section.split('.').next().unwrap_or_default()) => return Ok(()),
+        None => suggest(section, field, std::iter::empty()).map(|meant| {
+            let (key, or_port) = meant.split_once(' ').unwrap_or((&meant, ""));
+            format!("{} {or_port}", variable_name(key)).trim_end().to_owned()
+        }),
+    };
+    let problem = match meant {
+        Some(meant) => format!("is not read; did you mean {meant}?"),
+        None => format!("is not read; names of settings begin with {PREFIX}"),
+    };
+    Err(ConfigError::in_variable(origin, problem))
+}
+
+/// The long name of a setting in the environment.
+fn variable_name(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }
 
 /// The text of a file, or `None` if the file does not exist.

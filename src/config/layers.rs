@@ -3,46 +3,32 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
+use ::config::{Value, ValueKind};
 use serde::de::DeserializeOwned;
 
 use super::Sources;
 use super::environment::{
-    DOTENV_FILE, ENVIRONMENT_VARIABLE, Environment, LOG_FILTER_VARIABLE, PORT_VARIABLE,
-    SHORT_NAMES, Variable, read_file,
+    DOTENV_FILE, Environment, LOG_FILTER_VARIABLE, PORT_VARIABLE, SHORT_NAMES, Variable,
 };
-use super::error::{ConfigError, InvalidSetting, closest_name, to_one_line};
+use super::error::{ConfigError, InvalidSetting, to_one_line};
+use super::files::{Table, add_files};
+use super::reference::suggest;
 use super::secret_strength::readable_file_warning;
-use super::toml_error::describe_toml_error;
-
-const DEFAULT_ENV_NAME: &str = "development";
-const DEFAULT_FILE: &str = "config/default.toml";
-// The files are built in, so that the binary runs without them.
-const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
-const DEVELOPMENT_TOML: &str = include_str!("../../config/development.toml");
-const PRODUCTION_TOML: &str = include_str!("../../config/production.toml");
-
-fn built_in_file(env_name: &str) -> Option<&'static str> {
-    match env_name {
-        DEFAULT_ENV_NAME => Some(DEVELOPMENT_TOML),
-        "production" => Some(PRODUCTION_TOML),
-        _ => None,
-    }
-}
-
-type Table = Map<String, Value>;
 
 /// All layers of settings, merged.
 pub(super) struct Layers {
     root: Value,
     env: Environment,
+    /// What was read, in the order in which it overrides what comes before.
+    read: Vec<String>,
 }
 
 impl Layers {
     pub(super) fn read(sources: Sources<'_>) -> Result<Self, ConfigError> {
         let env = Environment::collect(sources)?;
         let mut root = Table::new();
-        add_files(&mut root, sources, &env)?;
+        let mut read = add_files(&mut root, sources, &env)?;
+        read.extend(env.describe());
         add_port(&mut root, &env)?;
         for (name, key) in SHORT_NAMES {
             if let Some(variable) = env.get(name) {
@@ -54,7 +40,12 @@ impl Layers {
             add_variable(&mut root, &key, variable)?;
         }
         let root = Value::new(None, root);
-        Ok(Self { root, env })
+        Ok(Self { root, env, read })
+    }
+
+    /// What was read, in the order in which it overrides what comes before.
+    pub(super) fn into_sources(self) -> Vec<String> {
+        self.read
     }
 
     pub(super) fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
@@ -103,7 +94,7 @@ impl Layers {
             let field = names.next().unwrap_or_default();
             return ConfigError::Unknown {
                 origin: self.find_origin(&key, Some(field)),
-                suggestion: closest_name(field, names).map(|name| full_key(&key, name)),
+                suggestion: suggest(&key, field, names),
                 key: full_key(&key, field),
             };
         }
@@ -155,58 +146,6 @@ fn full_key(section: &str, field: &str) -> String {
         "" => field,
         section => format!("{section}.{field}"),
     }
-}
-
-fn add_files(root: &mut Table, sources: Sources<'_>, env: &Environment) -> Result<(), ConfigError> {
-    add_toml(root, DEFAULT_FILE, DEFAULT_TOML)?;
-    // A copy on disk may have been edited, so it overrides the built-in file.
-    if let Some(text) = read_file(sources.dir, DEFAULT_FILE)? {
-        add_toml(root, DEFAULT_FILE, &text)?;
-    }
-    let env_name =
-        env.get(ENVIRONMENT_VARIABLE).map_or(DEFAULT_ENV_NAME, |variable| variable.value.as_str());
-    if !env_name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
-        let problem = format!("{env_name:?} is not a name; use letters, digits, - and _");
-        return Err(ConfigError::in_variable(ENVIRONMENT_VARIABLE, problem));
-    }
-    let file = format!("config/{env_name}.toml");
-    let on_disk = read_file(sources.dir, &file)?;
-    match on_disk.as_deref().or_else(|| built_in_file(env_name)) {
-        Some(text) => add_toml(root, &file, text),
-        None => {
-            let problem = format!(
-                "{env_name:?} needs the file {file}; add it, or use development or production"
-            );
-            Err(ConfigError::in_variable(ENVIRONMENT_VARIABLE, problem))
-        }
-    }
-}
-
-fn add_toml(root: &mut Table, file: &str, text: &str) -> Result<(), ConfigError> {
-    let table = FileFormat::Toml.parse(Some(&file.to_owned()), text).map_err(|error| {
-        ConfigError::in_file(file, describe_toml_error(&error.to_string(), text))
-    })?;
-    merge_tables(root, table, "")
-}
-
-fn merge_tables(into: &mut Table, from: Table, section: &str) -> Result<(), ConfigError> {
-    for (name, value) in from {
-        let origin = value.origin().map(str::to_owned);
-        match (into.get_mut(&name).map(|known| &mut known.kind), value.kind) {
-            (Some(ValueKind::Table(known)), ValueKind::Table(new)) => {
-                merge_tables(known, new, &format!("{section}{name}."))?;
-            }
-            (Some(ValueKind::Table(_)), _) => {
-                let key = format!("{section}{name}");
-                let problem = format!("is a section; write [{key}] with its settings below it");
-                return Err(ConfigError::Invalid { key, origin, problem });
-            }
-            (_, kind) => {
-                into.insert(name, Value::new(origin.as_ref(), kind));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// `PORT` replaces only the port of `http.bind` and keeps the host from the files.

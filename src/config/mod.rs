@@ -5,6 +5,7 @@ mod cart;
 mod cluster;
 mod environment;
 mod error;
+mod files;
 mod grpc;
 mod http;
 mod ip_network;
@@ -14,6 +15,7 @@ mod ops;
 mod orders;
 mod payments;
 mod rate_limits;
+mod reference;
 mod secret_strength;
 mod shop;
 mod store;
@@ -102,15 +104,22 @@ pub struct Settings {
     /// Warnings about the files that the settings were read from.
     #[serde(skip)]
     file_warnings: Vec<String>,
+    /// What the settings were read from.
+    #[serde(skip)]
+    sources: Vec<String>,
 }
 
 impl Settings {
-    /// Reads the settings from the process environment and the current directory.
+    /// Reads the settings from the process environment and the current directory. `file` is what
+    /// `SOUK_CONFIG` would name.
     ///
     /// # Errors
     /// The first setting that is unknown or invalid.
-    pub fn load() -> Result<Self, ConfigError> {
-        let env = environment::read_process_environment()?;
+    pub fn load(file: Option<&str>) -> Result<Self, ConfigError> {
+        let mut env = environment::read_process_environment()?;
+        if let Some(file) = file {
+            env.insert(environment::CONFIG_VARIABLE.to_owned(), file.to_owned());
+        }
         Self::load_from(Sources { env: &env, dir: Path::new(".") })
     }
 
@@ -124,10 +133,11 @@ impl Settings {
         settings.telemetry.filter = layers.log_filter();
         settings.file_warnings =
             layers.file_warnings(&settings.secrets_that_are_set(), sources.dir);
-        match settings.validate() {
-            Ok(()) => Ok(settings),
-            Err(invalid) => Err(layers.with_origin(invalid)),
+        if let Err(invalid) = settings.validate() {
+            return Err(layers.with_origin(invalid));
         }
+        settings.sources = layers.into_sources();
+        Ok(settings)
     }
 
     /// The settings that are secret. A URI is one if it contains a password.
@@ -185,6 +195,13 @@ impl Settings {
             .chain(self.webhooks.private_warning())
             .chain(self.file_warnings.iter().cloned())
             .collect()
+    }
+
+    /// What the settings were read from: files, and the names of variables. A later one overrides
+    /// those before.
+    #[must_use]
+    pub fn sources(&self) -> &[String] {
+        &self.sources
     }
 
     /// The effective settings as TOML, with secrets hidden.

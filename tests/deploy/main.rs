@@ -22,6 +22,7 @@ mod support;
 mod balancer;
 mod files;
 mod grpc;
+mod package;
 mod retries;
 mod rolling_restart;
 mod routing;

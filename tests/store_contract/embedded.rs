@@ -112,7 +112,9 @@ fn invalid_database_or_directory_is_rejected() {
     assert!(matches!(error, OpenError::DatabaseUnusable { .. }), "{line}");
     let file = harness.dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let (error, line) = open_error(SqliteOptions { dir: file, ..harness.options() });
+    let (error, line) = open_error(SqliteOptions { dir: file.clone(), ..harness.options() });
+    assert!(matches!(error, OpenError::NotAFolder { .. }), "{line}");
+    let (error, line) = open_error(SqliteOptions { dir: file.join("data"), ..harness.options() });
     assert!(matches!(error, OpenError::FolderUnusable { .. }), "{line}");
 }
 

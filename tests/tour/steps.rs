@@ -29,6 +29,11 @@ impl Step {
     pub(crate) fn unchecked(commands: &str) -> Self {
         Self { commands: commands.into(), expected: None }
     }
+
+    /// What somebody pastes.
+    pub(crate) fn commands(&self) -> &str {
+        &self.commands
+    }
 }
 
 impl Tour {
@@ -83,7 +88,7 @@ pub(crate) fn shell_blocks(page: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page))?;
     let mut lines = text.lines();
     let mut blocks = Vec::new();
-    while lines.any(|line| line == "```sh") {
+    while lines.by_ref().any(|line| line == "```sh") {
         blocks.push(block(&mut lines));
     }
     Ok(blocks)

@@ -287,6 +287,8 @@ fn email_taken(email: &Email) -> Error {
     Error::new(ErrorCode::EmailTaken, detail)
 }
 
-fn random_password() -> Password {
+/// A password that nobody can guess.
+#[must_use]
+pub fn random_password() -> Password {
     Password::unvalidated(Alphanumeric.sample_string(&mut rand::rng(), GENERATED_PASSWORD_LENGTH))
 }

@@ -156,7 +156,7 @@ fn detect_format(file: &Path) -> anyhow::Result<ProductFileFormat> {
 /// What tells the store or server of this import from others.
 fn target_name(settings: &Settings, arguments: &ImportArguments) -> String {
     match &arguments.server {
-        Some(server) => format!("server {}", server.trim_end_matches('/')),
+        Some(server) => format!("server {server}"),
         None => {
             let store = &settings.store;
             // Not the canonical path: the first run may have yet to create the folder.

@@ -6,13 +6,19 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::{StatusCode, Url, header};
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::{super::print_error, ImportTarget};
+use super::{
+    super::{
+        login::TokenSource,
+        print_error,
+        server::{ServerUrl, describe_failure, describe_refusal},
+    },
+    ImportTarget,
+};
 use crate::{
     error::ErrorCode,
     http::{ImportPosition, ImportReport, LineError, is_store_failure},
@@ -38,9 +44,9 @@ const MAX_RETRIES: usize = 8;
 /// Sends lines to a shop.
 pub(super) struct Uploader {
     client: reqwest::Client,
-    server: String,
+    server: ServerUrl,
     url: Url,
-    token: String,
+    token: TokenSource,
     content_type: &'static str,
     reader: ProductFileReader,
     import_id: Uuid,
@@ -76,18 +82,15 @@ impl Uploader {
     /// Prepares to send the file that `options` describe to the shop at `server`.
     ///
     /// # Errors
-    /// There is no token, or the address is invalid.
+    /// There is no token.
     pub(super) fn new(
-        server: &str,
+        server: &ServerUrl,
         options: ProductFileOptions,
         dry_run: bool,
         import_id: Uuid,
     ) -> anyhow::Result<Self> {
-        let token =
-            std::env::var("SOUK_TOKEN").context("set SOUK_TOKEN to an admin's access token")?;
-        let address = format!("{}/api/products/import", server.trim_end_matches('/'));
-        let mut url =
-            Url::parse(&address).with_context(|| format!("{server} is not a URL of a shop"))?;
+        let token = TokenSource::find(server)?;
+        let mut url = Url::parse(&server.join("/api/products/import"))?;
         for (name, value) in [("dry_run", dry_run), ("ignore_unknown", options.ignore_unknown)] {
             if value {
                 url.query_pairs_mut().append_pair(name, "true");
@@ -99,7 +102,7 @@ impl Uploader {
             .build()?;
         Ok(Self {
             client,
-            server: server.to_owned(),
+            server: server.clone(),
             url,
             token,
             content_type: match options.format {
@@ -163,25 +166,19 @@ impl Uploader {
     }
 
     async fn try_send_part(&self) -> Result<ImportReport, UploadError> {
+        let token = self.token.token().await;
+        let token = token.map_err(|error| UploadError::Permanent(format!("{error:#}")))?;
         let mut request = self
             .client
             .post(self.url.clone())
-            .bearer_auth(&self.token)
+            .bearer_auth(token)
             .header(header::CONTENT_TYPE, self.content_type)
             .body(self.part.body.clone());
         if self.part.has_line_without_sku {
             request = request.header("idempotency-key", self.part.key(self.import_id));
         }
         let lost = |error: reqwest::Error| {
-            let mut reason = format!("lost the connection to {}", self.server);
-            if error.is_connect() {
-                reason = format!("failed to connect to {}", self.server);
-            }
-            let mut cause: Option<&dyn std::error::Error> = Some(&error);
-            while let Some(error) = cause {
-                reason.push_str(&format!(": {error}"));
-                cause = error.source();
-            }
+            let reason = describe_failure(&self.server, &error);
             if error.is_connect() {
                 UploadError::Unreachable(reason)
             } else {
@@ -214,10 +211,7 @@ impl Uploader {
     }
 
     fn refusal(&self, status: StatusCode, body: &str) -> UploadError {
-        let problem: Value = serde_json::from_str(body).unwrap_or_default();
-        let detail = problem.get("detail").and_then(Value::as_str);
-        let detail = detail.unwrap_or("the response has no details");
-        let reason = format!("{} responded with {status}: {detail}", self.server);
+        let reason = describe_refusal(&self.server, status, body);
         let is_temporary = matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504);
         if is_temporary { UploadError::Temporary(reason) } else { UploadError::Permanent(reason) }
     }

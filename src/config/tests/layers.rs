@@ -52,16 +52,17 @@ fn default_settings() {
 #[test]
 fn process_environment_loads() {
     // Whatever the machine has set: it must not panic, and the shipped files must be readable.
-    let _ = Settings::load();
+    let _ = Settings::load(None);
 }
 
 #[test]
 fn each_layer_wins_over_the_one_before() {
     let mut fixture = SettingsFixture::new();
     assert_eq!(fixture.load().auth.bcrypt_cost, 12);
-    fixture = fixture.with_file("config/default.toml", "[auth]\nbcrypt_cost = 11");
+    fixture = fixture.with_file(DEVELOPMENT_FILE, "[auth]\nbcrypt_cost = 11");
     assert_eq!(fixture.load().auth.bcrypt_cost, 11);
-    fixture = fixture.with_file(DEVELOPMENT_FILE, "[auth]\nbcrypt_cost = 10");
+    fixture =
+        fixture.with_file("my.toml", "[auth]\nbcrypt_cost = 10").with_env("SOUK_CONFIG", "my.toml");
     assert_eq!(fixture.load().auth.bcrypt_cost, 10);
     fixture = fixture.with_file(".env", "SOUK__AUTH__BCRYPT_COST=9");
     assert_eq!(fixture.load().auth.bcrypt_cost, 9);

@@ -7,6 +7,7 @@ mod output;
 mod payments;
 mod secrets;
 mod shop;
+mod sources;
 mod validation;
 mod webhooks;
 

@@ -3,6 +3,7 @@
 mod compression;
 mod head_method;
 pub(super) mod observation;
+mod preflight;
 pub(super) mod security_headers;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
     http::{
-        ConnectionType, Method, StatusCode,
+        ConnectionType, StatusCode,
         header::{self, HeaderName, HeaderValue},
     },
     middleware::Next,
@@ -25,6 +26,7 @@ use self::{
     compression::{compress_response, negotiate},
     head_method::{omit_body, take_head},
     observation::{ObservedRequest, is_operational},
+    preflight::preflight_error,
     security_headers::insert_security_headers,
 };
 use super::{
@@ -201,13 +203,8 @@ fn ensure_problem_body(
         // The route has built its own body, as /readyz does.
         return response;
     }
-    let error = error.unwrap_or_else(|| match (response.request().method(), status) {
-        // A CORS preflight request that was rejected.
-        (&Method::OPTIONS, StatusCode::BAD_REQUEST) => {
-            Error::new(ErrorCode::Forbidden, "This origin, method or header is not allowed.")
-        }
-        _ => problem::error_from_status(status),
-    });
+    let error =
+        preflight_error(&response).or(error).unwrap_or_else(|| problem::error_from_status(status));
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         let path = excerpt(response.request().path());
         tracing::error!(request_id = ?id, %path, "a request failed with an internal error");

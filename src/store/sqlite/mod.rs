@@ -5,6 +5,7 @@
 //! acknowledged before.
 
 mod audit;
+mod copy;
 mod delete;
 mod engine;
 mod erasure;
@@ -36,7 +37,12 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-pub use self::{engine::SqliteStore, open_error::OpenError, options::SqliteOptions};
+pub use self::{
+    copy::{DatabaseCopy, EmptyFolder, copy_database},
+    engine::SqliteStore,
+    open_error::OpenError,
+    options::SqliteOptions,
+};
 use self::{
     integrity::{IntegrityCheck, find_damage},
     outbox::{PARTITION, cursor_at},

@@ -17,13 +17,13 @@ use super::{
 use crate::domain::money::Currency;
 
 /// The database, in the store's folder.
-const DATABASE_FILE: &str = "souk.db";
+pub(super) const DATABASE_FILE: &str = "souk.db";
 
 /// The database of a new shop until it is complete. A start that is interrupted leaves it behind.
-const NEW_DATABASE_FILE: &str = "souk.db.new";
+pub(super) const NEW_DATABASE_FILE: &str = "souk.db.new";
 
 /// What SQLite appends to the name of the write-ahead log.
-const WAL_SUFFIX: &str = "-wal";
+pub(super) const WAL_SUFFIX: &str = "-wal";
 
 /// The file that is locked while a process uses the folder.
 const LOCK_FILE: &str = "souk.lock";
@@ -36,7 +36,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
 /// The writer's page cache, in KiB.
-const WRITER_CACHE_KIB: i64 = 8 * 1024;
+pub(super) const WRITER_CACHE_KIB: i64 = 8 * 1024;
 
 /// A reader's page cache, in KiB.
 const READER_CACHE_KIB: i64 = 2 * 1024;
@@ -63,6 +63,9 @@ pub(super) fn open_database(
     readers: usize,
     check: bool,
 ) -> Result<OpenedDatabase, OpenError> {
+    if dir.is_file() {
+        return Err(OpenError::NotAFolder { path: dir.to_owned() });
+    }
     create_private_folder(dir).map_err(OpenError::folder_unusable(dir))?;
     let lock = lock_folder(dir)?;
     let database = dir.join(DATABASE_FILE);
@@ -114,7 +117,7 @@ fn create_database(dir: &Path, database: &Path, currency: Currency) -> Result<()
     publish().map_err(OpenError::folder_unusable(dir))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -170,11 +173,11 @@ pub(super) fn set_durable_commits(connection: &Connection) -> rusqlite::Result<(
     connection.pragma_update(None, "synchronous", "FULL")
 }
 
-fn open_read_connection(database: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_read_connection(database: &Path) -> rusqlite::Result<Connection> {
     open_connection(database, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB)
 }
 
-fn open_connection(
+pub(super) fn open_connection(
     database: &Path,
     access: OpenFlags,
     cache_kib: i64,
@@ -192,7 +195,7 @@ fn open_connection(
 
 /// Creates the folder with access for its owner only, and syncs its parent, so that the folder
 /// survives a power failure.
-fn create_private_folder(dir: &Path) -> io::Result<()> {
+pub(super) fn create_private_folder(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -207,7 +210,7 @@ fn create_private_folder(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn lock_folder(dir: &Path) -> Result<File, OpenError> {
+pub(super) fn lock_folder(dir: &Path) -> Result<File, OpenError> {
     let file = open_private_file(&dir.join(LOCK_FILE)).map_err(OpenError::folder_unusable(dir))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -218,7 +221,7 @@ fn lock_folder(dir: &Path) -> Result<File, OpenError> {
 
 /// Opens a file, and creates it when missing with access for its owner only. SQLite gives its other
 /// files the same permissions as the database.
-fn open_private_file(path: &Path) -> io::Result<File> {
+pub(super) fn open_private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

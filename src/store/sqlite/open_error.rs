@@ -11,8 +11,9 @@ use crate::domain::money::Currency;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The folder or a file in it cannot be created, read or locked.
+    // The message has the system's error, so it is not the source as well.
     #[error(
-        "cannot use {} as the store's folder: {source}; \
+        "cannot use {} as the store's folder: {reason}; \
          set store.path to a folder that souk may write to",
         dir.display()
     )]
@@ -20,12 +21,33 @@ pub enum OpenError {
         /// The folder.
         dir: PathBuf,
         /// The system's error.
-        source: io::Error,
+        reason: io::Error,
+    },
+    /// Something else than a folder has this path.
+    #[error("store.path is {}, which is a file; set it to a folder", path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The folder has no database.
+    #[error("there is no shop in {}; set store.path to the folder of the shop", dir.display())]
+    NoShop {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The folder has a database already.
+    #[error(
+        "there is a shop in {} already; move it away, or set store.path to another folder",
+        dir.display()
+    )]
+    Occupied {
+        /// The folder.
+        dir: PathBuf,
     },
     /// Another process uses the folder.
     #[error(
         "another souk is using {}; stop it first \
-         (or ask it: souk import has --server, and the audit is at POST /api/admin/audit)",
+         (or ask it: souk import, audit and admin have --server, and souk backup needs no stop)",
         dir.display()
     )]
     InUse {
@@ -112,6 +134,6 @@ impl OpenError {
 
     /// Maps a file error to an error of opening `dir`.
     pub(super) fn folder_unusable(dir: &Path) -> impl FnOnce(io::Error) -> Self {
-        |source| Self::FolderUnusable { dir: dir.to_owned(), source }
+        |reason| Self::FolderUnusable { dir: dir.to_owned(), reason }
     }
 }

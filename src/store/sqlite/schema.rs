@@ -79,18 +79,23 @@ pub(super) fn prepare_schema(
     }
 }
 
-fn run_migrations(connection: &mut Connection, dir: &Path) -> Result<(), OpenError> {
+/// The schema version of the database in `dir`, unless a newer souk wrote it.
+pub(super) fn supported_version(connection: &Connection, dir: &Path) -> Result<i64, OpenError> {
     let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
     let version = version.map_err(OpenError::database_unusable(dir))?;
-    let newer = || OpenError::SchemaTooNew {
-        dir: dir.to_owned(),
-        found: version,
-        supported: MIGRATIONS.len(),
-    };
-    let found = usize::try_from(version).map_err(|_| newer())?;
-    if found > MIGRATIONS.len() {
-        return Err(newer());
+    match usize::try_from(version) {
+        Ok(found) if found <= MIGRATIONS.len() => Ok(version),
+        _ => Err(OpenError::SchemaTooNew {
+            dir: dir.to_owned(),
+            found: version,
+            supported: MIGRATIONS.len(),
+        }),
     }
+}
+
+fn run_migrations(connection: &mut Connection, dir: &Path) -> Result<(), OpenError> {
+    // A supported version is not negative.
+    let found = usize::try_from(supported_version(connection, dir)?).unwrap_or_default();
     for (before, migration) in MIGRATIONS.iter().enumerate().skip(found) {
         apply_migration(connection, migration, before + 1)
             .map_err(OpenError::database_unusable(dir))?;
