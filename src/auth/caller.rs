@@ -95,15 +95,15 @@ impl Caller {
         }
     }
 
-    /// Returns the caller if it has an account, or is an API key that may do what all of `scopes`
+    /// Returns the caller if it is a user, a guest, or an API key that may do what all of `scopes`
     /// stand for.
     ///
     /// # Errors
-    /// `forbidden` for a guest, and for a key without one of the scopes.
-    pub fn require_account_or_key(self, scopes: &[Scope]) -> Result<Self, Error> {
+    /// `forbidden` for a key without one of the scopes.
+    pub fn require_bearer_or_key(self, scopes: &[Scope]) -> Result<Self, Error> {
         match self.api_key {
             Some(_) => self.require(scopes),
-            None => self.require_account(),
+            None => Ok(self),
         }
     }
 

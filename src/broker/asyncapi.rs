@@ -79,6 +79,7 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::OrderPaymentChanged => {
             "The payment of an order was begun, a try was declined, or it is unclear."
         }
+        EventType::OrderOwnerChanged => "An order of a guest moved to the guest's account.",
         EventType::OrderRefunded => "Money of an order's payment went back to the buyer.",
         EventType::OrderCancelled => "An order was cancelled and its stock released.",
         EventType::OrderExpired => "An order was not paid in time and its stock was released.",
@@ -133,6 +134,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         | EventType::OrderExpired
         | EventType::OrderRefunded
         | EventType::OrderPaymentChanged
+        | EventType::OrderOwnerChanged
         | EventType::OrderPartiallyFulfilled
         | EventType::OrderFulfilled => envelope_schema::<OrderData<'_>>,
         EventType::UserRegistered => envelope_schema::<UserRegisteredData>,

@@ -1,5 +1,6 @@
 //! The caches of a node, and the follower that keeps them current.
 
+pub mod account_emails;
 pub mod account_rights;
 pub mod api_keys;
 pub mod catalog_cache;

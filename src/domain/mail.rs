@@ -76,7 +76,7 @@ pub struct Mail {
     /// What it is about.
     pub kind: MailKind,
     /// Where it goes. `None` if that is looked up when it is sent: an order's mail goes to the
-    /// address that its buyer has then.
+    /// address of the order.
     pub recipient: Option<Email>,
     /// The account that it is about. `None` if it is that of the recipient, if there is one:
     /// whoever asks for a new password only types an address.

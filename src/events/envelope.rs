@@ -66,6 +66,8 @@ pub enum DomainEvent {
     OrderRefunded(Arc<Order>),
     /// `order.payment_changed`: the payment changed, and neither money nor units moved.
     PaymentChanged(Arc<Order>),
+    /// `order.owner_changed`: the order of a guest moved to the guest's account.
+    OrderOwnerChanged(Arc<Order>),
     /// `pricing.*`, depending on the kind and state of the rule.
     PricingRule(Arc<RuleRecord>),
     /// `auth.user.registered`: the new account.
@@ -143,7 +145,8 @@ impl EventEnvelope {
             DomainEvent::Cart(cart, event) => self.render(cart::event_data(cart, event)),
             DomainEvent::Order(order)
             | DomainEvent::OrderRefunded(order)
-            | DomainEvent::PaymentChanged(order) => self.render(OrderData::of_event(order)),
+            | DomainEvent::PaymentChanged(order)
+            | DomainEvent::OrderOwnerChanged(order) => self.render(OrderData::of_event(order)),
             DomainEvent::PricingRule(record) => match &record.rule {
                 _ if record.deleted => self.render(RuleDeletedData::from(&**record)),
                 Rule::Promotion(promotion) => self.render(PromotionData::new(record, promotion)),
@@ -202,6 +205,7 @@ impl DomainEvent {
             },
             Self::OrderRefunded(_) => EventType::OrderRefunded,
             Self::PaymentChanged(_) => EventType::OrderPaymentChanged,
+            Self::OrderOwnerChanged(_) => EventType::OrderOwnerChanged,
             Self::Order(order) => match order.status {
                 OrderStatus::PendingPayment => EventType::OrderPlaced,
                 OrderStatus::Paid => EventType::OrderPaid,
@@ -230,9 +234,10 @@ impl DomainEvent {
                 level.product_id.as_uuid()
             }
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
-            Self::Order(order) | Self::OrderRefunded(order) | Self::PaymentChanged(order) => {
-                order.id.as_uuid()
-            }
+            Self::Order(order)
+            | Self::OrderRefunded(order)
+            | Self::PaymentChanged(order)
+            | Self::OrderOwnerChanged(order) => order.id.as_uuid(),
             Self::PricingRule(record) => record.id.as_uuid(),
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.id.as_uuid(),
             Self::ApiKey(key) => key.id.as_uuid(),
@@ -252,9 +257,10 @@ impl DomainEvent {
                 level.version
             }
             Self::Cart(cart, _) => cart.version,
-            Self::Order(order) | Self::OrderRefunded(order) | Self::PaymentChanged(order) => {
-                order.version
-            }
+            Self::Order(order)
+            | Self::OrderRefunded(order)
+            | Self::PaymentChanged(order)
+            | Self::OrderOwnerChanged(order) => order.version,
             Self::PricingRule(record) => record.version,
             Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
             Self::ApiKey(key) => key.version,
@@ -272,9 +278,10 @@ impl DomainEvent {
             | Self::StockLow(_)
             | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
-            Self::Order(order) | Self::OrderRefunded(order) | Self::PaymentChanged(order) => {
-                Audience::Owner(order.user_id)
-            }
+            Self::Order(order)
+            | Self::OrderRefunded(order)
+            | Self::PaymentChanged(order)
+            | Self::OrderOwnerChanged(order) => Audience::Owner(order.user_id),
             Self::UserRegistered(_)
             | Self::RightsChanged(_)
             | Self::ApiKey(_)

@@ -83,6 +83,8 @@ event_types! {
     OrderExpired = "order.expired", Order;
     /// The payment of an order changed otherwise: begun, declined, or unclear, for example.
     OrderPaymentChanged = "order.payment_changed", Order;
+    /// An order of a guest moved to the guest's account.
+    OrderOwnerChanged = "order.owner_changed", Order;
     /// Money of an order's payment went back.
     OrderRefunded = "order.refunded", Order;
     /// Some units of an order were shipped.

@@ -14,6 +14,7 @@ use super::{
     schema,
 };
 use crate::domain::{
+    account::Email,
     ids::{OrderId, ProductId, RefundId, ShipmentId, UserId},
     money::{Currency, Money},
     order::{Order, OrderLine, OrderUnits, Shipment},
@@ -39,6 +40,12 @@ pub struct OrderData<'a> {
     #[schemars(with = "Uuid")]
     #[schema(value_type = Uuid)]
     user_id: UserId,
+    /// Where mails about the order go; null once the account was deleted. Events are without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    #[schema(value_type = Option<String>, required = true, format = Email,
+        examples("ada@example.com"))]
+    email: Option<Option<&'a str>>,
     #[schemars(with = "schema::OrderStatus")]
     #[schema(value_type = schema::OrderStatus)]
     status: &'static str,
@@ -83,6 +90,11 @@ pub struct OrderData<'a> {
     #[schemars(skip)]
     #[schema(value_type = schema::Address, required = false)]
     shipping_address: Option<&'a BTreeMap<String, String>>,
+    /// Events are without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    #[schema(value_type = schema::Address, required = false)]
+    billing_address: Option<&'a BTreeMap<String, String>>,
     #[schemars(extend("format" = "date-time"))]
     #[schema(format = DateTime)]
     placed_at: String,
@@ -287,6 +299,7 @@ impl<'a> From<&'a Order> for OrderData<'a> {
             id: order.id,
             number: order.number().to_string(),
             user_id: order.user_id,
+            email: Some(order.email.as_ref().map(Email::as_str)),
             status: order.status.as_str(),
             version: order.version,
             currency: order.currency,
@@ -301,6 +314,7 @@ impl<'a> From<&'a Order> for OrderData<'a> {
             payment: PaymentData::from(&order.payment),
             shipments: order.shipments.iter().map(ShipmentData::from).collect(),
             shipping_address: order.shipping_address.as_ref().map(|address| address.fields()),
+            billing_address: order.billing_address.as_ref().map(|address| address.fields()),
             placed_at: order.placed_at.to_string(),
             expires_at: order.expires_at.map(|at| at.to_string()),
             updated_at: order.updated_at.to_string(),
@@ -315,7 +329,7 @@ impl<'a> OrderData<'a> {
     pub fn of_event(order: &'a Order) -> Self {
         let data = Self::from(order);
         let shipping_to = data.shipping_to.map(DestinationData::without_postal_code);
-        Self { shipping_address: None, shipping_to, ..data }
+        Self { email: None, shipping_address: None, billing_address: None, shipping_to, ..data }
     }
 }
 

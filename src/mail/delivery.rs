@@ -22,7 +22,7 @@ use crate::{
             mail_token::{MailToken, TokenPurpose},
         },
         clock::{Clock, Timestamp},
-        mail::{Mail, MailKind},
+        mail::{Mail, MailKind, OrderReference},
     },
     metrics::mail::MailMetrics,
     store::{
@@ -149,27 +149,45 @@ impl Delivery {
         mail: &Mail,
         now: Timestamp,
     ) -> Result<Option<MailContents>, StoreUnavailable> {
+        if let Some(reference) = mail.order {
+            return self.look_up_order(reference).await;
+        }
         let user = match (mail.user_id, &mail.recipient) {
             (Some(id), _) => self.store.find_user(id).await?,
             (None, Some(email)) => self.store.find_user_by_email(email).await?,
             (None, None) => None,
         };
-        let Some(reference) = mail.order else {
-            let user = user.filter(|user| mail.is_wanted_by(user, self.request_limit, now));
-            return Ok(user.zip(mail.recipient.clone()).map(|(user, recipient)| MailContents {
-                recipient,
-                name: user.name.clone(),
-                user: Some(user),
-                order: OrderVariables::default(),
-            }));
-        };
+        let user = user.filter(|user| mail.is_wanted_by(user, self.request_limit, now));
+        Ok(user.zip(mail.recipient.clone()).map(|(user, recipient)| MailContents {
+            recipient,
+            name: user.name.clone(),
+            user: Some(user),
+            order: OrderVariables::default(),
+        }))
+    }
+
+    /// What a mail about an order says. It goes to the address of the order; only orders from
+    /// before they had one go to that of the account.
+    async fn look_up_order(
+        &self,
+        reference: OrderReference,
+    ) -> Result<Option<MailContents>, StoreUnavailable> {
         let order = self.store.find_order(reference.order_id).await?;
-        let order = order.filter(|order| !order.anonymized);
-        let variables = order.and_then(|order| OrderVariables::of(&order, reference.part));
-        Ok(variables.zip(user).map(|(order, user)| MailContents {
+        let Some(order) = order.filter(|order| !order.anonymized) else { return Ok(None) };
+        let account = match order.guest {
+            true => None,
+            false => self.store.find_user(order.user_id).await?,
+        };
+        let account_email = account.as_ref().map(|account| account.email.clone());
+        let Some(recipient) = order.email.clone().or(account_email) else { return Ok(None) };
+        // Nobody else is called by a name: whoever orders for a stranger's address could write to
+        // them that way.
+        let name = account.filter(|account| account.email == recipient).map(|account| account.name);
+        let variables = OrderVariables::of(&order, reference.part);
+        Ok(variables.map(|order| MailContents {
             order,
-            recipient: user.email,
-            name: user.name,
+            recipient,
+            name: name.unwrap_or_default(),
             user: None,
         }))
     }

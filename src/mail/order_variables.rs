@@ -11,8 +11,9 @@ use crate::{
 
 /// The members of an order that it may not have, with the place that they are in. Templates find
 /// them empty.
-const OPTIONAL_MEMBERS: [(&str, &str); 13] = [
+const OPTIONAL_MEMBERS: [(&str, &str); 14] = [
     ("", "shipping_address"),
+    ("", "billing_address"),
     ("", "shipping_to"),
     ("", "shipping"),
     ("/discounts/*", "code"),
@@ -71,8 +72,8 @@ impl OrderVariables {
         });
         let mut order = json!({
             "id": Uuid::nil(), "number": "7KQ2-M9XF-4T0D", "user_id": Uuid::nil(),
-            "status": "paid", "version": 2, "currency": "EUR", "items": [item],
-            "subtotal": 59.97,
+            "email": "ada@example.com", "status": "paid", "version": 2, "currency": "EUR",
+            "items": [item], "subtotal": 59.97,
             "discounts": [{"promotion_id": Uuid::nil(), "name": "Ten per cent", "amount": 6}],
             "codes": [], "shipping_to": {"country": "DE"},
             "shipping": {"method_id": Uuid::nil(), "name": "Parcel", "amount": 4.9},
@@ -172,7 +173,10 @@ mod tests {
             charges: None,
             payment,
             shipments: vec![shipment],
+            email: None,
+            guest: false,
             shipping_address: None,
+            billing_address: None,
             placed_at: time,
             expires_at: None,
             updated_at: time,

@@ -65,13 +65,23 @@ pub enum PricingCommand {
     RemoveCode(String),
 }
 
-/// Merges a guest's cart into this one.
+/// Merges a guest's cart into this one, and moves the guest's orders to the account.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<Arc<CartView>>, Error>")]
 pub struct MergeCart {
     /// The guest that owns the other cart.
     pub guest_id: UserId,
     /// The idempotency key, precondition, deadline, and trace.
+    pub context: CommandContext,
+}
+
+/// Moves a guest's orders to the account, and leaves the guest's cart alone.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct MoveGuestOrders {
+    /// The guest that has placed the orders.
+    pub guest_id: UserId,
+    /// The deadline and the trace.
     pub context: CommandContext,
 }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use super::condition::Condition;
 use crate::{
     domain::{
         account::{AddressBook, ApiKey, Session, User, VersionedRights},
@@ -15,7 +16,7 @@ use crate::{
         ids::{OrderId, ProductId, PromotionId, SessionId, UserId},
         inventory::{StockChange, StockLevel},
         mail::Mail,
-        order::{LimitedLine, Order, PurchaseExcess},
+        order::{Order, PurchaseExcess},
         pricing::{PromotionUses, RuleKind, RuleRecord, UseChange},
         webhook::{PendingDelivery, Webhook},
     },
@@ -49,56 +50,6 @@ pub struct Commit {
     pub action: Option<Arc<ActionOrigin>>,
     /// The writer does not begin the commit after this.
     pub deadline: Instant,
-}
-
-/// A condition on what the commit does not write. A shared store detects no conflict on that, so
-/// the commit must write the record that whoever changes it writes, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Condition {
-    /// The product still has the version that the commit was decided on; else it is a conflict. The
-    /// commit must change the product's stock.
-    ProductUnchanged(ProductId, u64),
-    /// The user has fewer unpaid orders than this. The commit must write the user's cart.
-    PendingOrdersBelow(UserId, u32),
-    /// The user's unpaid orders have at most `limit` units together with the `units` of the order
-    /// that the commit places. The commit must write the user's cart.
-    PendingUnitsWithin {
-        /// The buyer.
-        user_id: UserId,
-        /// The units of the new order.
-        units: u64,
-        /// The most units in all unpaid orders of the buyer.
-        limit: u32,
-    },
-    /// The user's orders that are neither cancelled nor expired have at most the product's purchase
-    /// limit together with this line of the order that the commit places, or that it pays after the
-    /// order has expired. The commit must reserve the line's units, and have
-    /// [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose version the limit
-    /// belongs to.
-    PurchaseWithin(UserId, LimitedLine),
-    /// The rules of prices have this version; else it is a conflict. A commit that changes rules
-    /// meanwhile comes after this one.
-    PricingRulesUnchanged(u64),
-    /// The user has fewer orders with the promotion that are neither cancelled nor expired. The
-    /// commit must take a use of the promotion.
-    BuyerUsesBelow {
-        /// The user.
-        user_id: UserId,
-        /// The promotion.
-        promotion_id: PromotionId,
-        /// The most orders.
-        limit: u32,
-    },
-    /// An admin other than this one remains that is not blocked. Commits with this condition write
-    /// a record that they share, so that no two nodes remove the last two admins at once.
-    OtherAdminRemains(UserId),
-    /// The admin has made fewer API keys than this that are not deleted. Commits with this
-    /// condition write the same record as those with
-    /// [`OtherAdminRemains`](Self::OtherAdminRemains).
-    ApiKeysBelow(UserId, u32),
-    /// The user has no order that is paid and not shipped. The commit must write the user's unpaid
-    /// orders, and either erase the account or write it.
-    NoOpenOrders(UserId),
 }
 
 /// A write and its implied condition.
@@ -135,12 +86,24 @@ pub enum Write {
     ///
     /// - the account, its addresses and the replies that are stored for it;
     /// - where its sessions were opened;
-    /// - in its orders, all of the addresses but
+    /// - in its orders, the e-mail address, and all of the addresses but
     ///   [`KEPT_ADDRESS_FIELDS`](crate::domain::order::KEPT_ADDRESS_FIELDS);
+    /// - the same in orders of guests with its e-mail address, if that was verified, and in the
+    ///   replies that are stored for these guests;
     /// - the same in replies that are stored for others [about](IdempotencyRecord::about) it.
     ///
     /// The commit must write the account's cart, so that no order is placed meanwhile.
     EraseAccount(Arc<User>),
+    /// Makes the replies that are stored for a guest, or [about](IdempotencyRecord::about) one,
+    /// tell of the guest's account; a conflict if there is no such account. The commit writes the
+    /// orders that move to the account. An erasure of the account comes before or after this
+    /// commit, and not beside it.
+    ClaimGuest {
+        /// The guest.
+        guest_id: UserId,
+        /// The guest's account.
+        user_id: UserId,
+    },
     /// Writes a rule of prices if its version follows the stored one and no other rule has its
     /// unique key.
     PricingRule(Arc<RuleRecord>),
@@ -347,6 +310,8 @@ pub struct CommittedChanges {
     pub revoked_sessions: Vec<(SessionId, Timestamp)>,
     /// The accounts whose rights changed, and new ones that are no customers.
     pub rights: Vec<VersionedRights>,
+    /// The accounts that changed or were deleted.
+    pub accounts: Vec<UserId>,
     /// The API keys that are new or deleted.
     pub api_keys: Vec<Arc<ApiKey>>,
     /// The rules of prices that changed, in their new state.
@@ -383,6 +348,7 @@ impl CommittedChanges {
         self.stock.extend(later.stock);
         self.revoked_sessions.extend(later.revoked_sessions);
         self.rights.extend(later.rights);
+        self.accounts.extend(later.accounts);
         self.api_keys.extend(later.api_keys);
         self.pricing_rules.extend(later.pricing_rules);
         self.promotion_uses.extend(later.promotion_uses);

@@ -9,6 +9,7 @@ mod anonymize_reply;
 mod charges_codec;
 pub mod cleanup;
 pub mod commit;
+mod condition;
 pub mod forwarding;
 mod limits;
 pub mod mongo;
@@ -62,7 +63,7 @@ use crate::{
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        order::{Order, OrderFilter},
+        order::{BuyerKey, Order, OrderFilter},
     },
     events::{OutboxCursor, parse::parse_or_log},
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -198,10 +199,11 @@ pub trait Store: StaffStore + PaymentStore + PricingStore + WebhookStore + Order
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable>;
 
-    /// Up to `limit` of a user's orders that are unpaid, or paid and not shipped, the oldest first.
+    /// Up to `limit` of the orders with a key that are unpaid, or paid and not shipped, the oldest
+    /// first.
     async fn list_unfinished_orders(
         &self,
-        user: UserId,
+        key: BuyerKey,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable>;
 

@@ -39,7 +39,7 @@ use crate::{
         },
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        order::{Order, OrderFilter, OrderIdLease},
+        order::{Buyer, BuyerKey, Order, OrderFilter, OrderIdLease},
         pricing::{PromotionUses, RuleRecord},
         webhook::{DeliveryAttempt, DeliveryStatus, PendingDelivery, Webhook},
     },
@@ -179,7 +179,7 @@ observe! {
         find_pricing_rule(id: RuleId) -> Option<RuleRecord>;
         list_promotion_uses(ids: Option<BTreeSet<PromotionId>>) -> Vec<PromotionUses>;
         count_buyer_uses(
-            buyer: UserId, promotions: BTreeSet<PromotionId>
+            buyer: Buyer, promotions: BTreeSet<PromotionId>
         ) -> HashMap<PromotionId, u32>;
     }
     others {}
@@ -200,7 +200,7 @@ observe! {
         list_overdue_orders(
             now: Timestamp, after: Option<(Timestamp, OrderId)>, limit: u32
         ) -> Vec<Order>;
-        list_unfinished_orders(user: UserId, limit: u32) -> Vec<Order>;
+        list_unfinished_orders(key: BuyerKey, limit: u32) -> Vec<Order>;
         find_address_book(user: UserId) -> AddressBook;
         find_user(id: UserId) -> Option<User>;
         find_user_by_email(email: &Email) -> Option<User>;

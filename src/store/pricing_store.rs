@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::StoreUnavailable;
 use crate::domain::{
-    ids::{PromotionId, RuleId, UserId},
+    ids::{PromotionId, RuleId},
+    order::Buyer,
     pricing::{PromotionUses, RuleRecord},
 };
 
@@ -28,7 +29,7 @@ pub trait PricingStore: Send + Sync {
     /// How many orders of a buyer, neither cancelled nor expired, have each of these promotions.
     async fn count_buyer_uses(
         &self,
-        buyer: UserId,
+        buyer: Buyer,
         promotions: BTreeSet<PromotionId>,
     ) -> Result<HashMap<PromotionId, u32>, StoreUnavailable>;
 }

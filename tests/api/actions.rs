@@ -46,7 +46,7 @@ fn changing_operations(
     operations: &BTreeMap<String, (String, String)>,
 ) -> impl Iterator<Item = (&str, Access)> {
     operations.iter().filter_map(|(id, (method, _))| match access_of(id) {
-        Some(access @ (Access::Staff(_) | Access::Admin | Access::AccountOrKey(_)))
+        Some(access @ (Access::Staff(_) | Access::Admin | Access::BearerOrKey(_)))
             if method != "GET" && !WITHOUT_CHANGE.contains(&id.as_str()) =>
         {
             Some((id.as_str(), access))

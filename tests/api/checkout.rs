@@ -88,7 +88,7 @@ async fn refused_checkouts_change_nothing() {
     let before = app.cart(&ada).await;
     let post = || app.call("POST", "/api/checkout");
     post().await.problem(401, "unauthenticated");
-    post().token(&app.guest().await).key("k").await.problem(403, "forbidden");
+    post().token(&app.guest().await).key("k").await.problem(422, "validation_failed");
     post().token(&ada).await.problem(400, "idempotency_key_required");
     post().token(&ada).json(&json!({})).await.problem(400, "idempotency_key_required");
     post().token(&ada).key("two words").await.problem(400, "idempotency_key_invalid");

@@ -37,6 +37,8 @@ mod docs_pages;
 mod event_access;
 mod events;
 mod grpc;
+mod guest_checkout;
+mod guest_orders;
 mod hardening;
 mod health;
 mod idempotency;

@@ -39,6 +39,7 @@ async fn lists_have_only_orders_that_match_every_filter() {
         (&admin, format!("all=true&email={}", bob.email.to_uppercase()), ids(&[&of_bob])),
         (&admin, format!("all=true&email={}&user_id={}", bob.email, ada.id), vec![]),
         (&admin, "all=true&email=nobody@example.com".to_owned(), vec![]),
+        (&admin, format!("all=true&email={}&status=paid", ada.email), ids(&[&paid])),
         (&admin, "status=paid".to_owned(), vec![]),
         (&ada, "status=paid".to_owned(), ids(&[&paid])),
         (&ada, format!("number={number}"), ids(&[&paid])),
@@ -107,6 +108,7 @@ async fn orders_are_exported_as_ndjson_and_csv() {
     let rows: Vec<&str> = text.split_terminator("\r\n").collect();
     assert_eq!(rows.len(), 3, "{text}");
     assert!(rows[0].starts_with("number,id,status,"), "{text}");
+    assert!(rows[1..].iter().all(|row| row.contains(&format!("{},{},USD,", ada.id, ada.email))));
     let cup_row = rows[1..].iter().find(|row| row.contains(&cup)).unwrap();
     assert!(cup_row.starts_with(paid["number"].as_str().unwrap()), "{cup_row}");
     assert!(cup_row.ends_with(",\"Pot, \"\"big\"\"\",2,0,7.00,14.00"), "{cup_row}");

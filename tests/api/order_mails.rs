@@ -7,6 +7,7 @@ use crate::{
     support::{
         Account,
         mail::{MailServer, ReceivedMail},
+        person::address,
     },
 };
 
@@ -98,4 +99,33 @@ async fn order_mails_of_a_deleted_account_are_not_sent() {
     let order = app.buy(&bob, &tea, 1).await;
     order_mail(&mut server, "order_placed", &bob, &order).await;
     assert!(server.other_mails().iter().all(|mail| mail.field("to") != ada.email));
+}
+
+#[tokio::test]
+async fn mails_about_orders_go_to_the_address_of_the_order() {
+    let Some(mut server) = MailServer::start("mails about guests' orders").await else { return };
+    let Shop { app, admin, ada, tea, .. } = start_shop(&server).await;
+    let guest = app.guest().await;
+    app.add_to_cart(&guest, &tea, 1).await.ok();
+    let body = json!({"email": "guest@shop.example", "shipping_address": address()});
+    let order = app.check_out(&guest, "guest").json(&body).await.is(201).json();
+    let to_guest = Account { email: "guest@shop.example".into(), ..guest.clone() };
+    let mail = order_mail(&mut server, "order_placed", &to_guest, &order).await;
+    // Whoever types a stranger's address cannot write to them with a name.
+    assert!(mail.field("text").starts_with("Hello,"), "{}", mail.field("text"));
+    assert!(!mail.field("text").contains("Hesperia"), "{}", mail.field("text"));
+    // It stays with the order when that moves.
+    app.merge_cart(&ada, &guest).await.ok();
+    app.order_action(&admin, &order, "pay").await.ok();
+    order_mail(&mut server, "order_paid", &to_guest, &order).await;
+
+    app.add_to_cart(&ada, &tea, 1).await.ok();
+    let body = json!({"email": "office@shop.example"});
+    let order = app.check_out(&ada, "office").json(&body).await.is(201).json();
+    let office = Account { email: "office@shop.example".into(), ..ada.clone() };
+    let mail = order_mail(&mut server, "order_placed", &office, &order).await;
+    assert!(mail.field("text").starts_with("Hello,"), "{}", mail.field("text"));
+    let order = app.buy(&ada, &tea, 1).await;
+    let mail = order_mail(&mut server, "order_placed", &ada, &order).await;
+    assert!(mail.field("text").starts_with("Hello Ada,"), "{}", mail.field("text"));
 }

@@ -29,6 +29,7 @@ mod failover;
 mod flash_sale;
 mod forwarding;
 mod grpc;
+mod guest_orders;
 mod logins;
 mod lost_node;
 mod mail;

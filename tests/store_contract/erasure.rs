@@ -9,7 +9,7 @@ use souk::{
         clock::Timestamp,
         ids::{AddressId, UserId},
         mail::{Mail, MailKind},
-        order::{Order, OrderStatus, ShippingAddress},
+        order::{BuyerKey, Order, OrderAddress, OrderStatus},
     },
     events::{DomainEvent, parse::CacheChange},
     messages::command_context::IdempotencyKey,
@@ -44,15 +44,18 @@ fn put_addresses(book: &AddressBook) -> Write {
     Write::AddressBook(Arc::new(book.clone()))
 }
 
-fn shipping_address(fields: &[(&str, &str)]) -> Option<ShippingAddress> {
+fn shipping_address(fields: &[(&str, &str)]) -> Option<OrderAddress> {
     let fields = fields.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-    ShippingAddress::from_stored(fields.collect::<BTreeMap<_, _>>())
+    OrderAddress::from_stored(fields.collect::<BTreeMap<_, _>>())
 }
 
 pub(crate) fn erasure(user: &User) -> Commit {
     let sequence = user.event_sequence + 1;
     Commit {
-        conditions: vec![Condition::NoOpenOrders(user.id)],
+        conditions: vec![Condition::NoOpenOrders {
+            user_id: user.id,
+            guest_email: user.email_verified.then(|| user.email.clone()),
+        }],
         events: vec![DomainEvent::UserDeleted { user_id: user.id, sequence }],
         ..commit([Write::EraseAccount(Arc::new(user.clone()))])
     }
@@ -112,8 +115,10 @@ pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harne
     let [of_ada, of_bob] = [ada.id, bob.id].map(session);
     let full = shipping_address(&[("name", "Ada"), ("country", "FR"), ("region", "IDF")]);
     let street = shipping_address(&[("street", "12 Mint Street")]);
-    let shipped = |user_id, shipping_address| Order {
+    let shipped = |user_id, shipping_address: Option<OrderAddress>| Order {
         expires_at: None,
+        email: Some(ada.email.clone()),
+        billing_address: shipping_address.clone(),
         shipping_address,
         ..shipped_order(user_id)
     };
@@ -148,7 +153,13 @@ pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harne
     assert_eq!(store.find_session(of_bob.id).await, Ok(Some(of_bob)));
     let kept = shipping_address(&[("country", "FR"), ("region", "IDF")]);
     for (order, address) in orders.iter().zip([kept, None, None]) {
-        let wanted = Order { anonymized: true, shipping_address: address, ..order.clone() };
+        let wanted = Order {
+            anonymized: true,
+            email: None,
+            billing_address: address.clone(),
+            shipping_address: address,
+            ..order.clone()
+        };
         assert_eq!(store.find_order(order.id).await, Ok(Some(wanted)));
     }
     assert_eq!(store.find_order(orders[3].id).await, Ok(Some(orders[3].clone())));
@@ -167,7 +178,13 @@ pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harne
 async fn assert_stale_order_is_refused(store: &dyn Store, read_before: &Order) {
     let stale = Order { version: 2, ..read_before.clone() };
     assert_eq!(apply_one(store, commit([put_order(&stale)])).await, Err(CommitError::Conflict));
-    let fresh = Order { anonymized: true, shipping_address: None, ..stale };
+    let fresh = Order {
+        anonymized: true,
+        email: None,
+        shipping_address: None,
+        billing_address: None,
+        ..stale
+    };
     apply_one(store, commit([put_order(&fresh)])).await.unwrap();
     assert_eq!(store.find_order(fresh.id).await, Ok(Some(fresh)));
 }
@@ -211,13 +228,19 @@ pub(crate) async fn account_with_an_open_order_is_not_erased(harness: &dyn Harne
     let pending = order(ada.id);
     let older = Order { status: OrderStatus::Cancelled, expires_at: None, ..order(ada.id) };
     apply(&*store, [&pending, &older].map(|order| commit([put_order(order)]))).await;
-    assert_eq!(store.list_unfinished_orders(ada.id, 10).await, Ok(vec![pending.clone()]));
-    assert_eq!(store.list_unfinished_orders(UserId::new(), 10).await, Ok(vec![]));
+    assert_eq!(
+        store.list_unfinished_orders(BuyerKey::User(ada.id), 10).await,
+        Ok(vec![pending.clone()])
+    );
+    assert_eq!(store.list_unfinished_orders(BuyerKey::User(UserId::new()), 10).await, Ok(vec![]));
     let paid = Order { status: OrderStatus::Paid, version: 2, expires_at: None, ..pending };
     let outcomes = apply(&*store, [commit([put_order(&paid)]), erasure(&ada)]).await.outcomes;
     assert_eq!(outcomes[1], Err(CommitError::OrdersOpen));
     assert_eq!(apply_one(&*store, erasure(&ada)).await, Err(CommitError::OrdersOpen));
-    assert_eq!(store.list_unfinished_orders(ada.id, 10).await, Ok(vec![paid.clone()]));
+    assert_eq!(
+        store.list_unfinished_orders(BuyerKey::User(ada.id), 10).await,
+        Ok(vec![paid.clone()])
+    );
     assert_eq!(store.find_user(ada.id).await, Ok(Some(ada.clone())));
     let shipped = Order { status: OrderStatus::Fulfilled, version: 3, ..paid };
     apply_one(&*store, commit([put_order(&shipped)])).await.unwrap();

@@ -21,6 +21,7 @@ mod dead_nodes;
 mod ended_records;
 mod erasure;
 mod failed_steps;
+mod guest_orders;
 mod idempotency;
 mod inbox;
 mod lifecycle;
@@ -136,6 +137,14 @@ every_engine_keeps! {
     order_ids {
         restarted_process_repeats_no_order_number
         first_lease_begins_after_older_orders
+    }
+    guest_orders {
+        orders_of_guests_round_trip
+        orders_are_found_by_email
+        moved_order_belongs_to_the_account
+        order_does_not_move_to_an_erased_account
+        orders_of_guests_are_erased_with_their_verified_email
+        promotion_is_counted_by_email_too
     }
     order_lists {
         orders_are_paged_newest_first

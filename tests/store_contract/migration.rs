@@ -33,7 +33,7 @@ use crate::{
 /// The schema version that the store writes.
 pub(crate) const NEWEST: i64 = 10;
 
-async fn set_schema_version(mongo: &Mongo, version: i64) {
+pub(crate) async fn set_schema_version(mongo: &Mongo, version: i64) {
     mongo
         .raw_database()
         .collection::<Document>("meta")

@@ -76,11 +76,11 @@ pub(crate) async fn orders_are_filtered(harness: &dyn Harness) {
         let matching: Vec<Order> =
             all.iter().rev().filter(|order| filter.matches(order)).cloned().collect();
         assert_eq!(
-            store.list_orders(filter, None, 100).await.as_ref(),
+            store.list_orders(filter.clone(), None, 100).await.as_ref(),
             Ok(&matching),
             "{filter:?}"
         );
         let first: Vec<Order> = matching.into_iter().take(2).collect();
-        assert_eq!(store.list_orders(filter, None, 2).await, Ok(first), "{filter:?}");
+        assert_eq!(store.list_orders(filter.clone(), None, 2).await, Ok(first), "{filter:?}");
     }
 }

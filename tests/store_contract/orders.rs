@@ -11,8 +11,8 @@ use souk::{
         inventory::{MovementKind, StockChange},
         money::{MAX_MINOR_UNITS, Money},
         order::{
-            Order, OrderCommand, OrderFilter, OrderLine, OrderStatus, OrderUnits, Payment,
-            PaymentMethod, Shipment, ShipmentDetails, ShippingAddress,
+            Order, OrderAddress, OrderCommand, OrderFilter, OrderLine, OrderStatus, OrderUnits,
+            Payment, PaymentMethod, Shipment, ShipmentDetails,
         },
         payment::{
             Intent, IntentState, PaymentFailure, PaymentStatus, ProviderState, Refund, RefundStatus,
@@ -99,7 +99,7 @@ fn full_order() -> Order {
         lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
         payment: full_payment(),
         shipments: vec![shipment(Some(UNUSUAL_TEXT)), shipment(None)],
-        shipping_address: ShippingAddress::from_stored(fields),
+        shipping_address: OrderAddress::from_stored(fields),
         actor: Some(Actor::ApiKey(ApiKeyId::new())),
         ..order(UserId::new())
     }

@@ -78,6 +78,8 @@ impl Person {
         person.shop(app, admin, tea).await;
         person.be_changed_by_staff(app, admin).await;
         let guest = app.guest().await;
+        let order = person.order_as(&guest, app, tea).await;
+        app.order_action(admin, &order, "cancel").await.ok();
         app.add_to_cart(&guest, tea, 1).await.ok();
         app.merge_cart(&person.account, &guest).await.ok();
         let login = json!({"email": person.account.email, "password": "not the password"});
@@ -122,9 +124,17 @@ impl Person {
 
     /// Places an order of one unit.
     pub(crate) async fn order(&mut self, app: &TestApp, tea: &str) -> Value {
-        app.add_to_cart(&self.account, tea, 1).key(format!("add-{}", unique_number())).await.ok();
-        let details = json!({"shipping_address": address()});
-        let checkout = app.post("/api/checkout", &details).token(&self.account);
+        let buyer = self.account.clone();
+        self.order_as(&buyer, app, tea).await
+    }
+
+    async fn order_as(&mut self, buyer: &Account, app: &TestApp, tea: &str) -> Value {
+        app.add_to_cart(buyer, tea, 1).key(format!("add-{}", unique_number())).await.ok();
+        let details = json!({
+            "email": self.account.email, "shipping_address": address(),
+            "billing_address": address(),
+        });
+        let checkout = app.post("/api/checkout", &details).token(buyer);
         let order = checkout.key(format!("buy-{}", unique_number())).await.is(201).json();
         self.ids.insert(order["id"].as_str().unwrap().to_owned());
         order

@@ -94,11 +94,6 @@ pub(crate) fn shell_blocks(page: &str) -> Result<Vec<String>> {
     Ok(blocks)
 }
 
-/// The first block of `sh` in a page.
-pub(crate) fn first_shell_block(page: &str) -> Result<String> {
-    shell_blocks(page)?.into_iter().next().with_context(|| format!("{page} has no block of sh"))
-}
-
 /// Runs the steps in one bash that stops at the first error; returns the output of the last step.
 pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Result<String> {
     let (script, stderr_file) = (dir.join("tour.sh"), dir.join("tour.err"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 /// An HTTP client of a shop.
@@ -33,6 +33,12 @@ impl Shop {
             request = request.header("idempotency-key", key);
         }
         Ok(request.send().await?.error_for_status()?)
+    }
+
+    pub(crate) async fn login(&self, email: &str, password: &str) -> Result<String> {
+        let body = json!({"email": email, "password": password});
+        token(self.client.post(format!("{}/api/auth/login", self.url)).json(&body).send().await?)
+            .await
     }
 
     pub(crate) async fn guest(&self) -> Result<String> {

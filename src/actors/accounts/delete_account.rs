@@ -10,14 +10,14 @@ use super::{
 use crate::{
     actors::{orders::add_transition, retry_on_conflict::Decision},
     domain::{
-        account::{RevocationReason, User},
+        account::{Email, RevocationReason, User},
         cart::{Cart, CartOwner},
-        order::{CancelledBy, Order, OrderCommand, OrderStatus, OrderTransition},
+        order::{BuyerKey, CancelledBy, Order, OrderCommand, OrderStatus, OrderTransition},
     },
     error::Error,
     events::DomainEvent,
     messages::accounts::DeleteAccount,
-    store::{Commit, Condition, Write},
+    store::{Commit, Condition, StoreUnavailable, Write},
 };
 
 /// The unpaid orders that one commit cancels. `orders.max_pending` is usually lower.
@@ -60,6 +60,18 @@ impl AccountService {
         Ok(())
     }
 
+    /// Some of the orders of an account that are unpaid, or paid and not shipped, and of those that
+    /// guests have placed with its verified e-mail address.
+    async fn list_unfinished_orders(&self, user: &User) -> Result<Vec<Order>, StoreUnavailable> {
+        let guests = verified_email(user).map(BuyerKey::GuestEmail);
+        let mut orders = Vec::new();
+        for key in std::iter::once(BuyerKey::User(user.id)).chain(guests) {
+            orders.extend(self.deps.store.list_unfinished_orders(key, MAX_CANCELLED_ORDERS).await?);
+        }
+        orders.truncate(MAX_CANCELLED_ORDERS as usize);
+        Ok(orders)
+    }
+
     /// Adds a step of a deletion to a commit. Returns whether it is the last one.
     async fn build_deletion(
         &self,
@@ -69,7 +81,7 @@ impl AccountService {
         let store = &self.deps.store;
         // Before the orders: a checkout in between changes the cart, so that this commit conflicts.
         let cart = store.find_cart(user.id).await?;
-        let orders = store.list_unfinished_orders(user.id, MAX_CANCELLED_ORDERS).await?;
+        let orders = self.list_unfinished_orders(user).await?;
         if orders.iter().any(|order| OrderStatus::TO_SHIP.contains(&order.status)) {
             return Err(Error::orders_open());
         }
@@ -79,7 +91,9 @@ impl AccountService {
         let mut changed = with_next_version(user);
         let reason = RevocationReason::AccountDeleted;
         let ended = add_revocations(&**store, &mut changed, reason, &mut commit).await?;
-        commit.conditions.push(Condition::NoOpenOrders(user.id));
+        commit
+            .conditions
+            .push(Condition::NoOpenOrders { user_id: user.id, guest_email: verified_email(user) });
         if user.rights().is_active_admin() {
             commit.conditions.push(Condition::OtherAdminRemains(user.id));
         }
@@ -101,6 +115,11 @@ impl AccountService {
         }
         Ok((is_last, commit))
     }
+}
+
+/// The e-mail address whose guests' orders are the account's, too.
+fn verified_email(user: &User) -> Option<Email> {
+    user.email_verified.then(|| user.email.clone())
 }
 
 fn cancel_order(order: &Order, commit: &mut Commit) -> Result<(), Error> {

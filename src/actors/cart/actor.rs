@@ -10,7 +10,10 @@ use crate::{
     actors::mailbox::accept_queued,
     error::{Error, ErrorCode},
     messages::{
-        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder, PlacedOrder, PricingChange},
+        cart::{
+            CartView, ChangeCart, GetCart, MergeCart, MoveGuestOrders, PlaceOrder, PlacedOrder,
+            PricingChange,
+        },
         command_context::Reply,
     },
     metrics::actors::MailboxMetrics,
@@ -73,7 +76,16 @@ impl Actor for CartActor {
     type Context = Context<Self>;
 }
 
-accept_queued!(CartActor, mailbox, GetCart, ChangeCart, PricingChange, MergeCart, PlaceOrder);
+accept_queued!(
+    CartActor,
+    mailbox,
+    GetCart,
+    ChangeCart,
+    PricingChange,
+    MergeCart,
+    MoveGuestOrders,
+    PlaceOrder
+);
 
 #[cfg(test)]
 accept_queued!(CartActor, mailbox, PanicInCommand, PanicInThread);
@@ -107,6 +119,14 @@ impl Handler<MergeCart> for CartActor {
 
     fn handle(&mut self, message: MergeCart, _: &mut Self::Context) -> Self::Result {
         self.run_exclusively(async move |cart| cart.merge_guest_cart(message).await)
+    }
+}
+
+impl Handler<MoveGuestOrders> for CartActor {
+    type Result = AtomicResponse<Self, Result<(), Error>>;
+
+    fn handle(&mut self, message: MoveGuestOrders, _: &mut Self::Context) -> Self::Result {
+        self.run_exclusively(async move |cart| cart.move_guest_orders(message).await)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
         ids::ProductId,
         inventory::StockChange,
         order::{
-            CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine,
+            Buyer, CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine,
             OrderRules, OrderStatus,
         },
         pricing::{ShopPricing, TakenUse, UseChange},
@@ -31,6 +31,8 @@ impl CartService {
         let PlaceOrder { mut options, context } = message;
         let key = context.idempotency_key.as_ref().map(|key| &*key.key);
         options.refused_codes = self.state.refused_codes(key);
+        options.account_email = self.find_account_email().await?;
+        let buyer = options.buyer(self.state.owner.id);
         let decide = async || {
             // The order includes items added on another node before the checkout, but none added
             // during it. Each retry sees the current cart and products.
@@ -38,7 +40,7 @@ impl CartService {
                 follower.catch_up().await?;
             }
             let outcome = self.decide_checkout(&mut options, &context).await?;
-            Ok(self.decide_order(outcome, &context))
+            Ok(self.decide_order(outcome, &buyer, &context))
         };
         // Each attempt catches up itself, so the retry loop needs no follower.
         self.decide_and_commit(&context, None, decide).await
@@ -53,7 +55,8 @@ impl CartService {
         self.check_if_match(&cart, context).await?;
         self.check_reply_quota(context).await?;
         options.max_quantities.get_or_insert_with(|| cart.quantities());
-        let buyer_uses = self.reload_buyer_uses(&cart.codes).await?;
+        let buyer = options.buyer(self.state.owner.id);
+        let buyer_uses = self.reload_buyer_uses(&cart.codes, Some(buyer)).await?;
         let order_id = deps.order_ids.next_id(&*deps.store, &*deps.clock).await?;
         let rules = deps.pricing_rules.current();
         let outcome = cart.check_out(
@@ -87,6 +90,7 @@ impl CartService {
     fn decide_order(
         &self,
         outcome: CheckoutOutcome,
+        buyer: &Buyer,
         context: &CommandContext,
     ) -> Decision<PlacedOrder, impl FnOnce(CommitReceipt) -> PlacedOrder> {
         let CheckoutOutcome {
@@ -121,7 +125,7 @@ impl CartService {
         let mut commit = Commit {
             conditions: unchanged
                 .chain(rules_unchanged(rules_version))
-                .chain(uses.iter().filter_map(|taken| buyer_limit(&order, taken)))
+                .chain(uses.iter().filter_map(|taken| buyer_limit(buyer, taken)))
                 .chain(order_limits(&order, limited_lines, self.deps.order_rules))
                 .collect(),
             writes: std::iter::once(Write::Cart(Arc::clone(&cart)))
@@ -136,7 +140,7 @@ impl CartService {
             trace: context.trace.clone(),
             ..Commit::new(order.placed_at, context.ticket.deadline())
         };
-        if self.deps.sends_mail && !cart.owner.is_guest {
+        if self.deps.sends_mail {
             commit.add_order_mails(None, &placed);
             if order.version > placed.version {
                 commit.add_order_mails(Some(&placed), &order);
@@ -165,10 +169,10 @@ fn take_use(taken: &TakenUse) -> Write {
 }
 
 /// That the buyer's other orders do not have the promotion as often as one buyer can.
-fn buyer_limit(order: &Order, taken: &TakenUse) -> Option<Condition> {
+fn buyer_limit(buyer: &Buyer, taken: &TakenUse) -> Option<Condition> {
     let TakenUse { promotion_id, per_customer_limit, .. } = *taken;
     let limit = per_customer_limit?;
-    Some(Condition::BuyerUsesBelow { user_id: order.user_id, promotion_id, limit })
+    Some(Condition::BuyerUsesBelow { buyer: buyer.clone(), promotion_id, limit })
 }
 
 /// What limits the orders of one buyer.

@@ -21,7 +21,10 @@ use crate::{
     },
     error::Error,
     messages::{
-        cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder, PlacedOrder, PricingChange},
+        cart::{
+            CartView, ChangeCart, GetCart, MergeCart, MoveGuestOrders, PlaceOrder, PlacedOrder,
+            PricingChange,
+        },
         command_context::{Reply, Ticket},
     },
     store::CommittedChanges,
@@ -119,7 +122,7 @@ impl CartRegistry {
         self.ask_actor(owner, message, &ticket).await
     }
 
-    /// Merges a guest's cart into a user's.
+    /// Merges a guest's cart into a user's, and moves the guest's orders to the user.
     ///
     /// # Errors
     /// As with [`CartRegistry::change_cart`].
@@ -135,6 +138,19 @@ impl CartRegistry {
         let lock =
             tokio::time::timeout_at(ticket.deadline().into(), guest.state.change_lock.lock());
         let _guard = lock.await.map_err(|_| timeout_error(&ticket))?;
+        self.ask_actor(owner, message, &ticket).await
+    }
+
+    /// Moves a guest's orders to a user, and leaves the guest's cart alone.
+    ///
+    /// # Errors
+    /// As with [`CartRegistry::change_cart`].
+    pub async fn move_guest_orders(
+        &self,
+        owner: CartOwner,
+        message: MoveGuestOrders,
+    ) -> Result<(), Error> {
+        let ticket = message.context.ticket.clone();
         self.ask_actor(owner, message, &ticket).await
     }
 

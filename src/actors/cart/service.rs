@@ -1,4 +1,4 @@
-//! The commands that read, change and merge carts.
+//! The commands that read and change carts.
 
 use std::sync::Arc;
 
@@ -10,13 +10,15 @@ use crate::{
     actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
     cache::follower::Follower,
     domain::{
-        cart::{Cart, CartChange, CartError, CartMerge, CartOwner},
+        account::Email,
+        cart::{Cart, CartChange},
         ids::PromotionId,
+        order::Buyer,
     },
     error::{Error, ErrorCode},
     events::DomainEvent,
     messages::{
-        cart::{CartView, ChangeCart, MergeCart, PricingChange, PricingCommand},
+        cart::{CartView, ChangeCart, PricingChange, PricingCommand},
         command_context::{CommandContext, Reply},
     },
     store::{Commit, CommitError, CommitReceipt, Write, commit::StoredReplyBody},
@@ -65,36 +67,72 @@ impl CartService {
     /// that applies by itself or by one of `codes` depends on it.
     async fn load_buyer_uses(&self, codes: &[String]) -> Result<(), Error> {
         let limited = self.deps.pricing_rules.current().limited_per_customer(codes);
-        if limited.is_empty() || self.state.owner.is_guest {
+        if limited.is_empty() {
             self.state.drop_buyer_uses();
+            return Ok(());
+        }
+        // Those of a guest are known only from a checkout on.
+        if self.state.owner.is_guest {
             return Ok(());
         }
         let known = self.state.current_buyer_uses();
         let is_known =
             |known: &Arc<BuyerUses>| limited.iter().all(|id| known.counts.contains_key(id));
         if !known.as_ref().is_some_and(is_known) {
-            self.read_buyer_uses(limited).await?;
+            self.read_buyer_uses(self.find_buyer().await?, limited).await?;
         }
         Ok(())
     }
 
-    async fn read_buyer_uses(&self, limited: Vec<PromotionId>) -> Result<Arc<BuyerUses>, Error> {
+    async fn read_buyer_uses(
+        &self,
+        buyer: Buyer,
+        limited: Vec<PromotionId>,
+    ) -> Result<Arc<BuyerUses>, Error> {
         let ids = limited.into_iter().collect();
         let epoch = self.state.uses_epoch();
-        let counts = self.deps.store.count_buyer_uses(self.state.owner.id, ids).await?;
+        let counts = self.deps.store.count_buyer_uses(buyer, ids).await?;
         Ok(self.state.set_buyer_uses(counts, epoch))
     }
 
-    /// As [`load_buyer_uses`](Self::load_buyer_uses), but reads again what was known.
+    /// As [`load_buyer_uses`](Self::load_buyer_uses), but reads again what was known. A guest has
+    /// no e-mail address before the checkout, so `buyer` is `None` until then.
     pub(super) async fn reload_buyer_uses(
         &self,
         codes: &[String],
+        buyer: Option<Buyer>,
     ) -> Result<Option<Arc<BuyerUses>>, Error> {
         let limited = self.deps.pricing_rules.current().limited_per_customer(codes);
-        match limited.is_empty() || self.state.owner.is_guest {
-            true => Ok(None),
-            false => self.read_buyer_uses(limited).await.map(Some),
+        if limited.is_empty() || (self.state.owner.is_guest && buyer.is_none()) {
+            return Ok(None);
         }
+        let buyer = match buyer {
+            Some(buyer) => buyer,
+            None => self.find_buyer().await?,
+        };
+        self.read_buyer_uses(buyer, limited).await.map(Some)
+    }
+
+    /// The owner, with the e-mail address of the account.
+    async fn find_buyer(&self) -> Result<Buyer, Error> {
+        let emails = self.find_account_email().await?.into_iter().collect();
+        Ok(Buyer { user_id: self.state.owner.id, emails })
+    }
+
+    /// The e-mail address of the owner's account. A guest has none.
+    pub(super) async fn find_account_email(&self) -> Result<Option<Email>, Error> {
+        let owner = self.state.owner;
+        if owner.is_guest {
+            return Ok(None);
+        }
+        let emails = &self.deps.account_emails;
+        let now = self.deps.clock.now();
+        if let Some(known) = emails.get(owner.id, now) {
+            return Ok(known);
+        }
+        let email = self.deps.store.find_user(owner.id).await?.map(|user| user.email);
+        emails.put(owner.id, email.clone(), now);
+        Ok(email)
     }
 
     pub(super) async fn change_cart(
@@ -108,7 +146,7 @@ impl CartService {
             self.check_reply_quota(&context).await?;
             let offer = |id| self.deps.catalog_cache.offer(id);
             match cart.decide(command, offer, self.deps.limits, self.deps.clock.now())? {
-                Some(changed) => self.decide_commit(Some(changed), None, &context).await,
+                Some(changed) => self.decide_commit(changed, &context).await,
                 None => Ok(self.decide_no_change(cart, &context)),
             }
         };
@@ -126,7 +164,7 @@ impl CartService {
             self.check_reply_quota(&context).await?;
             let change = self.decide_pricing(&cart, &command).await?;
             match change {
-                Some(changed) => self.decide_commit(Some(changed), None, &context).await,
+                Some(changed) => self.decide_commit(changed, &context).await,
                 None => Ok(self.decide_no_change(cart, &context)),
             }
         };
@@ -145,37 +183,12 @@ impl CartService {
             }
             PricingCommand::AddCode(code) => {
                 let codes: Vec<String> = cart.codes.iter().chain([code]).cloned().collect();
-                let uses = self.reload_buyer_uses(&codes).await?;
+                let uses = self.reload_buyer_uses(&codes, None).await?;
                 let price = |cart: &Cart| self.deps.price_cart(cart, uses.as_deref()).breakdown;
                 cart.add_code(code, &rules, price, now)?
             }
             PricingCommand::RemoveCode(code) => Some(cart.remove_code(code, now)?),
         })
-    }
-
-    pub(super) async fn merge_guest_cart(
-        &self,
-        message: MergeCart,
-    ) -> Result<Reply<Arc<CartView>>, Error> {
-        let MergeCart { guest_id, context } = message;
-        let guest = CartOwner { id: guest_id, is_guest: true };
-        let decide = async || {
-            let cart = self.load_cart().await?;
-            // Read the guest cart from the store: its actor may be on another thread or node.
-            let guest_cart =
-                self.deps.store.find_cart(guest.id).await?.unwrap_or_else(|| Cart::empty(guest));
-            self.check_if_match(&cart, &context).await?;
-            self.check_reply_quota(&context).await?;
-            let offer = |id| self.deps.catalog_cache.offer(id);
-            let merge = cart
-                .merge(&guest_cart, offer, self.deps.limits, self.deps.clock.now())
-                .map_err(|refusal| merge_error(&refusal))?;
-            match merge {
-                CartMerge { user: None, guest: None } => Ok(self.decide_no_change(cart, &context)),
-                CartMerge { user, guest } => self.decide_commit(user, guest, &context).await,
-            }
-        };
-        self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
     }
 
     pub(super) async fn check_if_match(
@@ -206,39 +219,43 @@ impl CartService {
         Decision::NoChange { body: view.body.clone(), reply: view }
     }
 
-    /// Builds one commit that changes the user's cart, the guest's cart, or both.
+    /// Builds the commit of a change of the cart.
     async fn decide_commit(
         &self,
-        user: Option<CartChange>,
-        guest: Option<CartChange>,
+        changed: CartChange,
         context: &CommandContext,
     ) -> Result<Decision<Arc<CartView>, impl FnOnce(CommitReceipt) -> Arc<CartView>>, Error> {
-        let mut commit = Commit {
-            trace: context.trace.clone(),
-            ..Commit::new(self.deps.clock.now(), context.ticket.deadline())
-        };
-        let mut add_change = |(cart, event): CartChange| {
-            let cart = Arc::new(cart);
-            commit.writes.push(Write::Cart(Arc::clone(&cart)));
-            commit.events.push(DomainEvent::Cart(Arc::clone(&cart), event));
-            cart
-        };
-        let cart = match user {
-            Some(user) => add_change(user),
-            None => self.load_cart().await?,
-        };
-        guest.map(&mut add_change);
-        self.load_buyer_uses(&cart.codes).await?;
-        let rendered = self.render(cart);
-        let body = rendered.view.body.clone();
-        self.count_reply(context, body.len());
-        commit.idempotency_record = idempotency_record(context, StoredReplyBody::Ready(body));
+        let mut commit = self.new_commit(context);
+        let cart = add_cart_change(&mut commit, changed);
+        let rendered = self.add_reply(cart, &mut commit, context).await?;
         let state = Arc::clone(&self.state);
         Ok(Decision::Commit(Box::new(commit), move |_| {
             let view = Arc::clone(&rendered.view);
             state.cache_view(rendered);
             view
         }))
+    }
+
+    pub(super) fn new_commit(&self, context: &CommandContext) -> Commit {
+        Commit {
+            trace: context.trace.clone(),
+            ..Commit::new(self.deps.clock.now(), context.ticket.deadline())
+        }
+    }
+
+    /// Renders the cart as the reply to the command, and adds the reply to the commit.
+    pub(super) async fn add_reply(
+        &self,
+        cart: Arc<Cart>,
+        commit: &mut Commit,
+        context: &CommandContext,
+    ) -> Result<Arc<RenderedCart>, Error> {
+        self.load_buyer_uses(&cart.codes).await?;
+        let rendered = self.render(cart);
+        let body = rendered.view.body.clone();
+        self.count_reply(context, body.len());
+        commit.idempotency_record = idempotency_record(context, StoredReplyBody::Ready(body));
+        Ok(rendered)
     }
 
     /// Runs a command and retries conflicts. Drops the cached cart if it may be outdated.
@@ -273,13 +290,10 @@ impl CartService {
     }
 }
 
-/// Rewords a refusal for the user who merges; the domain words it for the guest.
-fn merge_error(refusal: &CartError) -> Error {
-    match refusal {
-        CartError::GuestCartMerged => Error {
-            detail: "Another account has already merged this guest cart.".into(),
-            ..refusal.clone().into()
-        },
-        other => other.clone().into(),
-    }
+/// Adds a change of a cart to a commit.
+pub(super) fn add_cart_change(commit: &mut Commit, (cart, event): CartChange) -> Arc<Cart> {
+    let cart = Arc::new(cart);
+    commit.writes.push(Write::Cart(Arc::clone(&cart)));
+    commit.events.push(DomainEvent::Cart(Arc::clone(&cart), event));
+    cart
 }

@@ -114,7 +114,8 @@ impl CartState {
     }
 
     /// The codes that the cart was last shown with as not applied, to whoever checks out under this
-    /// key. A repeat of a checkout that was refused may not have had the answer, so it is as before.
+    /// key. A repeat of a checkout that was refused may not have had the answer, so it is as
+    /// before.
     pub(super) fn refused_codes(&self, key: Option<&str>) -> Vec<String> {
         let refused = self.refused_checkout.load();
         let repeated = refused.as_ref().filter(|refused| Some(&*refused.key) == key);
@@ -155,7 +156,8 @@ impl CartState {
         epoch: u64,
     ) -> Arc<BuyerUses> {
         let known = self.buyer_uses.load();
-        let differs = known.as_ref().is_some_and(|known| known.counts != counts);
+        // A guest's cart was rendered without any.
+        let differs = known.as_ref().map_or(self.owner.is_guest, |known| known.counts != counts);
         let next = epoch + u64::from(differs);
         // Uses that have changed meanwhile stay outdated.
         let moved =

@@ -122,7 +122,7 @@ impl OrderService {
             commit.writes.push(Write::PromotionUse(promotion_id, UseChange::Take { limit }));
             let of_buyer = promotion.and_then(|promotion| promotion.per_customer_limit);
             commit.conditions.extend(of_buyer.map(|limit| Condition::BuyerUsesBelow {
-                user_id: order.user_id,
+                buyer: order.buyer(),
                 promotion_id,
                 limit,
             }));

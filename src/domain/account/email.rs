@@ -4,6 +4,7 @@ use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{DefaultIgnorableCodePoint, GeneralCategory},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::domain::validation::ValidationErrors;
 
@@ -17,7 +18,8 @@ const MAX_LOCAL_BYTES: usize = 64;
 const BRAILLE_BLANK: char = '\u{2800}';
 
 /// An email address. Addresses that differ only in case are equal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Email(String);
 
 impl Email {

@@ -1,4 +1,4 @@
-//! Shipping addresses.
+//! The addresses of orders.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::domain::{account::PostalAddress, pricing::Destination};
 /// identifies nobody.
 pub const KEPT_ADDRESS_FIELDS: [&str; 2] = ["country", "region"];
 
-/// A shipping address: the parts of a [`PostalAddress`] by name. Orders of earlier versions may
-/// have other parts, which their shops have chosen.
+/// A shipping or billing address: the parts of a [`PostalAddress`] by name. Orders of earlier
+/// versions may have other parts, which their shops have chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShippingAddress(BTreeMap<String, String>);
+pub struct OrderAddress(BTreeMap<String, String>);
 
-impl ShippingAddress {
+impl OrderAddress {
     /// Creates an address from stored fields, which are already validated. `None` if none of them
     /// was kept.
     #[must_use]
@@ -39,7 +39,7 @@ impl ShippingAddress {
     }
 }
 
-impl From<PostalAddress> for ShippingAddress {
+impl From<PostalAddress> for OrderAddress {
     fn from(address: PostalAddress) -> Self {
         let PostalAddress { name, line1, line2, city, region, postal_code, country, phone } =
             address;

@@ -5,14 +5,15 @@ use std::{collections::HashMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Order, OrderCommand, OrderLine, OrderRules, OrderStatus, Payment, PaymentMethod,
-    ShippingAddress,
+    Buyer, Order, OrderAddress, OrderCommand, OrderLine, OrderRules, OrderStatus, Payment,
+    PaymentMethod,
 };
 use crate::domain::{
+    account::Email,
     cart::{Cart, CartChange, CartError, CartEvent, CartLine, Shortage},
     catalog::product::Product,
     clock::Timestamp,
-    ids::{OrderId, ProductId},
+    ids::{OrderId, ProductId, UserId},
     money::Money,
     payment::provider_amount,
     pricing::{self, Basket, BasketLine, Charges, CodeRefusal, ShopPricing, TakenUse},
@@ -23,8 +24,14 @@ use crate::domain::{
 pub struct CheckoutOptions {
     /// The highest total that the buyer accepts.
     pub expected_total: Option<Money>,
+    /// Where mails about the order go. `None` is the address of the buyer's account.
+    pub email: Option<Email>,
+    /// The address of the buyer's account. A guest has none.
+    pub account_email: Option<Email>,
     /// The shipping address.
-    pub shipping_address: Option<ShippingAddress>,
+    pub shipping_address: Option<OrderAddress>,
+    /// The billing address.
+    pub billing_address: Option<OrderAddress>,
     /// The payment method.
     pub payment_method: PaymentMethod,
     /// The most units to buy of each product. Other products stay in the cart. `None` buys
@@ -35,6 +42,13 @@ pub struct CheckoutOptions {
 }
 
 impl CheckoutOptions {
+    /// The buyer, whom other orders are recognized by.
+    #[must_use]
+    pub fn buyer(&self, user_id: UserId) -> Buyer {
+        let named = self.email.iter().filter(|named| Some(*named) != self.account_email.as_ref());
+        Buyer { user_id, emails: self.account_email.iter().chain(named).cloned().collect() }
+    }
+
     /// The number of units of a line to buy.
     fn units_to_buy(&self, line: &CartLine) -> u32 {
         let bound = |most: &HashMap<_, u32>| most.get(&line.product_id).copied().unwrap_or(0);
@@ -178,6 +192,8 @@ impl Cart {
         let order = Order {
             id: order_id,
             user_id: self.owner.id,
+            guest: self.owner.is_guest,
+            email: checkout.email.or(checkout.account_email),
             status: OrderStatus::PendingPayment,
             version: 1,
             currency: shop.currency,
@@ -186,6 +202,7 @@ impl Cart {
             payment: Payment::placed(method, total, now),
             shipments: Vec::new(),
             shipping_address: checkout.shipping_address,
+            billing_address: checkout.billing_address,
             placed_at: now,
             expires_at: Some(now.saturating_add(rules.payment_timeout)),
             updated_at: now,
@@ -211,7 +228,7 @@ impl Cart {
         shop: ShopPricing<'_>,
         now: Timestamp,
     ) -> Result<(Option<Box<Charges>>, Money), CheckoutError> {
-        let given = checkout.shipping_address.as_ref().and_then(ShippingAddress::destination);
+        let given = checkout.shipping_address.as_ref().and_then(OrderAddress::destination);
         let of_cart = || self.shipping.as_ref().map(|shipping| shipping.destination.clone());
         // Without rules, an address that is not the cart's has nothing to do with prices.
         let is_priced = !shop.rules.is_empty() || self.shipping.is_some();

@@ -1,13 +1,15 @@
 //! Which orders a list has.
 
 use super::{Order, OrderNumber, OrderStatus};
-use crate::domain::{clock::Timestamp, ids::UserId};
+use crate::domain::{account::Email, clock::Timestamp, ids::UserId};
 
 /// A filter of orders. What is `None` matches every order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OrderFilter {
     /// The buyer.
     pub user_id: Option<UserId>,
+    /// The e-mail address of the order.
+    pub email: Option<Email>,
     /// The status.
     pub status: Option<OrderStatus>,
     /// The number.
@@ -29,6 +31,7 @@ impl OrderFilter {
     #[must_use]
     pub fn matches(&self, order: &Order) -> bool {
         self.user_id.is_none_or(|user| user == order.user_id)
+            && (self.email.is_none() || self.email == order.email)
             && self.status.is_none_or(|status| status == order.status)
             && self.number.is_none_or(|number| number == order.number())
             && self.placed_from.is_none_or(|from| from <= order.placed_at)

@@ -1,6 +1,7 @@
 //! Orders: their lines and prices, their status, and its effect on stock.
 
 mod address;
+mod buyer;
 mod checkout;
 mod filter;
 mod id_generator;
@@ -16,7 +17,8 @@ mod transition;
 use std::time::Duration;
 
 pub use self::{
-    address::{KEPT_ADDRESS_FIELDS, ShippingAddress},
+    address::{KEPT_ADDRESS_FIELDS, OrderAddress},
+    buyer::{Buyer, BuyerKey},
     checkout::{
         CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, PriceRise, PurchaseExcess,
     },
@@ -31,6 +33,7 @@ pub use self::{
 };
 pub use super::payment::{Payment, PaymentMethod};
 use super::{
+    account::Email,
     action::Actor,
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
@@ -46,6 +49,11 @@ pub struct Order {
     pub id: OrderId,
     /// The buyer's identifier.
     pub user_id: UserId,
+    /// Whether the buyer is a guest, without an account.
+    pub guest: bool,
+    /// Where mails about the order go. `None` in an anonymized order, and in orders from before
+    /// there were guests' orders whose buyer has no account any more.
+    pub email: Option<Email>,
     /// The current status.
     pub status: OrderStatus,
     /// The version: 1 at first, plus 1 per change.
@@ -61,7 +69,9 @@ pub struct Order {
     /// The shipments, the oldest first.
     pub shipments: Vec<Shipment>,
     /// The shipping address.
-    pub shipping_address: Option<ShippingAddress>,
+    pub shipping_address: Option<OrderAddress>,
+    /// The billing address.
+    pub billing_address: Option<OrderAddress>,
     /// The time at which the order was placed.
     pub placed_at: Timestamp,
     /// The payment deadline, while the order is unpaid.

@@ -250,7 +250,7 @@ fn shipping_address_has_the_parts_that_are_given() {
         ("country", "FR"),
     ];
     let fields = fields.map(|(name, text)| (name.to_owned(), text.to_owned()));
-    assert_eq!(ShippingAddress::from(address).fields(), &BTreeMap::from(fields));
+    assert_eq!(OrderAddress::from(address).fields(), &BTreeMap::from(fields));
 }
 
 #[test]

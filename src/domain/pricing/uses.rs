@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{PromotionId, UserId};
+use crate::domain::{ids::PromotionId, order::BuyerKey};
 
 /// How many orders have a promotion, not counting those that are cancelled or expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,5 +57,5 @@ pub struct TakenUse {
     pub per_customer_limit: Option<u32>,
 }
 
-/// A buyer and a promotion, for the number of the buyer's orders that have it.
-pub type BuyerUse = (UserId, PromotionId);
+/// Orders and a promotion, for those of the orders that have it.
+pub type BuyerUse = (BuyerKey, PromotionId);

@@ -51,7 +51,8 @@ fn expected(event: &DomainEvent) -> CacheChange {
         }
         DomainEvent::Order(order)
         | DomainEvent::OrderRefunded(order)
-        | DomainEvent::PaymentChanged(order) => {
+        | DomainEvent::PaymentChanged(order)
+        | DomainEvent::OrderOwnerChanged(order) => {
             let promotion_buyer = order.promotion_buyer();
             CacheChange::Order { id: order.id, version: order.version, promotion_buyer }
         }
@@ -128,7 +129,10 @@ fn order_events() -> Vec<DomainEvent> {
         lines: Vec::new(),
         payment: Payment::awaiting(PaymentMethod::Manual, Money::zero(eur())),
         shipments: Vec::new(),
+        email: None,
+        guest: false,
         shipping_address: None,
+        billing_address: None,
         placed_at: NOW,
         expires_at: None,
         updated_at: NOW,
@@ -142,7 +146,8 @@ fn order_events() -> Vec<DomainEvent> {
     let states = states.map(|status| DomainEvent::Order(Arc::new(order(*status))));
     let cheaper = Order { charges: Some(charges()), ..order(OrderStatus::Expired) };
     assert_eq!(cheaper.promotion_buyer(), Some(cheaper.user_id));
-    states.chain([refunded, unclear, DomainEvent::Order(Arc::new(cheaper))]).collect()
+    let moved = DomainEvent::OrderOwnerChanged(Arc::new(order(OrderStatus::Paid)));
+    states.chain([refunded, unclear, moved, DomainEvent::Order(Arc::new(cheaper))]).collect()
 }
 
 fn charges() -> Box<Charges> {

@@ -44,11 +44,11 @@ pub(crate) struct Bearer;
 /// Everyone with an account.
 pub(crate) struct Account;
 
-/// Everyone with an account, and API keys with all scopes of `S`. The route decides what an account
-/// may do.
-pub(crate) struct AccountOrKey<S: Scopes>(PhantomData<S>);
+/// Everyone with a token, guests included, and API keys with all scopes of `S`. The route decides
+/// what a user may do.
+pub(crate) struct BearerOrKey<S: Scopes>(PhantomData<S>);
 
-/// As [`AccountOrKey`], for a change that some accounts need rights for.
+/// As [`BearerOrKey`], for a change that some users need rights for.
 pub(crate) struct OwnerOrStaff<S: Scopes>(PhantomData<S>);
 
 /// Admins.
@@ -133,8 +133,8 @@ known_callers! {
     Authenticated, for_staff: false, |caller| Ok(caller);
     Bearer, for_staff: false, |caller| caller.require_no_key();
     Account, for_staff: false, |caller| caller.require_account();
-    AccountOrKey<S>, for_staff: false, |caller| caller.require_account_or_key(S::SCOPES);
-    OwnerOrStaff<S>, for_staff: true, |caller| caller.require_account_or_key(S::SCOPES);
+    BearerOrKey<S>, for_staff: false, |caller| caller.require_bearer_or_key(S::SCOPES);
+    OwnerOrStaff<S>, for_staff: true, |caller| caller.require_bearer_or_key(S::SCOPES);
     Admin, for_staff: true, |caller| caller.require_admin();
     Staff<S>, for_staff: true, |caller| caller.require(S::SCOPES);
 }

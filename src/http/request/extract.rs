@@ -9,7 +9,7 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
 use futures_util::future::LocalBoxFuture;
 
 pub(crate) use super::access::{
-    Access, Account, AccountOrKey, Admin, Anyone, Authenticated, Bearer, CatalogReader,
+    Access, Account, Admin, Anyone, Authenticated, Bearer, BearerOrKey, CatalogReader,
     EventSubscriber, OwnerOrStaff, Staff,
 };
 use super::{

@@ -201,8 +201,8 @@ async fn clear(change: ChangeRequest<Bearer>) -> RouteResult {
 
 /// Create a cart without an account.
 ///
-/// The token opens this cart on every cart route. Registration, login and merge can move its lines
-/// to the cart of an account.
+/// The token opens this cart on every cart route. It checks out, with an e-mail address, and reads
+/// the orders. Registration, login and merge can move the lines and the orders to an account.
 #[utoipa::path(post, path = "/api/cart/guest", operation_id = "create_guest_cart",
 tag = "Cart", security(()), responses((status = 201, body = GuestResponse)))]
 async fn create_guest_cart(change: ChangeRequest<Anyone>) -> RouteResult {
@@ -220,8 +220,8 @@ async fn create_guest_cart(change: ChangeRequest<Anyone>) -> RouteResult {
 
 /// Merge a guest's cart into the caller's cart.
 ///
-/// Quantities are added up to the limit of a line, and no line is dropped. A repeat changes
-/// nothing.
+/// Quantities are added up to the limit of a line, and no line is dropped. The guest's orders
+/// become the caller's. A repeat changes nothing.
 #[utoipa::path(post, path = "/api/cart/merge", operation_id = "merge_guest_cart",
 tag = "Cart", security(("bearer" = [])), request_body = MergeRequest, params(
     ("Idempotency-Key" = Option<String>, Header),

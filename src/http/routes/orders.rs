@@ -15,11 +15,11 @@ use utoipa::ToSchema;
 use crate::{
     actors::ask::ask,
     domain::{
-        account::Scope,
+        account::{Email, Scope},
         ids::{OrderId, UserId},
         order::{
-            CancelledBy, CheckoutOptions, Order, OrderCommand, OrderStatus, PaymentMethod,
-            ShippingAddress,
+            CancelledBy, CheckoutOptions, Order, OrderAddress, OrderCommand, OrderStatus,
+            PaymentMethod,
         },
         validation::ValidationErrors,
     },
@@ -31,7 +31,7 @@ use crate::{
     http::{
         request::{
             body::JsonRequest,
-            extract::{Account, AccountOrKey, ChangeRequest, OwnerOrStaff, ReadRequest, Staff},
+            extract::{Bearer, BearerOrKey, ChangeRequest, OwnerOrStaff, ReadRequest, Staff},
             scopes::{OrdersReadScope, OrdersScope},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
@@ -60,14 +60,20 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/orders/{id}/payment").post(refund::payment));
 }
 
-/// The details of a checkout. All of them are optional.
+/// The details of a checkout. All of them are optional, but a guest has to give `email`.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CheckoutRequest {
     /// The total that the buyer saw. A higher total is rejected.
     #[schema(value_type = Option<f64>, example = 59.97)]
     expected_total: Option<Box<RawValue>>,
+    /// Where mails about the order go. A guest has to give it. Everyone else need not: without it,
+    /// they go to the e-mail address that the account has at checkout.
+    #[schema(format = Email, examples("ada@example.com"))]
+    email: Option<String>,
     /// It takes the place of the cart's address. Shipping and taxes depend on it.
     shipping_address: Option<AddressRequest>,
+    /// Whom the order is billed to. Nothing depends on it.
+    billing_address: Option<AddressRequest>,
     #[schema(value_type = Option<schema::PaymentMethod>)]
     payment_method: Option<String>,
 }
@@ -97,41 +103,56 @@ impl JsonRequest for CancelRequest {
 }
 
 impl CheckoutRequest {
-    fn parse(self, state: &AppState) -> Result<CheckoutOptions, Error> {
+    fn parse(self, state: &AppState, is_guest: bool) -> Result<CheckoutOptions, Error> {
         let currency = state.options.currency;
         let mut errors = ValidationErrors::new();
         let expected_total = self
             .expected_total
             .map(|text| json::parse_amount("expected_total", &text, currency, &mut errors));
-        let shipping_address = self
-            .shipping_address
-            .and_then(|address| errors.record_result(address.parse("shipping_address.")))
-            .map(ShippingAddress::from);
-        let payment_method = match self.payment_method.as_deref().map(str::parse) {
-            None => state.options.default_payment,
-            Some(Ok(PaymentMethod::Stripe)) if state.provider.is_none() => {
-                let message = "stripe is not set up in this shop";
-                errors.add("payment_method", "not_set_up", message);
-                PaymentMethod::default()
-            }
-            Some(Ok(method)) => method,
-            Some(Err(_)) => {
-                let known = names_of(PaymentMethod::ALL, PaymentMethod::as_str).join(", ");
-                errors.add(
-                    "payment_method",
-                    "unknown",
-                    format!("payment_method must be one of: {known}"),
-                );
-                PaymentMethod::default()
-            }
+        if is_guest && self.email.is_none() {
+            errors.add("email", "required", "email is required: a guest has no account");
+        }
+        let email = self.email.and_then(|text| errors.record_result(Email::parse(&text)));
+        let mut address = |address: Option<AddressRequest>, prefix| {
+            let address = address.and_then(|it| errors.record_result(it.parse(prefix)));
+            address.map(OrderAddress::from)
         };
+        let shipping_address = address(self.shipping_address, "shipping_address.");
+        let billing_address = address(self.billing_address, "billing_address.");
+        let payment_method = parse_payment_method(self.payment_method, state, &mut errors);
         Ok(errors.into_result(CheckoutOptions {
             expected_total,
+            email,
             shipping_address,
+            billing_address,
             payment_method,
-            max_quantities: None,
-            refused_codes: Vec::new(),
+            ..CheckoutOptions::default()
         })?)
+    }
+}
+
+fn parse_payment_method(
+    requested: Option<String>,
+    state: &AppState,
+    errors: &mut ValidationErrors,
+) -> PaymentMethod {
+    match requested.as_deref().map(str::parse) {
+        None => state.options.default_payment,
+        Some(Ok(PaymentMethod::Stripe)) if state.provider.is_none() => {
+            let message = "stripe is not set up in this shop";
+            errors.add("payment_method", "not_set_up", message);
+            PaymentMethod::default()
+        }
+        Some(Ok(method)) => method,
+        Some(Err(_)) => {
+            let known = names_of(PaymentMethod::ALL, PaymentMethod::as_str).join(", ");
+            errors.add(
+                "payment_method",
+                "unknown",
+                format!("payment_method must be one of: {known}"),
+            );
+            PaymentMethod::default()
+        }
     }
 }
 
@@ -159,18 +180,18 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
     (status = 400, body = ProblemDetails,
         description = "`idempotency_key_required`, `idempotency_key_invalid`, `malformed_json`"),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
-    (status = 403, body = ProblemDetails,
-        description = "`forbidden`: a guest has to register or log in first"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: an API key has no cart"),
     (status = 409, body = ProblemDetails,
-        description = "`cart_empty`; `method_not_available`: the shop does not ship to the \
-            address; `code_exhausted` or `code_expired` with `refused_code`: a code that was \
-            shown as applied does not hold any more; `insufficient_stock` with `lines`; \
+        description = "`cart_empty`; `guest_cart_merged`; `method_not_available`: the shop does not \
+            ship to the address; `code_exhausted` or `code_expired` with `refused_code`: a code \
+            that was shown as applied does not hold any more; `insufficient_stock` with `lines`; \
             `purchase_limit_reached` with `lines`: the buyer's orders that are neither \
             cancelled nor expired would have more units of a product than its \
             `purchase_limit`; `price_changed` with the new `total_amount`, which is above \
             `expected_total`, and the `lines` whose prices rose"),
     (status = 422, body = ProblemDetails,
-        description = "`validation_failed`, also without an address if the total depends on it; \
+        description = "`validation_failed`, also without an address if the total depends on it, \
+            and without `email` if the caller is a guest; \
             `idempotency_key_reused`"),
     (status = 429, body = ProblemDetails,
         description = "`too_many_pending_orders`, `rate_limited`"),
@@ -178,14 +199,14 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
         description = "`overloaded`, `store_unavailable`: no order was placed; `outcome_unknown`: \
             repeat the request with the same key"),
 ))]
-async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResult {
+async fn check_out(change: ChangeRequest<Bearer, CheckoutRequest>) -> RouteResult {
     let context = change.context()?;
     if context.idempotency_key.is_none() {
         let detail = "Send a unique Idempotency-Key with each checkout, and the same key when you \
             repeat it.";
         return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
     }
-    let options = change.body.parse(&change.state)?;
+    let options = change.body.parse(&change.state, change.caller.is_guest())?;
     let message = PlaceOrder { options, context };
     let reply = change.state.carts.check_out(change.caller.owner(), message).await?;
     let render = |placed: PlacedOrder| {
@@ -197,7 +218,7 @@ async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResu
 
 /// Get an order.
 ///
-/// A customer can read their own orders, staff with `orders:read` all of them.
+/// A customer or a guest can read their own orders, staff with `orders:read` all of them.
 #[utoipa::path(get, path = "/api/orders/{id}", operation_id = "get_order",
 tag = "Orders", security(("bearer" = [])), params(
     ("id" = Uuid, Path, description = "The id of the order."),
@@ -206,11 +227,12 @@ tag = "Orders", security(("bearer" = [])), params(
 ), responses(
     (status = 200, body = OrderData),
     (status = 304, description = "`If-None-Match` names the current ETag."),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: an API key without the scope"),
     (status = 404, body = ProblemDetails,
         description = "`not_found`: there is no such order, or it is another user's"),
 ))]
-async fn show(read: ReadRequest<AccountOrKey<OrdersReadScope>, OrderId>) -> RouteResult {
+async fn show(read: ReadRequest<BearerOrKey<OrdersReadScope>, OrderId>) -> RouteResult {
     read.honor_no_cache().await?;
     let found = read.state.store.find_order(read.target);
     let order = read
@@ -240,7 +262,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderData),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: an API key without the scope"),
     (status = 404, body = ProblemDetails,
         description = "`not_found`: there is no such order, or it is another user's"),
     (status = 409, body = ProblemDetails,

@@ -209,6 +209,9 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Write::Order(order) => order.id.as_uuid() == record,
         Write::Stock(stock) => stock.product_id.as_uuid() == record,
         Write::User(user) | Write::EraseAccount(user) => user.id.as_uuid() == record,
+        Write::ClaimGuest { guest_id, user_id } => {
+            [guest_id, user_id].iter().any(|id| id.as_uuid() == record)
+        }
         Write::AddressBook(book) => book.user_id.as_uuid() == record,
         Write::Session(session) => session.id.as_uuid() == record,
         Write::ApiKey(key) => key.id.as_uuid() == record,
@@ -229,9 +232,9 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         | Condition::PurchaseWithin(user, _)
         | Condition::OtherAdminRemains(user)
         | Condition::ApiKeysBelow(user, _)
-        | Condition::NoOpenOrders(user) => user.as_uuid() == record,
-        Condition::BuyerUsesBelow { user_id, promotion_id, .. } => {
-            user_id.as_uuid() == record || promotion_id.as_uuid() == record
+        | Condition::NoOpenOrders { user_id: user, .. } => user.as_uuid() == record,
+        Condition::BuyerUsesBelow { buyer, promotion_id, .. } => {
+            buyer.user_id.as_uuid() == record || promotion_id.as_uuid() == record
         }
         Condition::PricingRulesUnchanged(_) => false,
     });

@@ -1,4 +1,4 @@
-//! Erases accounts, inside the writer's transaction.
+//! Erases accounts, and notes what else is about them, inside the writer's transaction.
 
 use std::collections::BTreeSet;
 
@@ -13,40 +13,71 @@ use super::{
         to_raw_document,
     },
     load::deserialize_document,
-    schema::{ADDRESS_BOOKS, IDEMPOTENCY_KEYS, MAILS, ORDERS, SESSIONS, USERS},
+    read::{orders_with_key, unfinished_orders_with},
+    schema::{ADDRESS_BOOKS, COMMIT_TIME, IDEMPOTENCY_KEYS, MAILS, ORDERS, SESSIONS, USERS},
     transaction::Transaction,
     transaction_error::TransactionError,
 };
 use crate::{
     domain::{
         ids::UserId,
-        order::{KEPT_ADDRESS_FIELDS, OrderStatus},
+        order::{BuyerKey, KEPT_ADDRESS_FIELDS},
     },
-    store::plan::{LoadedState, WriteSet},
+    store::plan::{LoadedState, ReadSet, WriteSet},
 };
 
-/// Finds those of `users` who have an order that is paid and not shipped.
-pub(super) async fn load_open_order_users(
+/// Finds the orders that are unpaid, or paid and not shipped.
+pub(super) async fn load_unfinished_orders(
     transaction: &mut Transaction<'_>,
-    users: &BTreeSet<UserId>,
+    read_set: &ReadSet,
     loaded: &mut LoadedState,
 ) -> Result<(), TransactionError> {
     #[derive(Deserialize)]
-    struct Buyer {
-        user_id: BsonUuid,
+    struct UnfinishedOrder<'a> {
+        #[serde(rename = "_id")]
+        id: BsonUuid,
+        status: &'a str,
     }
-    if users.is_empty() {
-        return Ok(());
+    for key in &read_set.unfinished_orders {
+        let orders = loaded.unfinished_orders.entry(key.clone()).or_default();
+        let record = |document: &RawDocument| {
+            let UnfinishedOrder { id, status } = deserialize_document(document)?;
+            let status = status
+                .parse()
+                .map_err(|_| DocumentError(format!("{status:?} is not a valid order status")))?;
+            orders.insert(id_from_bson(id), status);
+            Ok(())
+        };
+        let filter = unfinished_orders_with(key);
+        transaction.for_each_document(ORDERS, filter, doc! { "status": 1 }, record).await?;
     }
-    let ids: Vec<BsonUuid> = users.iter().map(|user| id_to_bson(user.as_uuid())).collect();
-    let to_ship = OrderStatus::TO_SHIP.map(OrderStatus::as_str).to_vec();
-    let open = doc! { "user_id": { "$in": ids }, "status": { "$in": to_ship } };
-    let record = |document: &RawDocument| {
-        let Buyer { user_id } = deserialize_document(document)?;
-        loaded.open_order_users.insert(id_from_bson(user_id));
-        Ok(())
-    };
-    transaction.for_each_document(ORDERS, open, doc! { "_id": 0, "user_id": 1 }, record).await
+    Ok(())
+}
+
+/// Makes the replies that are stored for guests, or about them, tell of their accounts. It also
+/// writes the accounts, so that it meets whoever erases one of them meanwhile.
+pub(super) async fn claim_replies(
+    transaction: &mut Transaction<'_>,
+    writes: &WriteSet,
+    commit_time: i64,
+) -> Result<(), TransactionError> {
+    for (guest, user) in &writes.guest_claims {
+        let account = doc! {
+            "q": { "_id": id_to_bson(user.as_uuid()) },
+            "u": { "$set": { COMMIT_TIME: commit_time } },
+        };
+        transaction.update_many(USERS, one(to_raw(&account)?)).await?;
+        let of_guest = doc! { "$or": [
+            { "_id": keys_of(*guest) }, { "about": id_to_bson(guest.as_uuid()) },
+        ], "refused_at": { "$exists": false } };
+        let replies = doc! {
+            "q": of_guest,
+            "u": { "$set": { "about": id_to_bson(user.as_uuid()) } },
+            "multi": true,
+        };
+        transaction.update_many(IDEMPOTENCY_KEYS, one(to_raw(&replies)?)).await?;
+    }
+    Ok(())
 }
 
 /// Deletes the erased accounts, so that others can have their e-mail addresses in the same batch.
@@ -74,12 +105,7 @@ pub(super) async fn erase_traces(
         let [own, requested] =
             [rawdoc! { "user_id": id() }, rawdoc! { "recipient": account.email.as_str() }];
         transaction.delete_many(MAILS, rawdoc! { "$or": [own, requested] }).await?;
-        // The range of ids that begin with the owner, since a document is compared field by field.
-        let range = doc! {
-            "$gt": { "owner": id_to_bson(user.as_uuid()) },
-            "$lt": { "owner": id_to_bson(user.as_uuid()), "key": Bson::MaxKey },
-        };
-        let own_keys = to_raw(&doc! { "_id": range })?;
+        let own_keys = to_raw(&doc! { "_id": keys_of(*user) })?;
         transaction.delete_many(IDEMPOTENCY_KEYS, own_keys).await?;
         let clients = to_raw(&doc! {
             "q": { "user_id": id_to_bson(user.as_uuid()) },
@@ -87,36 +113,85 @@ pub(super) async fn erase_traces(
             "multi": true,
         })?;
         transaction.update_many(SESSIONS, one(clients)).await?;
-        transaction.update_many(ORDERS, one(to_raw(&order_anonymization(*user))?)).await?;
-        anonymize_replies_about(transaction, *user).await?;
+        let mut keys = vec![BuyerKey::User(*user)];
+        let mut of_erased = BTreeSet::from([*user]);
+        if account.email_verified {
+            let of_guests = BuyerKey::GuestEmail(account.email.clone());
+            of_erased.extend(load_buyers(transaction, &of_guests).await?);
+            keys.push(of_guests);
+        }
+        for key in keys {
+            transaction.update_many(ORDERS, one(to_raw(&order_anonymization(&key))?)).await?;
+        }
+        for user in of_erased {
+            anonymize_replies_of(transaction, user).await?;
+        }
     }
     Ok(())
 }
 
-/// The update of all orders of a user. It leaves the logical time of their last change as it is,
-/// since it is no change of them, and has no event.
-fn order_anonymization(user: UserId) -> Document {
-    let fields = doc! { "$objectToArray": "$shipping_address" };
-    let is_kept = doc! { "$in": ["$$this.k", KEPT_ADDRESS_FIELDS.to_vec()] };
-    let kept = doc! { "$filter": { "input": fields, "cond": is_kept } };
-    let address = doc! { "$cond": [
-        { "$eq": [{ "$type": "$shipping_address" }, "object"] },
-        { "$arrayToObject": kept },
-        "$$REMOVE",
-    ] };
+/// The range of the ids of idempotency keys that begin with the owner, since a document is compared
+/// field by field.
+fn keys_of(owner: UserId) -> Document {
     doc! {
-        "q": { "user_id": id_to_bson(user.as_uuid()), "anonymized": { "$ne": true } },
+        "$gt": { "owner": id_to_bson(owner.as_uuid()) },
+        "$lt": { "owner": id_to_bson(owner.as_uuid()), "key": Bson::MaxKey },
+    }
+}
+
+/// The buyers of the orders with a key.
+async fn load_buyers(
+    transaction: &mut Transaction<'_>,
+    key: &BuyerKey,
+) -> Result<BTreeSet<UserId>, TransactionError> {
+    #[derive(Deserialize)]
+    struct Buyer {
+        user_id: BsonUuid,
+    }
+    let mut buyers = BTreeSet::new();
+    let record = |document: &RawDocument| {
+        let Buyer { user_id } = deserialize_document(document)?;
+        buyers.insert(id_from_bson(user_id));
+        Ok(())
+    };
+    let fields = doc! { "_id": 0, "user_id": 1 };
+    transaction.for_each_document(ORDERS, orders_with_key(key), fields, record).await?;
+    Ok(buyers)
+}
+
+/// The update of all orders with a key. It leaves the logical time of their last change as it is,
+/// since it is no change of them, and has no event.
+fn order_anonymization(key: &BuyerKey) -> Document {
+    let mut orders = orders_with_key(key);
+    orders.insert("anonymized", doc! { "$ne": true });
+    let addresses = doc! {
+        "anonymized": true,
+        "shipping_address": kept_address("$shipping_address"),
+        "billing_address": kept_address("$billing_address"),
+    };
+    doc! {
+        "q": orders,
         "u": [
-            { "$set": { "anonymized": true, "shipping_address": address } },
-            { "$unset": "charges.shipping_to.postal_code" },
+            { "$set": addresses },
+            { "$unset": ["email", "charges.shipping_to.postal_code"] },
         ],
         "multi": true,
     }
 }
 
-/// The replies that staff got when it changed the account or its orders. They stay, so that a
-/// repeat still changes nothing.
-async fn anonymize_replies_about(
+/// What is left of an address, if there is one.
+fn kept_address(address: &str) -> Document {
+    let fields = doc! { "$objectToArray": address };
+    let is_kept = doc! { "$in": ["$$this.k", KEPT_ADDRESS_FIELDS.to_vec()] };
+    let kept = doc! { "$filter": { "input": fields, "cond": is_kept } };
+    doc! { "$cond": [
+        { "$eq": [{ "$type": address }, "object"] }, { "$arrayToObject": kept }, "$$REMOVE",
+    ] }
+}
+
+/// The replies that staff got when it changed the account or its orders, and those that a guest
+/// got. They stay, so that a repeat still changes nothing.
+async fn anonymize_replies_of(
     transaction: &mut Transaction<'_>,
     user: UserId,
 ) -> Result<(), TransactionError> {
@@ -128,8 +203,10 @@ async fn anonymize_replies_about(
         updates.push(rawdoc! { "q": { "_id": id }, "u": reply });
         Ok(())
     };
-    let about = doc! { "about": id_to_bson(user.as_uuid()) };
-    transaction.for_each_document(IDEMPOTENCY_KEYS, about, doc! {}, record).await?;
+    let replies = doc! { "$or": [
+        { "about": id_to_bson(user.as_uuid()) }, { "_id": keys_of(user) },
+    ], "refused_at": { "$exists": false } };
+    transaction.for_each_document(IDEMPOTENCY_KEYS, replies, doc! {}, record).await?;
     for update in updates {
         transaction.update_many(IDEMPOTENCY_KEYS, one(update)).await?;
     }

@@ -31,7 +31,7 @@ use crate::{
         inventory::StockLevel,
         order::OrderStatus,
     },
-    store::plan::{LoadedState, OwnedIdempotencyKey, ReadSet},
+    store::plan::{LoadedState, OwnedIdempotencyKey, ReadSet, StoredOrder},
 };
 
 /// What a batch depends on.
@@ -91,7 +91,7 @@ pub(super) async fn load(
     .await?;
     load_orders(transaction, read_set, &mut loaded, &mut latest).await?;
     load_purchases(transaction, read_set, &mut loaded).await?;
-    erasure::load_open_order_users(transaction, &read_set.open_order_users, &mut loaded).await?;
+    erasure::load_unfinished_orders(transaction, read_set, &mut loaded).await?;
     load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
     staff::load_active_admins(transaction, read_set, &mut loaded).await?;
     staff::load_api_keys(transaction, read_set, &mut loaded, &mut latest).await?;
@@ -223,6 +223,7 @@ async fn load_orders(
         id: BsonUuid,
         version: u64,
         status: &'a str,
+        user_id: BsonUuid,
         #[serde(default)]
         anonymized: bool,
     }
@@ -230,12 +231,14 @@ async fn load_orders(
         read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
     if !ids.is_empty() {
         let record = |document: &RawDocument| {
-            let OrderHeader { id, version, status, anonymized } = deserialize_document(document)?;
+            let OrderHeader { id, version, status, user_id, anonymized } =
+                deserialize_document(document)?;
             let status = status
                 .parse::<OrderStatus>()
                 .map_err(|_| DocumentError(format!("{status:?} is not a valid order status")))?;
             let id: OrderId = id_from_bson(id);
-            loaded.orders.insert(id, (version, status));
+            let user_id = id_from_bson(user_id);
+            loaded.orders.insert(id, StoredOrder { version, status, user_id });
             loaded.anonymized_orders.extend(anonymized.then_some(id));
             *latest = commit_time(document).max(*latest);
             Ok(())
@@ -244,7 +247,7 @@ async fn load_orders(
             .for_each_document(
                 ORDERS,
                 doc! { "_id": { "$in": ids } },
-                doc! { "version": 1, "status": 1, "anonymized": 1, COMMIT_TIME: 1 },
+                doc! { "version": 1, "status": 1, "user_id": 1, "anonymized": 1, COMMIT_TIME: 1 },
                 record,
             )
             .await?;

@@ -13,7 +13,7 @@ use mongodb::{
 use super::{
     nodes,
     partition::is_head_of,
-    schema::{CARTS, COUNTERS, META, ORDERS, OUTBOX, PUBLISHED_COUNTER, SHOP},
+    schema::{CARTS, COUNTERS, META, ORDERS, OUTBOX, PUBLISHED_COUNTER, SHOP, USERS},
     transaction_error::server_error_code,
 };
 use crate::domain::order::OrderStatus;
@@ -74,17 +74,39 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 8).await?;
         tracing::info!(from = 8, to = 9, "upgraded the database schema");
     }
+    // Version 10 has orders of guests, and e-mail and billing addresses in orders, which nodes of
+    // version 9 would remove.
+    let orders = add_order_emails(database).await?;
     drop_index_of_order_numbers(database).await?;
     raise_schema_version(database, 9).await?;
-    tracing::info!(from = 9, to = 10, "upgraded the database schema");
+    tracing::info!(from = 9, to = 10, orders, "upgraded the database schema");
     Ok(MigrationOutcome::Version(10))
 }
 
 /// Since version 10, nodes make order ids under leases, so order numbers are unique without an
-/// index. Nodes of version 9 rely on it. Orders keep their numbers, which follow from their ids; the
-/// field that was indexed stays until they change, and is not read.
+/// index. Nodes of version 9 rely on it. Orders keep their numbers, which follow from their ids;
+/// the field that was indexed stays until they change, and is not read.
 async fn drop_index_of_order_numbers(database: &Database) -> Result<()> {
     drop_index_if_present(database, ORDERS, "number").await
+}
+
+/// Gives orders the e-mail addresses of their buyers' accounts, which mails went to before orders
+/// had their own. Returns how many orders have one.
+async fn add_order_emails(database: &Database) -> Result<u64> {
+    let orders = database.collection::<Document>(ORDERS);
+    let account = doc! {
+        "from": USERS, "localField": "user_id", "foreignField": "_id", "as": "account",
+    };
+    let pipeline = vec![
+        doc! { "$match": { "email": { "$exists": false }, "anonymized": { "$ne": true } } },
+        doc! { "$project": { "user_id": 1 } },
+        doc! { "$lookup": account },
+        doc! { "$match": { "account.email": { "$type": "string" } } },
+        doc! { "$project": { "email": { "$first": "$account.email" } } },
+        doc! { "$merge": { "into": ORDERS, "whenMatched": "merge", "whenNotMatched": "discard" } },
+    ];
+    orders.aggregate(pipeline).await?;
+    orders.count_documents(doc! { "email": { "$exists": true } }).await
 }
 
 async fn raise_to_version_8(database: &Database) -> Result<()> {

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use super::{MongoStore, read};
 use crate::{
     domain::{
-        ids::{PromotionId, RuleId, UserId},
+        ids::{PromotionId, RuleId},
+        order::Buyer,
         pricing::{PromotionUses, RuleRecord},
     },
     store::{StoreUnavailable, pricing_store::PricingStore},
@@ -34,7 +35,7 @@ impl PricingStore for MongoStore {
 
     async fn count_buyer_uses(
         &self,
-        buyer: UserId,
+        buyer: Buyer,
         promotions: BTreeSet<PromotionId>,
     ) -> Result<HashMap<PromotionId, u32>, StoreUnavailable> {
         self.run_read(|database| read::count_buyer_uses(database, buyer, promotions)).await

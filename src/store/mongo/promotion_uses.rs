@@ -1,8 +1,8 @@
 //! How often promotions are used, one document for each promotion that an order has had.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use mongodb::bson::{Document, RawDocument, Uuid as BsonUuid, doc};
+use mongodb::bson::{Bson, Document, RawDocument, Uuid as BsonUuid, doc};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -10,14 +10,15 @@ use super::{
     documents::{id_from_bson, id_to_bson},
     flush::ExistingRecords,
     load::{commit_time, deserialize_document},
-    schema::{ORDERS, PROMOTION_USES, USES_OF_BUYER},
+    schema::{ORDERS, PROMOTION_USES, USES_OF_BUYER, USES_OF_EMAIL},
     transaction::Transaction,
     transaction_error::TransactionError,
 };
 use crate::{
     domain::{
-        ids::{PromotionId, UserId},
-        order::OrderStatus,
+        account::Email,
+        ids::{OrderId, PromotionId},
+        order::{BuyerKey, OrderStatus},
         pricing::PromotionUses,
     },
     store::plan::{LoadedState, ReadSet, WriteSet},
@@ -49,7 +50,11 @@ impl From<PromotionUsesDocument> for PromotionUses {
 /// The promotions of an order, and its buyer.
 #[derive(Deserialize)]
 pub(super) struct OrderPromotions {
+    #[serde(rename = "_id")]
+    order_id: BsonUuid,
     user_id: BsonUuid,
+    #[serde(default)]
+    email: Option<String>,
     charges: Promotions,
 }
 
@@ -84,23 +89,38 @@ pub(super) async fn load(
     if read_set.buyer_uses.is_empty() {
         return Ok(());
     }
-    loaded.buyer_uses = read_set.buyer_uses.iter().map(|pair| (*pair, 0)).collect();
-    let buyers: BTreeSet<UserId> = read_set.buyer_uses.iter().map(|pair| pair.0).collect();
+    loaded.buyer_uses =
+        read_set.buyer_uses.iter().map(|pair| (pair.clone(), HashSet::new())).collect();
+    let keys: BTreeSet<BuyerKey> = read_set.buyer_uses.iter().map(|pair| pair.0.clone()).collect();
     let promotions: BTreeSet<PromotionId> = read_set.buyer_uses.iter().map(|pair| pair.1).collect();
-    let count = |document: &RawDocument| {
-        let order: OrderPromotions = deserialize_document(document)?;
-        let buyer = id_from_bson(order.user_id);
-        for promotion in promotions_of(order) {
-            if let Some(uses) = loaded.buyer_uses.get_mut(&(buyer, promotion)) {
-                *uses += 1;
+    for (index, filter) in orders_with(&keys, &promotions) {
+        let record = |document: &RawDocument| {
+            let order: OrderPromotions = deserialize_document(document)?;
+            let (order_id, keys) = (order.id(), order.keys());
+            for promotion in promotions_of(order) {
+                for key in &keys {
+                    let orders = loaded.buyer_uses.get_mut(&(key.clone(), promotion));
+                    orders.map(|orders| orders.insert(order_id));
+                }
             }
-        }
-        Ok(())
-    };
-    let filter = orders_with(&buyers, &promotions);
-    transaction
-        .for_each_document_in(ORDERS, Some(USES_OF_BUYER), filter, order_fields(), count)
-        .await
+            Ok(())
+        };
+        transaction
+            .for_each_document_in(ORDERS, Some(index), filter, order_fields(), record)
+            .await?;
+    }
+    Ok(())
+}
+
+impl OrderPromotions {
+    pub(super) fn id(&self) -> OrderId {
+        id_from_bson(self.order_id)
+    }
+
+    fn keys(&self) -> Vec<BuyerKey> {
+        let email = self.email.clone().map(Email::from_stored).map(BuyerKey::Email);
+        std::iter::once(BuyerKey::User(id_from_bson(self.user_id))).chain(email).collect()
+    }
 }
 
 /// The writes of the uses, in the order of ids.
@@ -126,22 +146,39 @@ pub(super) fn promotions_of(order: OrderPromotions) -> impl Iterator<Item = Prom
     discounts.filter_map(|discount| discount.promotion_id.parse().ok())
 }
 
-/// The orders of buyers that have promotions and are neither cancelled nor expired.
+/// The orders with one of `keys` that have promotions and are neither cancelled nor expired: a
+/// filter for each index. Some orders may match more than one.
 pub(super) fn orders_with(
-    buyers: &BTreeSet<UserId>,
+    keys: &BTreeSet<BuyerKey>,
     promotions: &BTreeSet<PromotionId>,
-) -> Document {
-    let buyers: Vec<BsonUuid> = buyers.iter().map(|id| id_to_bson(id.as_uuid())).collect();
+) -> Vec<(&'static str, Document)> {
+    let (mut users, mut emails) = (Vec::new(), Vec::new());
+    for key in keys {
+        match key {
+            BuyerKey::User(user) => users.push(Bson::from(id_to_bson(user.as_uuid()))),
+            BuyerKey::Email(email) | BuyerKey::GuestEmail(email) => {
+                emails.push(Bson::from(email.as_str()));
+            }
+        }
+    }
     let promotions: Vec<String> = promotions.iter().map(ToString::to_string).collect();
     let counted = OrderStatus::ALL.iter().filter(|status| status.counts_as_purchase());
     let counted: Vec<&str> = counted.map(|status| status.as_str()).collect();
-    doc! {
-        "user_id": { "$in": buyers },
-        "charges.discounts.promotion_id": { "$in": promotions, "$exists": true },
-        "status": { "$in": counted },
-    }
+    let of_field = |(index, field, values): (&'static str, &str, Vec<Bson>)| {
+        let filter = doc! {
+            field: { "$in": values },
+            "charges.discounts.promotion_id": { "$in": &promotions, "$exists": true },
+            "status": { "$in": &counted },
+        };
+        (index, filter)
+    };
+    [(USES_OF_BUYER, "user_id", users), (USES_OF_EMAIL, "email", emails)]
+        .into_iter()
+        .filter(|(.., values)| !values.is_empty())
+        .map(of_field)
+        .collect()
 }
 
 fn order_fields() -> Document {
-    doc! { "_id": 0, "user_id": 1, "charges.discounts.promotion_id": 1 }
+    doc! { "user_id": 1, "email": 1, "charges.discounts.promotion_id": 1 }
 }

@@ -65,6 +65,8 @@ pub(super) const RULES_GUARD: &str = "pricing_rules";
 pub(super) const PROMOTION_USES: &str = "promotion_uses";
 /// The index of the buyers' orders that have promotions.
 pub(super) const USES_OF_BUYER: &str = "promotions_of_buyer";
+/// The same by the e-mail addresses of the orders.
+pub(super) const USES_OF_EMAIL: &str = "promotions_of_email";
 /// Promotions, shipping methods and tax rates.
 pub(super) const PRICING_RULES: &str = "pricing_rules";
 /// The index of users' unpaid orders and of the units in each.
@@ -213,8 +215,11 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let mut sku = partial_index("sku", doc! { "sku": 1 }, active_with_sku);
     sku.insert("unique", true);
     let of_promotions = doc! { "user_id": 1, "charges.discounts.promotion_id": 1 };
+    let has_email = doc! { "email": { "$exists": true } };
     let has_promotions = doc! { "charges.discounts.promotion_id": { "$exists": true } };
-    let promotions_of_buyer = partial_index(USES_OF_BUYER, of_promotions, has_promotions);
+    let promotions_of_buyer = partial_index(USES_OF_BUYER, of_promotions, has_promotions.clone());
+    let of_promotions = doc! { "email": 1, "charges.discounts.promotion_id": 1 };
+    let promotions_of_email = partial_index(USES_OF_EMAIL, of_promotions, has_promotions);
     vec![
         (
             CARTS,
@@ -238,6 +243,8 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                 partial_index("to_ship", doc! { "status": 1, "_id": -1 }, to_ship),
                 partial_index(PAID_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
                 promotions_of_buyer,
+                promotions_of_email,
+                partial_index("of_email", doc! { "email": 1, "_id": -1 }, has_email),
                 partial_index("overdue", doc! { "expires_at": 1, "_id": 1 }, pending),
             ],
         ),

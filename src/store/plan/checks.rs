@@ -1,13 +1,16 @@
 //! The checks that a commit must pass before the planner records anything of it.
 
+use std::sync::Arc;
+
 use super::{Planner, Rejection};
 use crate::{
     domain::{
+        account::User,
         cart::Shortage,
         catalog::product::Product,
         ids::{ProductId, UserId},
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
-        order::{LimitedLine, Order, PurchaseExcess},
+        order::{BuyerKey, LimitedLine, Order, PurchaseExcess},
         pricing::RuleRecord,
     },
     store::commit::{Commit, CommitError, Condition, StockWrite, StoredReplyBody, Write},
@@ -57,6 +60,10 @@ impl Planner<'_> {
                 Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
                 Write::Product(product) => (self.state.products.get(&product.id), product.version),
                 Write::Order(order) => (self.version_before(commit, index, order), order.version),
+                Write::ClaimGuest { user_id, .. } => match self.state.users.get(user_id) {
+                    Some(_) => continue,
+                    None => return Err(CommitError::Conflict),
+                },
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::ApiKey(key) => (self.state.api_keys.get(&key.id), key.version),
@@ -84,8 +91,12 @@ impl Planner<'_> {
     /// Whether an order was decided on before its buyer's account was erased, so that it has what
     /// was erased.
     fn is_deanonymized_by(&self, order: &Order) -> bool {
-        let is_erased_in_batch = self.writes.erased_accounts.contains_key(&order.user_id)
-            && self.state.orders.contains_key(&order.id);
+        let is_of_erased = |account: &Arc<User>| match order.guest {
+            true => account.email_verified && order.email.as_ref() == Some(&account.email),
+            false => order.user_id == account.id,
+        };
+        let is_erased_in_batch = self.state.orders.contains_key(&order.id)
+            && self.writes.erased_accounts.values().any(is_of_erased);
         let is_anonymized = is_erased_in_batch || self.state.anonymized_orders.contains(&order.id);
         is_anonymized && !order.anonymized
     }
@@ -103,59 +114,60 @@ impl Planner<'_> {
             _ => None,
         };
         let earlier = commit.writes.iter().take(index).rev().find_map(same_order);
-        earlier.or_else(|| self.state.orders.get(&order.id).map(|(version, _)| version))
+        earlier.or_else(|| self.state.orders.get(&order.id).map(|stored| &stored.version))
     }
 
     pub(super) fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {
         let mut excesses = Vec::new();
         for condition in &commit.conditions {
-            match *condition {
+            match condition {
                 Condition::ProductUnchanged(id, version)
-                    if self.state.products.get(&id) != Some(&version) =>
+                    if self.state.products.get(id) != Some(version) =>
                 {
                     return Err(CommitError::Conflict);
                 }
                 Condition::PricingRulesUnchanged(version)
-                    if self.state.rules_version != version =>
+                    if self.state.rules_version != *version =>
                 {
                     return Err(CommitError::Conflict);
                 }
                 Condition::PendingOrdersBelow(user, limit)
-                    if self.pending_orders(user).orders >= u64::from(limit) =>
+                    if self.pending_orders(*user).orders >= u64::from(*limit) =>
                 {
                     return Err(CommitError::TooManyPendingOrders);
                 }
                 Condition::PendingUnitsWithin { user_id, units, limit }
-                    if self.pending_units_left(user_id, limit) < units =>
+                    if self.pending_units_left(*user_id, *limit) < *units =>
                 {
-                    let left = self.pending_units_left(user_id, limit);
+                    let left = self.pending_units_left(*user_id, *limit);
                     return Err(CommitError::TooManyPendingUnits { left });
                 }
                 Condition::PurchaseWithin(user, line)
-                    if self.purchase_left(user, line) < u64::from(line.quantity) =>
+                    if self.purchase_left(*user, *line) < u64::from(line.quantity) =>
                 {
                     excesses.push(PurchaseExcess {
                         product_id: line.product_id,
                         requested: line.quantity.into(),
-                        left: self.purchase_left(user, line),
+                        left: self.purchase_left(*user, *line),
                     });
                 }
                 Condition::OtherAdminRemains(user)
-                    if self.state.active_admins.iter().all(|admin| *admin == user) =>
+                    if self.state.active_admins.iter().all(|admin| admin == user) =>
                 {
                     return Err(CommitError::LastAdmin);
                 }
                 Condition::ApiKeysBelow(user, limit)
-                    if self.state.api_keys_made.get(&user).copied().unwrap_or(0)
-                        >= u64::from(limit) =>
+                    if self.state.api_keys_made.get(user).copied().unwrap_or(0)
+                        >= u64::from(*limit) =>
                 {
                     return Err(CommitError::TooManyApiKeys);
                 }
-                Condition::NoOpenOrders(user) if self.state.open_order_users.contains(&user) => {
-                    return Err(CommitError::OrdersOpen);
+                Condition::NoOpenOrders { user_id, guest_email } => {
+                    let guests = guest_email.iter().cloned().map(BuyerKey::GuestEmail);
+                    let keys = std::iter::once(BuyerKey::User(*user_id)).chain(guests);
+                    self.check_open_orders(commit, keys)?;
                 }
                 Condition::ProductUnchanged(..)
-                | Condition::NoOpenOrders(_)
                 | Condition::PricingRulesUnchanged(_)
                 | Condition::BuyerUsesBelow { .. }
                 | Condition::OtherAdminRemains(_)

@@ -16,6 +16,7 @@
 
 mod actions;
 mod checks;
+mod orders;
 mod pricing;
 mod read_set;
 #[cfg(test)]
@@ -31,7 +32,7 @@ use bytes::Bytes;
 
 use self::actions::StockAction;
 pub use self::{
-    read_set::{LoadedState, OwnedIdempotencyKey, PendingOrders, ReadSet},
+    read_set::{LoadedState, OwnedIdempotencyKey, PendingOrders, ReadSet, StoredOrder},
     write_set::{ReplyToStore, WriteSet},
 };
 use super::commit::{
@@ -41,9 +42,8 @@ use super::commit::{
 use crate::{
     domain::{
         account::{ApiKey, User},
-        ids::{ProductId, UserId},
+        ids::ProductId,
         inventory::{StockLevel, StockMovement},
-        order::{Order, OrderStatus},
         webhook::Webhook,
     },
     events::{DomainEvent, inventory::stock_json},
@@ -153,10 +153,6 @@ impl<'a> Planner<'a> {
         self.writes.refused_keys.insert(id, received_at);
     }
 
-    fn pending_orders(&self, user: UserId) -> PendingOrders {
-        self.state.pending_orders.get(&user).copied().unwrap_or_default()
-    }
-
     fn stock_level(&self, id: ProductId) -> StockLevel {
         self.state.stock.get(&id).copied().unwrap_or(StockLevel::empty(id))
     }
@@ -231,14 +227,7 @@ impl<'a> Planner<'a> {
                 }
                 self.writes.products.insert(product.id, Arc::clone(product));
             }
-            Write::Order(order) => {
-                self.update_order_counts(order);
-                if OrderStatus::TO_SHIP.contains(&order.status) {
-                    self.state.open_order_users.insert(order.user_id);
-                }
-                self.state.orders.insert(order.id, (order.version, order.status));
-                self.writes.orders.insert(order.id, Arc::clone(order));
-            }
+            Write::Order(order) => self.record_order(order),
             Write::User(user) => {
                 self.state.users.insert(user.id, user.version);
                 if user.rights().is_active_admin() {
@@ -266,6 +255,9 @@ impl<'a> Planner<'a> {
                 self.writes.address_books.insert(book.user_id, Arc::clone(book));
             }
             Write::EraseAccount(user) => self.record_erasure(user),
+            Write::ClaimGuest { guest_id, user_id } => {
+                self.writes.guest_claims.insert(*guest_id, *user_id);
+            }
             Write::Webhook(webhook) => self.record_webhook(webhook),
             Write::WebhookDelivery(delivery) => {
                 self.writes.webhook_deliveries.push(Arc::clone(delivery));
@@ -302,43 +294,6 @@ impl<'a> Planner<'a> {
         self.writes.users.remove(&user.id);
         self.writes.address_books.remove(&user.id);
         self.writes.erased_accounts.insert(user.id, Arc::clone(user));
-    }
-
-    /// Updates the counts of the buyer's unpaid orders and purchases. Counts that were not loaded
-    /// may be wrong, and no condition of the batch reads them.
-    fn update_order_counts(&mut self, order: &Order) {
-        let before = self.state.orders.get(&order.id).map(|(_, status)| *status);
-        let was_pending = before == Some(OrderStatus::PendingPayment);
-        let is_pending = order.status == OrderStatus::PendingPayment;
-        let mut pending = self.pending_orders(order.user_id);
-        if is_pending && !was_pending {
-            pending.orders += 1;
-            pending.units = pending.units.saturating_add(order.units());
-        } else if was_pending && !is_pending {
-            pending.orders = pending.orders.saturating_sub(1);
-            pending.units = pending.units.saturating_sub(order.units());
-        }
-        self.state.pending_orders.insert(order.user_id, pending);
-        let counted = before.is_some_and(OrderStatus::counts_as_purchase);
-        let counts = order.status.counts_as_purchase();
-        if counted == counts {
-            return;
-        }
-        self.update_buyer_uses(order, counts);
-        if self.state.purchased_units.is_empty() {
-            return;
-        }
-        for line in &order.lines {
-            let product = (order.user_id, line.product_id);
-            if let Some(units) = self.state.purchased_units.get_mut(&product) {
-                let quantity = u64::from(line.quantity);
-                *units = if counts {
-                    units.saturating_add(quantity)
-                } else {
-                    units.saturating_sub(quantity)
-                };
-            }
-        }
     }
 
     /// Gives each stock level that moved its new version and its events, once for the whole batch.

@@ -1,12 +1,12 @@
 //! Rules of prices, and the uses of promotions.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::Planner;
 use crate::{
     domain::{
-        ids::PromotionId,
-        order::Order,
+        ids::{OrderId, PromotionId, UserId},
+        order::{Buyer, BuyerKey, Order},
         pricing::{PromotionUses, RuleRecord, UseChange},
     },
     store::commit::{Commit, CommitError, Condition, Write},
@@ -17,10 +17,10 @@ impl Planner<'_> {
     /// for this one.
     pub(super) fn check_uses(&self, commit: &Commit) -> Result<(), CommitError> {
         for condition in &commit.conditions {
-            if let Condition::BuyerUsesBelow { user_id, promotion_id, limit } = *condition {
-                let used = self.state.buyer_uses.get(&(user_id, promotion_id)).copied();
-                if used.unwrap_or(0) >= u64::from(limit) {
-                    return Err(CommitError::PromotionUsedUp(promotion_id));
+            if let Condition::BuyerUsesBelow { buyer, promotion_id, limit } = condition {
+                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+                if self.orders_of_buyer(buyer, *promotion_id).len() >= limit {
+                    return Err(CommitError::PromotionUsedUp(*promotion_id));
                 }
             }
         }
@@ -53,12 +53,29 @@ impl Planner<'_> {
         self.state.promotion_uses.get(&id).copied().unwrap_or(PromotionUses::none(id))
     }
 
-    /// Updates how many of the buyer's orders have the promotions of this one.
-    pub(super) fn update_buyer_uses(&mut self, order: &Order, counts: bool) {
+    /// The orders of a buyer that have a promotion. Some may be found by more than one key.
+    fn orders_of_buyer(&self, buyer: &Buyer, promotion: PromotionId) -> HashSet<OrderId> {
+        let orders = buyer.keys().filter_map(|key| self.state.buyer_uses.get(&(key, promotion)));
+        orders.flatten().copied().collect()
+    }
+
+    /// Updates which orders of the buyer have the promotions of this one.
+    pub(super) fn count_buyer_uses(&mut self, order: &Order, buyer: UserId, counts: bool) {
         let Some(charges) = &order.charges else { return };
+        if self.state.buyer_uses.is_empty() {
+            return;
+        }
         for promotion in charges.promotions() {
-            if let Some(uses) = self.state.buyer_uses.get_mut(&(order.user_id, promotion)) {
-                *uses = if counts { uses.saturating_add(1) } else { uses.saturating_sub(1) };
+            let email = order.email.iter().cloned().map(BuyerKey::Email);
+            for key in std::iter::once(BuyerKey::User(buyer)).chain(email) {
+                let Some(orders) = self.state.buyer_uses.get_mut(&(key, promotion)) else {
+                    continue;
+                };
+                if counts {
+                    orders.insert(order.id);
+                } else {
+                    orders.remove(&order.id);
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
             ApiKeyId, MailId, OrderId, ProductId, PromotionId, RuleId, SessionId, UserId, WebhookId,
         },
         inventory::StockLevel,
-        order::OrderStatus,
+        order::{BuyerKey, OrderStatus},
         pricing::{BuyerUse, PromotionUses},
     },
     messages::command_context::StoredReply,
@@ -51,8 +51,8 @@ pub struct ReadSet {
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
     /// Ids of messages, which may have been applied before.
     pub inbox: BTreeSet<Box<str>>,
-    /// Users, for whether they have an order that is paid and not shipped.
-    pub open_order_users: BTreeSet<UserId>,
+    /// Whose orders are needed that are unpaid, or paid and not shipped.
+    pub unfinished_orders: BTreeSet<BuyerKey>,
     /// Whether the ids of all admins that are not blocked are needed.
     pub active_admins: bool,
     /// API keys, for their version.
@@ -67,7 +67,7 @@ pub struct ReadSet {
     pub rules_version: bool,
     /// Promotions, for the number of their uses.
     pub promotion_uses: BTreeSet<PromotionId>,
-    /// Buyers and promotions, for the number of the buyer's orders that have it.
+    /// Buyers and promotions, for those of the buyer's orders that have it.
     pub buyer_uses: BTreeSet<BuyerUse>,
 }
 
@@ -81,28 +81,30 @@ impl ReadSet {
                 read_set.idempotency_keys.insert((record.key.owner, record.key.key.clone()));
             }
             for condition in &commit.conditions {
-                match *condition {
+                match condition {
                     Condition::ProductUnchanged(product_id, _) => {
-                        read_set.products.insert(product_id);
+                        read_set.products.insert(*product_id);
                     }
                     Condition::PendingOrdersBelow(user_id, _)
                     | Condition::PendingUnitsWithin { user_id, .. } => {
-                        read_set.pending_order_users.insert(user_id);
+                        read_set.pending_order_users.insert(*user_id);
                     }
                     Condition::OtherAdminRemains(_) => read_set.active_admins = true,
                     Condition::ApiKeysBelow(user_id, _) => {
-                        read_set.api_key_makers.insert(user_id);
+                        read_set.api_key_makers.insert(*user_id);
                     }
-                    Condition::NoOpenOrders(user_id) => {
-                        read_set.open_order_users.insert(user_id);
+                    Condition::NoOpenOrders { user_id, guest_email } => {
+                        let guests = guest_email.iter().cloned().map(BuyerKey::GuestEmail);
+                        read_set.unfinished_orders.extend(guests);
+                        read_set.unfinished_orders.insert(BuyerKey::User(*user_id));
                     }
                     Condition::PricingRulesUnchanged(_) => read_set.rules_version = true,
-                    Condition::BuyerUsesBelow { user_id, promotion_id, .. } => {
-                        read_set.buyer_uses.insert((user_id, promotion_id));
+                    Condition::BuyerUsesBelow { buyer, promotion_id, .. } => {
+                        read_set.buyer_uses.extend(buyer.keys().map(|key| (key, *promotion_id)));
                     }
                     Condition::PurchaseWithin(user_id, line) => {
-                        read_set.pending_order_users.insert(user_id);
-                        read_set.purchases.insert((user_id, line.product_id));
+                        read_set.pending_order_users.insert(*user_id);
+                        read_set.purchases.insert((*user_id, line.product_id));
                     }
                 }
             }
@@ -145,6 +147,9 @@ impl ReadSet {
             Write::EraseAccount(user) => {
                 self.users.insert(user.id);
             }
+            Write::ClaimGuest { user_id, .. } => {
+                self.users.insert(*user_id);
+            }
             Write::Webhook(webhook) => {
                 self.webhooks.insert(webhook.id);
             }
@@ -171,6 +176,17 @@ pub struct PendingOrders {
     pub units: u64,
 }
 
+/// What the planner needs to know of a stored order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredOrder {
+    /// The version.
+    pub version: u64,
+    /// The status.
+    pub status: OrderStatus,
+    /// The buyer.
+    pub user_id: UserId,
+}
+
 /// The stored state of what a [`ReadSet`] names. Records that the store lacks are absent.
 #[derive(Debug, Default)]
 pub struct LoadedState {
@@ -178,12 +194,13 @@ pub struct LoadedState {
     pub carts: HashMap<UserId, u64>,
     /// Versions of products.
     pub products: HashMap<ProductId, u64>,
-    /// Versions and statuses of orders.
-    pub orders: HashMap<OrderId, (u64, OrderStatus)>,
+    /// Orders.
+    pub orders: HashMap<OrderId, StoredOrder>,
     /// Those of `orders` that are anonymized.
     pub anonymized_orders: HashSet<OrderId>,
-    /// Those users of the read set who have an order that is paid and not shipped.
-    pub open_order_users: HashSet<UserId>,
+    /// The orders that are unpaid, or paid and not shipped. Every key that the read set asks for is
+    /// present.
+    pub unfinished_orders: HashMap<BuyerKey, HashMap<OrderId, OrderStatus>>,
     /// Unpaid orders, by user.
     pub pending_orders: HashMap<UserId, PendingOrders>,
     /// The units of a product in a user's orders that are neither cancelled nor expired. Every pair
@@ -224,9 +241,9 @@ pub struct LoadedState {
     pub rules_version: u64,
     /// How often promotions are used. One that no order has ever had is missing.
     pub promotion_uses: HashMap<PromotionId, PromotionUses>,
-    /// The number of a buyer's orders with a promotion that are neither cancelled nor expired.
-    /// Every pair that the read set asks for is present.
-    pub buyer_uses: HashMap<BuyerUse, u64>,
+    /// A buyer's orders with a promotion that are neither cancelled nor expired. Every pair that
+    /// the read set asks for is present.
+    pub buyer_uses: HashMap<BuyerUse, HashSet<OrderId>>,
 }
 
 impl LoadedState {

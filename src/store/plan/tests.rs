@@ -28,7 +28,7 @@ use crate::{
         catalog::product::Product,
         clock::Timestamp,
         inventory::StockChange,
-        order::LimitedLine,
+        order::{Buyer, BuyerKey, LimitedLine, OrderStatus},
         pricing::UseChange,
     },
     store::commit::Condition,
@@ -182,14 +182,18 @@ proptest! {
 #[test]
 fn read_set_has_the_promotions_and_their_buyer() {
     let (user_id, promotion_id) = (numbered_id(16), numbered_id(17));
+    let email = Email::from_stored("ada@example.com".into());
+    let buyer = Buyer { user_id, emails: vec![email.clone()] };
     let take = UseChange::Take { limit: None };
     let named = Commit {
-        conditions: vec![Condition::BuyerUsesBelow { user_id, promotion_id, limit: 1 }],
+        conditions: vec![Condition::BuyerUsesBelow { buyer, promotion_id, limit: 1 }],
         ..commit_of(vec![Write::PromotionUse(promotion_id, take)])
     };
     let expected = ReadSet {
         promotion_uses: [promotion_id].into(),
-        buyer_uses: [(user_id, promotion_id)].into(),
+        buyer_uses: [BuyerKey::User(user_id), BuyerKey::Email(email)]
+            .map(|key| (key, promotion_id))
+            .into(),
         ..ReadSet::default()
     };
     assert_eq!(ReadSet::for_batch(&[named]), expected);
@@ -212,6 +216,7 @@ fn read_set_has_every_named_record() {
         Write::Webhook(Arc::new(webhook)),
         stock_write(5, StockChange::Set(1), None),
         Write::PricingRule(Arc::new(rule_at_version(15, 1, 1))),
+        Write::ClaimGuest { guest_id: numbered_id(18), user_id: numbered_id(19) },
     ];
     let conditions = vec![
         Condition::ProductUnchanged(numbered_id(9), 1),
@@ -223,7 +228,10 @@ fn read_set_has_every_named_record() {
         ),
         Condition::OtherAdminRemains(numbered_id(14)),
         Condition::ApiKeysBelow(numbered_id(15), 1),
-        Condition::NoOpenOrders(numbered_id(16)),
+        Condition::NoOpenOrders {
+            user_id: numbered_id(16),
+            guest_email: Some(Email::from_stored("bob@example.com".into())),
+        },
     ];
     let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {
@@ -240,14 +248,18 @@ fn read_set_has_every_named_record() {
         purchases: [(numbered_id(12), numbered_id(13))].into(),
         skus: ["A".to_owned()].into(),
         stock: [numbered_id(5)].into(),
-        users: [numbered_id(2)].into(),
+        users: [numbered_id(2), numbered_id(19)].into(),
         emails: ["ada@example.com".to_owned()].into(),
         sessions: [numbered_id(4)].into(),
         mails: [numbered_id(15)].into(),
         webhooks: [webhook_id].into(),
         idempotency_keys: [(numbered_id(0), "6".into())].into(),
         inbox: ["7".into()].into(),
-        open_order_users: [numbered_id(16)].into(),
+        unfinished_orders: [
+            BuyerKey::User(numbered_id(16)),
+            BuyerKey::GuestEmail(Email::from_stored("bob@example.com".into())),
+        ]
+        .into(),
         active_admins: true,
         api_keys: BTreeSet::new(),
         api_key_makers: [numbered_id(15)].into(),

@@ -60,6 +60,9 @@ pub struct WriteSet {
     /// Accounts to erase, in their last state. What there is of them has to be erased after
     /// everything else is written, and their e-mail addresses are free before.
     pub erased_accounts: BTreeMap<UserId, Arc<User>>,
+    /// Guests whose stored replies are to tell of an account. That comes after the replies are
+    /// written, and before accounts are erased.
+    pub guest_claims: BTreeMap<UserId, UserId>,
     /// Sessions, by id.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// API keys, by id.
@@ -103,6 +106,7 @@ impl WriteSet {
             && self.users.is_empty()
             && self.address_books.is_empty()
             && self.erased_accounts.is_empty()
+            && self.guest_claims.is_empty()
             && self.sessions.is_empty()
             && self.api_keys.is_empty()
             && self.mails.is_empty()
@@ -168,6 +172,7 @@ impl WriteSet {
         let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
         CommittedChanges {
             rights: self.changed_rights().collect(),
+            accounts: self.users.keys().chain(self.erased_accounts.keys()).copied().collect(),
             promotion_buyers: self.promotion_buyers().into_iter().collect(),
             carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
             products: self.products.into_values().collect(),

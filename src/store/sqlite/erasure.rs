@@ -1,10 +1,13 @@
-//! Erases accounts, inside the writer's transaction.
+//! Erases accounts, and notes what else is about them, inside the writer's transaction.
 
 use rusqlite::{Connection, params};
 
-use super::rows::UuidText;
+use super::{read::key_condition, rows::UuidText};
 use crate::{
-    domain::{ids::UserId, order::KEPT_ADDRESS_FIELDS},
+    domain::{
+        account::Email,
+        order::{BuyerKey, KEPT_ADDRESS_FIELDS},
+    },
     store::{anonymize_reply::anonymize_reply, plan::WriteSet, reply_codec},
 };
 
@@ -13,6 +16,16 @@ pub(super) fn delete_accounts(connection: &Connection, writes: &WriteSet) -> rus
     for user in writes.erased_accounts.keys() {
         let mut delete = connection.prepare_cached("DELETE FROM users WHERE id = ?1")?;
         delete.execute([UuidText::new(user.as_uuid())])?;
+    }
+    Ok(())
+}
+
+/// Makes the replies that are stored for guests, or about them, tell of their accounts.
+pub(super) fn claim_replies(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    for (guest, user) in &writes.guest_claims {
+        let ids = [guest.as_uuid(), user.as_uuid()].map(UuidText::new);
+        let sql = "UPDATE idempotency_keys SET about_id = ?2 WHERE owner_id = ?1 OR about_id = ?1";
+        connection.prepare_cached(sql)?.execute(ids)?;
     }
     Ok(())
 }
@@ -33,32 +46,52 @@ pub(super) fn erase_traces(connection: &Connection, writes: &WriteSet) -> rusqli
         ] {
             connection.prepare_cached(sql)?.execute([&id])?;
         }
-        anonymize_orders(connection, &id)?;
-        anonymize_replies_about(connection, *user)?;
+        let mut of_erased = vec![user.to_string()];
+        if account.email_verified {
+            of_erased.extend(guests_with_email(connection, &account.email)?);
+            anonymize_orders(connection, &BuyerKey::GuestEmail(account.email.clone()))?;
+        }
+        anonymize_orders(connection, &BuyerKey::User(*user))?;
+        for user in of_erased {
+            anonymize_replies_of(connection, &user)?;
+        }
     }
     Ok(())
 }
 
-fn anonymize_orders(connection: &Connection, user: &UuidText) -> rusqlite::Result<()> {
-    let mut update = connection.prepare_cached(
-        "UPDATE orders SET anonymized = 1, shipping_address = CASE \
-           WHEN shipping_address IS NOT NULL THEN (SELECT json_group_object(key, value) \
-             FROM json_each(shipping_address) WHERE key IN (?2, ?3)) END, \
-           charges = json_remove(charges, '$.shipping_to.postal_code') \
-         WHERE user_id = ?1 AND anonymized = 0",
-    )?;
-    let [country, region] = KEPT_ADDRESS_FIELDS;
-    update.execute(params![user, country, region]).map(drop)
+/// The guests that have ordered with an e-mail address.
+fn guests_with_email(connection: &Connection, email: &Email) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT DISTINCT user_id FROM orders WHERE guest = 1 AND email = ?1";
+    let mut select = connection.prepare_cached(sql)?;
+    select.query_map([email.as_str()], |row| row.get(0))?.collect()
 }
 
-/// The replies that staff got when it changed the account or its orders. They stay, so that a
-/// repeat still changes nothing.
-fn anonymize_replies_about(connection: &Connection, user: UserId) -> rusqlite::Result<()> {
-    let mut select = connection
-        .prepare_cached("SELECT owner_id, key, body FROM idempotency_keys WHERE about_id = ?1")?;
+fn anonymize_orders(connection: &Connection, key: &BuyerKey) -> rusqlite::Result<()> {
+    let (condition, value) = key_condition(key);
+    let sql = format!(
+        "UPDATE orders SET anonymized = 1, email = NULL, \
+           shipping_address = CASE \
+             WHEN shipping_address IS NOT NULL THEN (SELECT json_group_object(key, value) \
+               FROM json_each(shipping_address) WHERE key IN (?2, ?3)) END, \
+           billing_address = CASE \
+             WHEN billing_address IS NOT NULL THEN (SELECT json_group_object(key, value) \
+               FROM json_each(billing_address) WHERE key IN (?2, ?3)) END, \
+           charges = json_remove(charges, '$.shipping_to.postal_code') \
+         WHERE {condition} AND anonymized = 0"
+    );
+    let [country, region] = KEPT_ADDRESS_FIELDS;
+    connection.prepare_cached(&sql)?.execute(params![value, country, region]).map(drop)
+}
+
+/// The replies that staff got when it changed the account or its orders, and those that a guest
+/// got. They stay, so that a repeat still changes nothing.
+fn anonymize_replies_of(connection: &Connection, user: &str) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT owner_id, key, body FROM idempotency_keys WHERE about_id = ?1 OR owner_id = ?1",
+    )?;
     let mut update = connection
         .prepare_cached("UPDATE idempotency_keys SET body = ?3 WHERE owner_id = ?1 AND key = ?2")?;
-    let mut rows = select.query([UuidText::new(user.as_uuid())])?;
+    let mut rows = select.query([user])?;
     let mut anonymized: Vec<(String, String, Vec<u8>)> = Vec::new();
     while let Some(row) = rows.next()? {
         // A reply that cannot be read would not be replayed either.

@@ -17,7 +17,7 @@ use super::{
     webhooks::write_webhooks,
 };
 use crate::{
-    domain::{clock::Timestamp, payment::ProviderState},
+    domain::{account::Email, clock::Timestamp, order::OrderAddress, payment::ProviderState},
     events::OutboxEvent,
     messages::command_context::StoredReply,
     store::{
@@ -52,6 +52,7 @@ pub(super) fn flush(
     write_idempotency_keys(connection, writes)?;
     write_inbox(connection, writes)?;
     write_outbox(connection, writes, outbox_events)?;
+    erasure::claim_replies(connection, writes)?;
     erasure::erase_traces(connection, writes)
 }
 
@@ -143,9 +144,10 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
          payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, actor_id, \
-         anonymized, shipments, payment, payment_due, payment_intent, units, charges) \
+         anonymized, shipments, payment, payment_due, payment_intent, units, charges, email, \
+         billing_address, guest) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19, ?20, ?21) \
+         ?18, ?19, ?20, ?21, ?22, ?23, ?24) \
          ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
          version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
          payment_method = excluded.payment_method, \
@@ -156,7 +158,8 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
          anonymized = excluded.anonymized, shipments = excluded.shipments, \
          payment = excluded.payment, payment_intent = excluded.payment_intent, \
          payment_due = excluded.payment_due, units = excluded.units, \
-         charges = excluded.charges",
+         charges = excluded.charges, email = excluded.email, \
+         billing_address = excluded.billing_address, guest = excluded.guest",
     )?;
     for order in writes.orders.values() {
         let (actor, actor_id) = rows::actor_columns(order.actor);
@@ -170,7 +173,7 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             to_json(&OrderLinesToStore(&order.lines))?,
             order.payment.method.as_str(),
             order.payment.reference,
-            order.shipping_address.as_ref().map(|address| to_json(address.fields())).transpose()?,
+            address_json(order.shipping_address.as_ref())?,
             order.placed_at.as_millis(),
             order.expires_at.map(|at| at.as_millis()),
             order.updated_at.as_millis(),
@@ -183,9 +186,16 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
             provider.and_then(ProviderState::intent_id),
             order.units(),
             order.charges.as_ref().map(|c| to_json(&StoredCharges::from(&**c))).transpose()?,
+            order.email.as_ref().map(Email::as_str),
+            address_json(order.billing_address.as_ref())?,
+            order.guest,
         ])?;
     }
     Ok(())
+}
+
+fn address_json(address: Option<&OrderAddress>) -> rusqlite::Result<Option<String>> {
+    address.map(|address| to_json(address.fields())).transpose()
 }
 
 fn write_stock_levels(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {

@@ -19,7 +19,7 @@ use crate::{
         ids::{MailId, ProductId, UserId, WebhookId},
         inventory::StockLevel,
     },
-    store::plan::{LoadedState, PendingOrders, ReadSet},
+    store::plan::{LoadedState, PendingOrders, ReadSet, StoredOrder},
 };
 
 /// Loads what `read_set` names. Of the idempotency keys, only those that were stored later than
@@ -191,10 +191,15 @@ fn load_orders(
     loaded: &mut LoadedState,
 ) -> rusqlite::Result<()> {
     for id in &read_set.orders {
-        let sql = "SELECT version, status, anonymized FROM orders WHERE id = ?1";
+        let sql = "SELECT version, status, anonymized, user_id FROM orders WHERE id = ?1";
         let mut select = connection.prepare_cached(sql)?;
         let read = |row: &Row<'_>| {
-            Ok(((row.get(0)?, rows::order_status_column(row, 1)?), row.get::<_, bool>(2)?))
+            let stored = StoredOrder {
+                version: row.get(0)?,
+                status: rows::order_status_column(row, 1)?,
+                user_id: rows::id_column(row, 3)?,
+            };
+            Ok((stored, row.get::<_, bool>(2)?))
         };
         let found = select.query_row([UuidText::new(id.as_uuid())], read).optional()?;
         if let Some((order, anonymized)) = found {
@@ -202,12 +207,17 @@ fn load_orders(
             loaded.anonymized_orders.extend(anonymized.then_some(*id));
         }
     }
-    for user in &read_set.open_order_users {
-        let sql = "SELECT 1 FROM orders WHERE user_id = ?1 \
-                   AND status IN ('paid', 'partially_fulfilled')";
-        if connection.prepare_cached(sql)?.exists([UuidText::new(user.as_uuid())])? {
-            loaded.open_order_users.insert(*user);
-        }
+    for key in &read_set.unfinished_orders {
+        let (condition, value) = read::key_condition(key);
+        let sql = format!(
+            "SELECT id, status FROM orders WHERE {condition} \
+             AND status IN ('pending_payment', 'paid', 'partially_fulfilled')"
+        );
+        let mut select = connection.prepare_cached(&sql)?;
+        let read =
+            |row: &Row<'_>| Ok((rows::id_column(row, 0)?, rows::order_status_column(row, 1)?));
+        let orders = select.query_map([value], read)?.collect::<rusqlite::Result<_>>()?;
+        loaded.unfinished_orders.insert(key.clone(), orders);
     }
     load_purchases(connection, read_set, loaded)
 }

@@ -65,7 +65,7 @@ use crate::{
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         mail::Mail,
-        order::{Order, OrderFilter},
+        order::{BuyerKey, Order, OrderFilter},
     },
     events::OutboxCursor,
     messages::command_context::{IdempotencyKey, StoredReply},
@@ -172,10 +172,10 @@ impl Store for SqliteStore {
 
     async fn list_unfinished_orders(
         &self,
-        user: UserId,
+        key: BuyerKey,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(move |connection| read::list_unfinished_orders(connection, user, limit)).await
+        self.run_read(move |connection| read::list_unfinished_orders(connection, &key, limit)).await
     }
 
     async fn find_address_book(&self, user: UserId) -> Result<AddressBook, StoreUnavailable> {

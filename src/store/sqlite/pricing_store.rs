@@ -1,18 +1,20 @@
 //! The trait [`PricingStore`]: rules of prices, and how often promotions are used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     SqliteStore,
+    read::key_condition,
     rows::{self, UuidText},
     rules,
 };
 use crate::{
     domain::{
-        ids::{PromotionId, RuleId, UserId},
+        ids::{OrderId, PromotionId, RuleId},
+        order::{Buyer, BuyerKey},
         pricing::{PromotionUses, RuleRecord},
     },
     store::{
@@ -50,11 +52,17 @@ impl PricingStore for SqliteStore {
 
     async fn count_buyer_uses(
         &self,
-        buyer: UserId,
+        buyer: Buyer,
         promotions: BTreeSet<PromotionId>,
     ) -> Result<HashMap<PromotionId, u32>, StoreUnavailable> {
         self.run_read(move |connection| {
-            let count = |id| Ok((id, count_of_buyer(connection, buyer, id)?));
+            let count = |id| {
+                let mut orders = HashSet::new();
+                for key in buyer.keys() {
+                    orders.extend(orders_with(connection, &key, id)?);
+                }
+                Ok((id, u32::try_from(orders.len()).unwrap_or(u32::MAX)))
+            };
             promotions.into_iter().map(count).collect()
         })
         .await
@@ -81,15 +89,19 @@ fn find_uses(connection: &Connection, id: PromotionId) -> rusqlite::Result<Optio
 }
 
 /// An order's charges name the ids of its promotions and of its shipping method, and no others.
-fn count_of_buyer<N: rusqlite::types::FromSql>(
+fn orders_with(
     connection: &Connection,
-    buyer: UserId,
+    key: &BuyerKey,
     promotion: PromotionId,
-) -> rusqlite::Result<N> {
-    let sql = "SELECT count(*) FROM orders WHERE user_id = ?1 AND charges IS NOT NULL \
-               AND instr(charges, ?2) > 0 AND status NOT IN ('cancelled', 'expired')";
-    let ids = [buyer.as_uuid(), promotion.as_uuid()].map(UuidText::new);
-    connection.prepare_cached(sql)?.query_row(ids, |row| row.get(0))
+) -> rusqlite::Result<HashSet<OrderId>> {
+    let (condition, value) = key_condition(key);
+    let sql = format!(
+        "SELECT id FROM orders WHERE {condition} AND charges IS NOT NULL \
+         AND instr(charges, ?2) > 0 AND status NOT IN ('cancelled', 'expired')"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let parameters = params![value, UuidText::new(promotion.as_uuid())];
+    select.query_map(parameters, |row| rows::id_column(row, 0))?.collect()
 }
 
 /// Loads the uses that `read_set` names, and how many orders of buyers have promotions.
@@ -102,9 +114,8 @@ pub(super) fn load(
         let uses = find_uses(connection, *id)?;
         loaded.promotion_uses.extend(uses.map(|uses| (*id, uses)));
     }
-    for (buyer, promotion) in &read_set.buyer_uses {
-        let count = count_of_buyer(connection, *buyer, *promotion)?;
-        loaded.buyer_uses.insert((*buyer, *promotion), count);
+    for pair @ (key, promotion) in &read_set.buyer_uses {
+        loaded.buyer_uses.insert(pair.clone(), orders_with(connection, key, *promotion)?);
     }
     Ok(())
 }

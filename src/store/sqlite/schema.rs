@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0019_webhooks.sql"),
     include_str!("migrations/0020_pricing_rules.sql"),
     include_str!("migrations/0021_charges.sql"),
+    include_str!("migrations/0022_guest_orders.sql"),
 ];
 
 /// The id of this application in the database's header: "Souk" in ASCII.
@@ -185,6 +186,29 @@ mod tests {
             connection.query_row(select, [id], |row| row.get::<_, i64>(0)).unwrap()
         };
         assert_eq!((units("1"), units("2")), (5, 0));
+    }
+
+    #[test]
+    fn orders_of_schema_version_21_get_the_email_of_their_account() {
+        let mut connection = database_of_version(21);
+        connection
+            .execute(
+                "INSERT INTO users (id, email, name, role, password_hash, created_at, version, \
+                 events) VALUES ('7', 'ada@example.com', 'Ada', 'customer', '', 0, 1, 1)",
+                [],
+            )
+            .unwrap();
+        let insert = "INSERT INTO orders (id, user_id, status, version, currency, lines, \
+                      payment_method, placed_at, updated_at, anonymized) \
+                      VALUES (?1, ?2, 'paid', 1, 'EUR', '[]', 'manual', 0, 0, ?3)";
+        for (id, user, anonymized) in [("1", "7", false), ("2", "8", false), ("3", "7", true)] {
+            connection.execute(insert, rusqlite::params![id, user, anonymized]).unwrap();
+        }
+        prepare_schema(&mut connection, "EUR".parse().unwrap(), Path::new("data")).unwrap();
+        let mut select = connection.prepare("SELECT email FROM orders ORDER BY id").unwrap();
+        let emails: Vec<Option<String>> =
+            select.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(emails, [Some("ada@example.com".to_owned()), None, None]);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) struct RegisterRequest {
     password: String,
     #[schema(min_length = 1, max_length = 100, example = "Ada")]
     name: String,
-    /// The token of a guest whose cart to merge.
+    /// The token of a guest whose cart to merge, and whose orders become the account's.
     #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     guest_token: Option<String>,
 }
@@ -114,7 +114,8 @@ impl JsonRequest for PasswordRequest {}
 /// Register an account.
 ///
 /// The response contains the tokens of a new session. With `guest_token`, the guest's cart is
-/// merged into the account's. `cart_merged` says whether it was.
+/// merged into the account's, and the guest's orders become the account's. `cart_merged` says
+/// whether the cart was.
 #[utoipa::path(post, path = "/api/auth/register", operation_id = "register_account",
 tag = "Auth", security(()), request_body = RegisterRequest, responses(
     (status = 201, body = SessionResponse),

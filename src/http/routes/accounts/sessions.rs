@@ -24,7 +24,7 @@ use crate::{
     },
     messages::{
         accounts::{AuthenticatedSession, Login, Logout, RefreshSession},
-        cart::MergeCart,
+        cart::{MergeCart, MoveGuestOrders},
         command_context::CommandContext,
     },
 };
@@ -36,7 +36,7 @@ pub(crate) struct LoginRequest {
     email: String,
     #[schema(examples("correct horse battery"))]
     password: String,
-    /// The token of a guest whose cart to merge.
+    /// The token of a guest whose cart to merge, and whose orders become the account's.
     #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     guest_token: Option<String>,
 }
@@ -169,7 +169,8 @@ pub(super) async fn session_response<A: Access, B: RequestBody>(
     Ok(ApiResponse::json(status, &response)?.with_no_store())
 }
 
-/// Merges the guest's cart. If that fails, the cart stays as it is and the login succeeds.
+/// Merges the guest's cart and moves the guest's orders. If the cart cannot be merged, it stays as
+/// it is, and the orders move without it. The login succeeds in any case.
 async fn merge_guest_cart<A: Access, B: RequestBody>(
     change: &ChangeRequest<A, B>,
     user: UserId,
@@ -183,11 +184,15 @@ async fn merge_guest_cart<A: Access, B: RequestBody>(
         action: None,
     };
     let owner = CartOwner { id: user, is_guest: false };
-    let message = MergeCart { guest_id, context };
-    let merged = change.state.carts.merge_guest_cart(owner, message).await;
-    if let Err(Error { code, .. }) = &merged {
+    let carts = &change.state.carts;
+    let message = MergeCart { guest_id, context: context.clone() };
+    let Err(Error { code, .. }) = carts.merge_guest_cart(owner, message).await else { return true };
+    let code = code.as_str();
+    tracing::info!(%user, guest = %guest_id, code, "failed to merge a guest's cart at login");
+    let moved = carts.move_guest_orders(owner, MoveGuestOrders { guest_id, context }).await;
+    if let Err(Error { code, .. }) = moved {
         let code = code.as_str();
-        tracing::info!(%user, guest = %guest_id, code, "failed to merge a guest's cart at login");
+        tracing::warn!(%user, guest = %guest_id, code, "failed to move a guest's orders at login");
     }
-    merged.is_ok()
+    false
 }

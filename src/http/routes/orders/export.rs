@@ -5,9 +5,10 @@ use std::{borrow::Cow, sync::Arc};
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Bytes};
 use futures_util::{StreamExt as _, stream};
 
-use super::list::RequestedFilter;
+use super::list::parse_filter;
 use crate::{
     domain::{
+        account::Email,
         ids::OrderId,
         order::{Order, OrderFilter, OrderLine},
         validation::ValidationErrors,
@@ -30,9 +31,9 @@ use crate::{
 /// The orders that are in memory at a time.
 const PAGE_SIZE: u32 = 200;
 
-const CSV_HEADER: &str = "number,id,status,placed_at,updated_at,user_id,currency,total_amount,\
-payment_method,payment_status,payment_reference,refunded,product_id,sku,name,quantity,fulfilled,\
-unit_price,line_total\r\n";
+const CSV_HEADER: &str = "number,id,status,placed_at,updated_at,user_id,email,currency,\
+total_amount,payment_method,payment_status,payment_reference,refunded,product_id,sku,name,\
+quantity,fulfilled,unit_price,line_total\r\n";
 
 /// The format of an export.
 #[derive(Clone, Copy)]
@@ -61,7 +62,7 @@ tag = "Orders", security(("bearer" = [])), params(
         description = "The latest time at which the orders were placed (RFC 3339)."),
     ("user_id" = Option<Uuid>, Query, description = "The buyer."),
     ("email" = Option<String>, Query, format = Email,
-        description = "The e-mail address of the buyer's account."),
+        description = "The e-mail address of the orders."),
     ("Cache-Control" = Option<String>, Header),
 ), responses(
     (status = 200, content(
@@ -77,24 +78,18 @@ pub(crate) async fn export(
     read: ReadRequest<Staff<OrdersReadScope>>,
 ) -> Result<HttpResponse, Problem> {
     read.query.reject_others(&["status", "number", "from", "to", "user_id", "email"])?;
-    let requested = RequestedFilter::parse(&read.query, ValidationErrors::new())?;
+    let filter = parse_filter(&read.query, ValidationErrors::new())?;
     read.honor_no_cache().await?;
-    let filter = requested.resolve(&read).await?;
     let format = requested_format(&read.request);
     // The first page comes before the status, so that a store that fails is a problem.
-    let first = match filter {
-        Some(filter) => {
-            let page = read.state.store.list_orders(filter, None, PAGE_SIZE);
-            read.state.read_before_deadline(&read.request, page).await?
-        }
-        None => Vec::new(),
-    };
+    let first = read.state.store.list_orders(filter.clone(), None, PAGE_SIZE);
+    let first = read.state.read_before_deadline(&read.request, first).await?;
     let (content_type, head) = match format {
         Format::Ndjson => ("application/x-ndjson", ""),
         Format::Csv => ("text/csv; charset=utf-8; header=present", CSV_HEADER),
     };
     let head = stream::iter([Ok(Bytes::from_static(head.as_bytes()))]);
-    let pages = stream_pages(Arc::clone(&read.state), filter.unwrap_or_default(), first);
+    let pages = stream_pages(Arc::clone(&read.state), filter, first);
     let body = head.chain(pages.map(move |page| page.map(|page| encode(&page, format))));
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, content_type))
@@ -127,7 +122,7 @@ fn stream_pages(
         End,
     }
     stream::try_unfold(Next::Page(first), move |next| {
-        let state = Arc::clone(&state);
+        let (state, filter) = (Arc::clone(&state), filter.clone());
         async move {
             let page = match next {
                 Next::Page(page) => page,
@@ -164,13 +159,14 @@ fn encode(orders: &[Order], format: Format) -> Bytes {
 }
 
 fn csv_row(order: &Order, line: &OrderLine) -> String {
-    let cells: [Cow<'_, str>; 19] = [
+    let cells: [Cow<'_, str>; 20] = [
         order.number().to_string().into(),
         order.id.to_string().into(),
         order.status.as_str().into(),
         order.placed_at.to_string().into(),
         order.updated_at.to_string().into(),
         order.user_id.to_string().into(),
+        order.email.as_ref().map_or("", Email::as_str).into(),
         order.currency.code().into(),
         order.total().to_string().into(),
         order.payment.method.as_str().into(),

@@ -19,7 +19,7 @@ use crate::{
     http::{
         request::{
             body::JsonRequest,
-            extract::{Account, ChangeRequest, Staff},
+            extract::{Bearer, ChangeRequest, Staff},
             scopes::OrdersScope,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
@@ -110,7 +110,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     ("id" = Uuid, Path, description = "The id of the order."),
 ), responses(
     (status = 200, body = PaymentData),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: an API key has no orders"),
     (status = 404, body = ProblemDetails,
         description = "`not_found`: there is no such order, or it is another user's"),
     (status = 409, body = ProblemDetails,
@@ -119,7 +119,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     (status = 503, body = ProblemDetails,
         description = "`provider_unavailable`: ask again; nothing is paid twice"),
 ))]
-pub(crate) async fn payment(change: ChangeRequest<Account, CancelRequest, OrderId>) -> RouteResult {
+pub(crate) async fn payment(change: ChangeRequest<Bearer, CancelRequest, OrderId>) -> RouteResult {
     let found = change.state.store.find_order(change.target);
     let order = change
         .state

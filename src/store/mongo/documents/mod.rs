@@ -11,6 +11,7 @@ mod idempotency;
 mod mails;
 mod orders;
 mod outbox;
+mod shipments;
 mod staff;
 
 use mongodb::bson::{Binary, DateTime, RawDocumentBuf, Uuid as BsonUuid, spec::BinarySubtype};

@@ -6,16 +6,14 @@ use mongodb::bson::{DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActorDocument, DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson,
-    timestamp_to_bson,
+    ActorDocument, DocumentError, id_from_bson, id_to_bson, parse_money,
+    shipments::ShipmentDocument, timestamp_from_bson, timestamp_to_bson,
 };
 use crate::{
     domain::{
+        account::Email,
         money::{Currency, Money},
-        order::{
-            Order, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
-            ShipmentDetails, ShippingAddress,
-        },
+        order::{Order, OrderAddress, OrderLine, OrderStatus, Payment, PaymentMethod, Shipment},
         payment::{Intent, PaymentFailure, ProviderState, Refund},
     },
     store::charges_codec::StoredCharges,
@@ -27,6 +25,10 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     #[serde(rename = "_id")]
     order_id: BsonUuid,
     user_id: BsonUuid,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    guest: bool,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    email: Option<Cow<'a, str>>,
     #[serde(borrow)]
     status: Cow<'a, str>,
     version: u64,
@@ -45,6 +47,8 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     shipments: Vec<ShipmentDocument<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shipping_address: Option<Cow<'a, BTreeMap<String, String>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    billing_address: Option<Cow<'a, BTreeMap<String, String>>>,
     placed_at: DateTime,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<DateTime>,
@@ -133,62 +137,6 @@ struct RefundDocument<'a> {
     provider_id: Option<Cow<'a, str>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ShipmentDocument<'a> {
-    id: BsonUuid,
-    items: Vec<UnitsDocument>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    carrier: Option<Cow<'a, str>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    tracking: Option<Cow<'a, str>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    reference: Option<Cow<'a, str>>,
-    at: DateTime,
-}
-
-#[derive(Serialize, Deserialize)]
-struct UnitsDocument {
-    product_id: BsonUuid,
-    quantity: u32,
-}
-
-impl<'a> From<&'a Shipment> for ShipmentDocument<'a> {
-    fn from(shipment: &'a Shipment) -> Self {
-        let units = |units: &OrderUnits| UnitsDocument {
-            product_id: id_to_bson(units.product_id.as_uuid()),
-            quantity: units.quantity,
-        };
-        let ShipmentDetails { carrier, tracking, reference } = &shipment.details;
-        Self {
-            id: id_to_bson(shipment.id.as_uuid()),
-            items: shipment.items.iter().map(units).collect(),
-            carrier: carrier.as_deref().map(Cow::Borrowed),
-            tracking: tracking.as_deref().map(Cow::Borrowed),
-            reference: reference.as_deref().map(Cow::Borrowed),
-            at: timestamp_to_bson(shipment.shipped_at),
-        }
-    }
-}
-
-impl From<ShipmentDocument<'_>> for Shipment {
-    fn from(document: ShipmentDocument<'_>) -> Self {
-        let units = |units: UnitsDocument| OrderUnits {
-            product_id: id_from_bson(units.product_id),
-            quantity: units.quantity,
-        };
-        Self {
-            id: id_from_bson(document.id),
-            items: document.items.into_iter().map(units).collect(),
-            details: ShipmentDetails {
-                carrier: document.carrier.map(Cow::into_owned),
-                tracking: document.tracking.map(Cow::into_owned),
-                reference: document.reference.map(Cow::into_owned),
-            },
-            shipped_at: timestamp_from_bson(document.at),
-        }
-    }
-}
-
 impl<'a> From<&'a Order> for OrderDocument<'a> {
     fn from(order: &'a Order) -> Self {
         let line = |line: &'a OrderLine| OrderLineDocument {
@@ -203,6 +151,8 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
         Self {
             order_id: id_to_bson(order.id.as_uuid()),
             user_id: id_to_bson(order.user_id.as_uuid()),
+            guest: order.guest,
+            email: order.email.as_ref().map(|email| Cow::Borrowed(email.as_str())),
             status: Cow::Borrowed(order.status.as_str()),
             version: order.version,
             currency: Cow::Owned(order.currency.code().to_owned()),
@@ -212,10 +162,8 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             charges: order.charges.as_ref().map(|charges| Box::new((&**charges).into())),
             payment: PaymentDocument::of(order),
             shipments: order.shipments.iter().map(ShipmentDocument::from).collect(),
-            shipping_address: order
-                .shipping_address
-                .as_ref()
-                .map(|address| Cow::Borrowed(address.fields())),
+            shipping_address: address_fields(order.shipping_address.as_ref()),
+            billing_address: address_fields(order.billing_address.as_ref()),
             placed_at: timestamp_to_bson(order.placed_at),
             expires_at: order.expires_at.map(timestamp_to_bson),
             updated_at: timestamp_to_bson(order.updated_at),
@@ -243,6 +191,9 @@ impl TryFrom<OrderDocument<'_>> for Order {
                 restocked: line.restocked,
             })
         };
+        let address = |fields: Cow<'_, BTreeMap<String, String>>| {
+            OrderAddress::from_stored(fields.into_owned())
+        };
         let currency: Currency = document
             .currency
             .parse()
@@ -250,6 +201,8 @@ impl TryFrom<OrderDocument<'_>> for Order {
         let mut order = Self {
             id: id_from_bson(document.order_id),
             user_id: id_from_bson(document.user_id),
+            guest: document.guest,
+            email: document.email.map(|email| Email::from_stored(email.into_owned())),
             status,
             version: document.version,
             currency,
@@ -264,9 +217,8 @@ impl TryFrom<OrderDocument<'_>> for Order {
                 ..Payment::awaiting(PaymentMethod::Manual, Money::zero(currency))
             },
             shipments: document.shipments.into_iter().map(Shipment::from).collect(),
-            shipping_address: document
-                .shipping_address
-                .and_then(|fields| ShippingAddress::from_stored(fields.into_owned())),
+            shipping_address: document.shipping_address.and_then(address),
+            billing_address: document.billing_address.and_then(address),
             placed_at: timestamp_from_bson(document.placed_at),
             expires_at: document.expires_at.map(timestamp_from_bson),
             updated_at: timestamp_from_bson(document.updated_at),
@@ -277,6 +229,10 @@ impl TryFrom<OrderDocument<'_>> for Order {
         document.payment.read_into(&mut order.payment)?;
         Ok(order)
     }
+}
+
+fn address_fields(address: Option<&OrderAddress>) -> Option<Cow<'_, BTreeMap<String, String>>> {
+    address.map(|address| Cow::Borrowed(address.fields()))
 }
 
 /// Whether serde leaves a count out.

@@ -31,6 +31,7 @@ pub(super) use self::{
     orders::{
         count_due_payments, find_order, find_order_by_intent, list_due_payments, list_orders,
         list_overdue_orders, list_unfinished_orders, move_payment_due, order_from_document,
+        orders_with_key, unfinished_orders_with,
     },
     outbox::{
         linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,

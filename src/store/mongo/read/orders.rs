@@ -15,8 +15,8 @@ use super::{
 };
 use crate::domain::{
     clock::Timestamp,
-    ids::{OrderId, UserId},
-    order::{Order, OrderFilter, OrderStatus},
+    ids::OrderId,
+    order::{BuyerKey, Order, OrderFilter, OrderStatus},
 };
 
 pub(in crate::store::mongo) fn order_from_document(
@@ -42,6 +42,9 @@ pub(in crate::store::mongo) async fn list_orders(
     let mut query = Document::new();
     if let Some(user) = filter.user_id {
         query.insert("user_id", id_to_bson(user.as_uuid()));
+    }
+    if let Some(email) = &filter.email {
+        query.insert("email", email.as_str());
     }
     if let Some(status) = filter.status {
         query.insert("status", status.as_str());
@@ -76,16 +79,30 @@ pub(in crate::store::mongo) async fn list_orders(
     Ok(found)
 }
 
-pub(in crate::store::mongo) async fn list_unfinished_orders(
-    database: Database,
-    user: UserId,
-    limit: u32,
-) -> ReadResult<Vec<Order>> {
+/// The orders with a key.
+pub(in crate::store::mongo) fn orders_with_key(key: &BuyerKey) -> Document {
+    match key {
+        BuyerKey::User(user) => doc! { "user_id": id_to_bson(user.as_uuid()) },
+        BuyerKey::Email(email) => doc! { "email": email.as_str() },
+        BuyerKey::GuestEmail(email) => doc! { "email": email.as_str(), "guest": true },
+    }
+}
+
+/// The orders with a key that are unpaid, or paid and not shipped.
+pub(in crate::store::mongo) fn unfinished_orders_with(key: &BuyerKey) -> Document {
     let [paid, partly_shipped] = OrderStatus::TO_SHIP;
     let unfinished = [OrderStatus::PendingPayment, paid, partly_shipped].map(OrderStatus::as_str);
-    let filter = doc! {
-        "user_id": id_to_bson(user.as_uuid()), "status": { "$in": unfinished.to_vec() },
-    };
+    let mut filter = orders_with_key(key);
+    filter.insert("status", doc! { "$in": unfinished.to_vec() });
+    filter
+}
+
+pub(in crate::store::mongo) async fn list_unfinished_orders(
+    database: Database,
+    key: BuyerKey,
+    limit: u32,
+) -> ReadResult<Vec<Order>> {
+    let filter = unfinished_orders_with(&key);
     let sort = Some(doc! { "_id": 1 });
     let query = ListQuery { filter, sort, limit: Some(limit), ..ListQuery::default() };
     find_many(&database, ORDERS, query, order_from_document).await

@@ -1,10 +1,10 @@
 //! Reads of rules of prices, and of how often promotions are used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use mongodb::{
     Database,
-    bson::{Document, doc},
+    bson::{Document, RawDocument, doc},
 };
 
 use super::{
@@ -20,8 +20,9 @@ use super::{
     ListQuery, ReadResult, find_many, find_one,
 };
 use crate::domain::{
-    ids::{PromotionId, RuleId, UserId},
+    ids::{OrderId, PromotionId, RuleId},
     money::Currency,
+    order::Buyer,
     pricing::{PromotionUses, RuleRecord},
 };
 
@@ -63,20 +64,24 @@ pub(in crate::store::mongo) async fn list_promotion_uses(
 /// How many orders of a buyer, neither cancelled nor expired, have each of these promotions.
 pub(in crate::store::mongo) async fn count_buyer_uses(
     database: Database,
-    buyer: UserId,
+    buyer: Buyer,
     promotions: BTreeSet<PromotionId>,
 ) -> ReadResult<HashMap<PromotionId, u32>> {
-    let filter = orders_with(&[buyer].into(), &promotions);
-    let query = ListQuery { filter, ..ListQuery::default() };
-    let orders = find_many(&database, ORDERS, query, |document| {
-        deserialize_document::<OrderPromotions>(document)
-    })
-    .await?;
-    let mut counts: HashMap<PromotionId, u32> = promotions.iter().map(|id| (*id, 0)).collect();
-    for promotion in orders.into_iter().flat_map(promotions_of) {
-        if let Some(count) = counts.get_mut(&promotion) {
-            *count += 1;
+    let mut orders: HashMap<PromotionId, HashSet<OrderId>> =
+        promotions.iter().map(|id| (*id, HashSet::new())).collect();
+    for (_, filter) in orders_with(&buyer.keys().collect(), &promotions) {
+        let query = ListQuery { filter, ..ListQuery::default() };
+        let read = |document: &RawDocument| deserialize_document::<OrderPromotions>(document);
+        for order in find_many(&database, ORDERS, query, read).await? {
+            let id = order.id();
+            for promotion in promotions_of(order) {
+                orders.entry(promotion).or_default().insert(id);
+            }
         }
     }
-    Ok(counts)
+    let count = |id| {
+        let found = orders.get(&id).map_or(0, HashSet::len);
+        (id, u32::try_from(found).unwrap_or(u32::MAX))
+    };
+    Ok(promotions.into_iter().map(count).collect())
 }

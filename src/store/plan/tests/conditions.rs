@@ -10,9 +10,10 @@ use super::model_store::{
 };
 use crate::{
     domain::{
+        account::Email,
         catalog::product::Product,
         inventory::StockChange,
-        order::{LimitedLine, Order, OrderStatus, PurchaseExcess},
+        order::{Buyer, LimitedLine, Order, OrderStatus, PurchaseExcess},
         pricing::{Charges, Discount, UseChange},
     },
     store::commit::{Commit, CommitError, CommitOutcome, Condition, Write},
@@ -237,7 +238,7 @@ fn buyer_uses_of_a_promotion_count_the_batch() {
     let used_up = || Err(CommitError::PromotionUsedUp(numbered_id(7)));
     let place = |number| Commit {
         conditions: vec![Condition::BuyerUsesBelow {
-            user_id: numbered_id(0),
+            buyer: Buyer { user_id: numbered_id(0), emails: Vec::new() },
             promotion_id: numbered_id(7),
             limit: 1,
         }],
@@ -247,4 +248,26 @@ fn buyer_uses_of_a_promotion_count_the_batch() {
     let cancelled = order_with_promotion(1, OrderStatus::Cancelled, 2);
     let batch = [place(2), cancelled, place(3), place(4)];
     assert_outcomes(&mut store, &batch, &[used_up(), Ok(()), Ok(()), used_up()]);
+}
+
+#[test]
+fn buyer_uses_of_an_email_count_with_those_of_the_user() {
+    let mut store = ModelStore::default();
+    let ada = || Email::from_stored("ada@example.com".to_owned());
+    let place = |number, owner: u8, email: Option<Email>| {
+        let buyer = Buyer { user_id: numbered_id(owner), emails: email.iter().cloned().collect() };
+        let mut commit = order_with_promotion(number, OrderStatus::PendingPayment, 1);
+        let Some(Write::Order(order)) = commit.writes.pop() else { panic!("no order") };
+        let order = Order { user_id: numbered_id(owner), email, ..(*order).clone() };
+        let condition = Condition::BuyerUsesBelow { buyer, promotion_id: numbered_id(7), limit: 2 };
+        Commit { conditions: vec![condition], ..commit_of(vec![Write::Order(Arc::new(order))]) }
+    };
+    let used_up = || Err(CommitError::PromotionUsedUp(numbered_id(7)));
+    // The first two have the same buyer twice: by the account and by the address.
+    let batch = [place(1, 0, Some(ada())), place(2, 5, Some(ada())), place(3, 6, Some(ada()))];
+    assert_outcomes(&mut store, &batch, &[Ok(()), Ok(()), used_up()]);
+    let batch = [place(3, 0, None), place(4, 0, Some(ada())), place(5, 6, Some(ada()))];
+    assert_outcomes(&mut store, &batch, &[Ok(()), used_up(), used_up()]);
+    let batch = [place(6, 6, None), place(7, 5, None)];
+    assert_outcomes(&mut store, &batch, &[Ok(()), Ok(())]);
 }

@@ -1,24 +1,24 @@
 //! Rules of prices and the uses of promotions in the model of the store.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::model_store::{ModelStore, numbered_id};
 use crate::domain::{
     clock::Timestamp,
-    ids::RuleId,
+    ids::{OrderId, RuleId},
     order::Order,
     pricing::{BuyerUse, Rate, Rule, RuleRecord, TaxRate},
 };
 
 impl ModelStore {
-    /// The number of a buyer's orders with a promotion that are neither cancelled nor expired.
-    pub(super) fn buyer_uses(&self, (user, promotion): BuyerUse) -> u64 {
+    /// A buyer's orders with a promotion that are neither cancelled nor expired.
+    pub(super) fn buyer_uses(&self, (key, promotion): &BuyerUse) -> HashSet<OrderId> {
         let has_promotion = |order: &&Arc<Order>| {
-            order.user_id == user
+            key.matches(order)
                 && order.status.counts_as_purchase()
-                && order.charges.iter().any(|it| it.promotions().any(|id| id == promotion))
+                && order.charges.iter().any(|it| it.promotions().any(|id| id == *promotion))
         };
-        self.orders.values().filter(has_promotion).count() as u64
+        self.orders.values().filter(has_promotion).map(|order| order.id).collect()
     }
 
     pub(super) fn rule_with_key(&self, key: &str) -> Option<RuleId> {

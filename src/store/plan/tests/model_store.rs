@@ -19,7 +19,7 @@ use crate::{
         ids::{MailId, OrderId, ProductId, PromotionId, RuleId, SessionId, UserId},
         inventory::{StockChange, StockLevel, StockMovement},
         mail::Mail,
-        order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
+        order::{BuyerKey, Order, OrderLine, OrderStatus, Payment, PaymentMethod},
         pricing::{PromotionUses, RuleRecord},
     },
     events::{DomainEvent, EventEnvelope},
@@ -28,7 +28,7 @@ use crate::{
         commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredReplyBody, Write},
         plan::{
             LoadedState, OwnedIdempotencyKey, PendingOrders, Plan, ReadSet, ReplyToStore,
-            plan_batch,
+            StoredOrder, plan_batch,
         },
     },
 };
@@ -78,7 +78,8 @@ impl ModelStore {
             carts: load_each(&read_set.carts, |id| Some(self.carts.get(id)?.version)),
             products: load_each(&read_set.products, |id| Some(self.products.get(id)?.version)),
             orders: load_each(&read_set.orders, |id| {
-                self.orders.get(id).map(|order| (order.version, order.status))
+                let Order { version, status, user_id, .. } = **self.orders.get(id)?;
+                Some(StoredOrder { version, status, user_id })
             }),
             anonymized_orders: read_set
                 .orders
@@ -86,12 +87,9 @@ impl ModelStore {
                 .filter(|id| self.orders.get(id).is_some_and(|order| order.anonymized))
                 .copied()
                 .collect(),
-            open_order_users: read_set
-                .open_order_users
-                .iter()
-                .filter(|user| self.has_open_order(**user))
-                .copied()
-                .collect(),
+            unfinished_orders: load_each(&read_set.unfinished_orders, |key| {
+                Some(self.unfinished_orders(key))
+            }),
             pending_orders: pending_orders.collect(),
             purchased_units: purchased_units.collect(),
             sku_owners: load_each(&read_set.skus, |sku| self.sku_owner(sku)),
@@ -122,7 +120,7 @@ impl ModelStore {
                 false => 0,
             },
             promotion_uses: load_each(&read_set.promotion_uses, |id| self.uses.get(id).copied()),
-            buyer_uses: read_set.buyer_uses.iter().map(|it| (*it, self.buyer_uses(*it))).collect(),
+            buyer_uses: load_each(&read_set.buyer_uses, |pair| Some(self.buyer_uses(pair))),
         }
     }
 
@@ -131,10 +129,12 @@ impl ModelStore {
         admins.map(|user| user.id)
     }
 
-    pub(super) fn has_open_order(&self, user: UserId) -> bool {
-        let is_open =
-            |order: &Arc<Order>| order.user_id == user && order.status == OrderStatus::Paid;
-        self.orders.values().any(is_open)
+    fn unfinished_orders(&self, key: &BuyerKey) -> HashMap<OrderId, OrderStatus> {
+        let is_unfinished = |order: &&Arc<Order>| {
+            [OrderStatus::PendingPayment, OrderStatus::Paid].contains(&order.status)
+        };
+        let orders = self.orders.values().filter(is_unfinished);
+        orders.filter(|order| key.matches(order)).map(|order| (order.id, order.status)).collect()
     }
 
     fn sku_owner(&self, sku: &str) -> Option<ProductId> {
@@ -298,7 +298,10 @@ pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, versi
             crate::domain::money::Money::zero("EUR".parse().unwrap()),
         ),
         shipments: Vec::new(),
+        email: None,
+        guest: false,
         shipping_address: None,
+        billing_address: None,
         placed_at: Timestamp::default(),
         expires_at: None,
         updated_at: Timestamp::default(),
@@ -352,6 +355,7 @@ pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
         Write::Stock(_)
         | Write::Session(_)
         | Write::PromotionUse(..)
+        | Write::ClaimGuest { .. }
         | Write::AddressBook(_)
         | Write::ApiKey(_)
         | Write::Mail(_)

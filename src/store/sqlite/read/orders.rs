@@ -8,9 +8,10 @@ use super::{
     find_many, find_one,
 };
 use crate::domain::{
+    account::Email,
     clock::Timestamp,
-    ids::{OrderId, UserId},
-    order::{Order, OrderFilter},
+    ids::OrderId,
+    order::{BuyerKey, Order, OrderFilter},
 };
 
 macro_rules! orders {
@@ -18,7 +19,8 @@ macro_rules! orders {
         concat!(
             "SELECT id, user_id, status, version, currency, lines, payment_method, \
              payment_reference, shipping_address, placed_at, expires_at, updated_at, actor, \
-             actor_id, anonymized, shipments, payment, payment_due, charges FROM orders ",
+             actor_id, anonymized, shipments, payment, payment_due, charges, email, \
+             billing_address, guest FROM orders ",
             $rest
         )
     };
@@ -65,6 +67,10 @@ pub(in crate::store::sqlite) fn list_orders(
     if let Some(user) = &user {
         add(" AND user_id = ?", user);
     }
+    let email = filter.email.as_ref().map(Email::as_str);
+    if let Some(email) = &email {
+        add(" AND email = ?", email);
+    }
     if let Some(before) = &before {
         add(" AND id < ?", before);
     }
@@ -92,16 +98,27 @@ pub(in crate::store::sqlite) fn list_orders(
     Ok(found)
 }
 
+/// The condition on orders with a key, and its parameter `?1`.
+pub(in crate::store::sqlite) fn key_condition(key: &BuyerKey) -> (&'static str, String) {
+    match key {
+        BuyerKey::User(user) => ("user_id = ?1", user.to_string()),
+        BuyerKey::Email(email) => ("email = ?1", email.as_str().to_owned()),
+        BuyerKey::GuestEmail(email) => ("guest = 1 AND email = ?1", email.as_str().to_owned()),
+    }
+}
+
 pub(in crate::store::sqlite) fn list_unfinished_orders(
     connection: &Connection,
-    user: UserId,
+    key: &BuyerKey,
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
-    let sql = orders!(
-        "WHERE user_id = ?1 AND status IN ('pending_payment', 'paid', 'partially_fulfilled') \
-         ORDER BY id LIMIT ?2"
+    let (condition, value) = key_condition(key);
+    let sql = format!(
+        "{}WHERE {condition} AND status IN ('pending_payment', 'paid', 'partially_fulfilled') \
+         ORDER BY id LIMIT ?2",
+        orders!("")
     );
-    find_many(connection, sql, &[&UuidText::new(user.as_uuid()), &limit], rows::order_from_row)
+    find_many(connection, &sql, &[&value, &limit], rows::order_from_row)
 }
 
 pub(in crate::store::sqlite) fn find_order_by_intent(

@@ -10,12 +10,13 @@ use super::{
 };
 use crate::{
     domain::{
+        account::Email,
         clock::Timestamp,
         ids::{ProductId, RefundId, ShipmentId},
         money::{Currency, Money},
         order::{
-            Order, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod, Shipment,
-            ShipmentDetails, ShippingAddress,
+            Order, OrderAddress, OrderLine, OrderStatus, OrderUnits, Payment, PaymentMethod,
+            Shipment, ShipmentDetails,
         },
         payment::{Intent, PaymentFailure, ProviderState, Refund},
     },
@@ -61,12 +62,12 @@ impl Serialize for OrderLinesToStore<'_> {
 pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
     let currency: Currency =
         text_column(row, 4)?.parse().map_err(|_| conversion_error(4)("no currency".into()))?;
-    let address =
-        row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
     let status = order_status_column(row, 2)?;
     let mut order = Order {
         id: id_column(row, 0)?,
         user_id: id_column(row, 1)?,
+        guest: row.get(21)?,
+        email: row.get::<_, Option<String>>(19)?.map(Email::from_stored),
         status,
         version: row.get(3)?,
         currency,
@@ -81,10 +82,8 @@ pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Resul
             reference: row.get(7)?,
             ..Payment::awaiting(payment_method_column(row, 6)?, Money::zero(currency))
         },
-        shipping_address: address
-            .transpose()
-            .map_err(|error| conversion_error(8)(error.into()))?
-            .and_then(ShippingAddress::from_stored),
+        shipping_address: address_column(row, 8)?,
+        billing_address: address_column(row, 20)?,
         placed_at: timestamp_column(row, 9)?,
         expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
         updated_at: timestamp_column(row, 11)?,
@@ -100,6 +99,11 @@ pub(in crate::store::sqlite) fn order_from_row(row: &Row<'_>) -> rusqlite::Resul
         provider.due_at = row.get::<_, Option<i64>>(17)?.map(Timestamp::from_millis);
     }
     Ok(order)
+}
+
+fn address_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<OrderAddress>> {
+    let fields = optional_json::<BTreeMap<String, String>>(row, column)?;
+    Ok(fields.and_then(OrderAddress::from_stored))
 }
 
 fn payment_method_column(row: &Row<'_>, column: usize) -> rusqlite::Result<PaymentMethod> {

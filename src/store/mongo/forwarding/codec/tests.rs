@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     domain::{
+        account::Email,
         action::{ActionOrigin, Actor},
         cart::{Cart, CartLine, CartOwner, Shortage},
         clock::Timestamp,
@@ -11,8 +12,8 @@ use crate::{
         mail::Mail,
         money::{Currency, Money},
         order::{
-            LimitedLine, Order, OrderLine, OrderNotice, OrderStatus, Payment, PaymentMethod,
-            PurchaseExcess, ShippingAddress,
+            LimitedLine, Order, OrderAddress, OrderLine, OrderNotice, OrderStatus, Payment,
+            PaymentMethod, PurchaseExcess,
         },
     },
     events::DomainEvent,
@@ -86,7 +87,10 @@ fn order() -> Arc<Order> {
         lines: vec![line],
         payment: Payment::awaiting(PaymentMethod::Manual, usd(900)),
         shipments: Vec::new(),
-        shipping_address: ShippingAddress::from_stored(fields.into()),
+        email: Some(Email::from_stored("ada@example.com".to_owned())),
+        guest: true,
+        billing_address: OrderAddress::from_stored(fields.clone().into()),
+        shipping_address: OrderAddress::from_stored(fields.into()),
         placed_at: time,
         expires_at: Some(time),
         updated_at: time,

@@ -1,0 +1,66 @@
+//! The conditions of a commit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    account::Email,
+    ids::{ProductId, PromotionId, UserId},
+    order::{Buyer, LimitedLine},
+};
+
+/// A condition on what the commit does not write. A shared store detects no conflict on that, so
+/// the commit must write the record that whoever changes it writes, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// The product still has the version that the commit was decided on; else it is a conflict. The
+    /// commit must change the product's stock.
+    ProductUnchanged(ProductId, u64),
+    /// The user has fewer unpaid orders than this. The commit must write the user's cart.
+    PendingOrdersBelow(UserId, u32),
+    /// The user's unpaid orders have at most `limit` units together with the `units` of the order
+    /// that the commit places. The commit must write the user's cart.
+    PendingUnitsWithin {
+        /// The buyer.
+        user_id: UserId,
+        /// The units of the new order.
+        units: u64,
+        /// The most units in all unpaid orders of the buyer.
+        limit: u32,
+    },
+    /// The user's orders that are neither cancelled nor expired have at most the product's purchase
+    /// limit together with this line of the order that the commit places, or that it pays after the
+    /// order has expired. The commit must reserve the line's units, and have
+    /// [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose version the limit
+    /// belongs to.
+    PurchaseWithin(UserId, LimitedLine),
+    /// The rules of prices have this version; else it is a conflict. A commit that changes rules
+    /// meanwhile comes after this one.
+    PricingRulesUnchanged(u64),
+    /// The buyer has fewer orders with the promotion that are neither cancelled nor expired: those
+    /// of the user, and those with one of the e-mail addresses. The commit must take a use of the
+    /// promotion.
+    BuyerUsesBelow {
+        /// The buyer.
+        buyer: Buyer,
+        /// The promotion.
+        promotion_id: PromotionId,
+        /// The most orders.
+        limit: u32,
+    },
+    /// An admin other than this one remains that is not blocked. Commits with this condition write
+    /// a record that they share, so that no two nodes remove the last two admins at once.
+    OtherAdminRemains(UserId),
+    /// The admin has made fewer API keys than this that are not deleted. Commits with this
+    /// condition write the same record as those with
+    /// [`OtherAdminRemains`](Self::OtherAdminRemains).
+    ApiKeysBelow(UserId, u32),
+    /// The user has no order that is paid and not shipped, nor has a guest with the e-mail address.
+    /// If the commit erases the account, it must write all of these orders that are unpaid; else it
+    /// is a conflict. It must erase the account or write it.
+    NoOpenOrders {
+        /// The user.
+        user_id: UserId,
+        /// The e-mail address, if it was verified.
+        guest_email: Option<Email>,
+    },
+}
