@@ -118,11 +118,14 @@ export async function catalog({ query }) {
     if (focused?.includes("=") || focused === "in_stock") $(focused)?.focus();
   }
 
-  const refresh = debounce(async () => {
+  const reload = debounce(() =>
+    load().catch((error) => { if (error.name !== "AbortError") throw error; }), 50);
+  // At once: an answer that comes meanwhile shows the filters anew.
+  const refresh = () => {
     query = chosen(form, q);
     history.replaceState(null, "", `#/?${query}`);
-    await load().catch((error) => { if (error.name !== "AbortError") throw error; });
-  }, 50);
+    reload();
+  };
   const submit = (event) => event.preventDefault();
   const form = h("form", { class: "catalog", change: refresh, submit },
     h("details", { class: "filters", open: wide.matches },

@@ -51,13 +51,14 @@ addEventListener("hashchange", () => {
   arrival = [""];
 });
 
-/** Calls `work` when nothing has called for `delay` ms. */
+/** Calls `work` when nothing has called for `delay` ms, unless `cancel` is called before. */
 export function debounce(work, delay = 150) {
   let timer;
-  return (...given) => {
+  const later = (...given) => {
     clearTimeout(timer);
     timer = setTimeout(() => work(...given), delay);
   };
+  return Object.assign(later, { cancel: () => clearTimeout(timer) });
 }
 
 /** The product's picture or, if it has none, an ornament of its own. */

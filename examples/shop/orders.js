@@ -55,6 +55,7 @@ function addressLines({ name, line1, line2, postal_code, city, region, country }
 
 export async function order({ id }) {
   const place = h("div", {});
+  let shown = { version: 0 };
   const cancel = async () => {
     try {
       show(await call("POST", `/api/orders/${id}/cancel`));
@@ -63,7 +64,10 @@ export async function order({ id }) {
       notify(problem.message, "problem");
     }
   };
+  /** Shows the order; what is older than what is shown comes too late. */
   function show(order) {
+    if (order.version < shown.version) return;
+    shown = order;
     const { number, status, currency, items, shipments, expires_at } = order;
     const address = order.shipping_address;
     place.replaceChildren(h("div", { class: "columns" },
@@ -93,7 +97,8 @@ export async function order({ id }) {
     content: [place],
     leave: follow({
       types: EVENTS.map((event) => `order.${event}`), subject: id, isPrivate: true,
-      onOpen: read, onEvent: read,
+      // Events are without the addresses.
+      onOpen: read, onEvent: ({ data }) => show({ ...shown, ...data }),
     }),
   };
 }

@@ -27,11 +27,19 @@ export async function product({ id }) {
   }
   showStock(rest.stock);
 
+  // An answer may be older than an event that has come before it.
+  let events = 0;
+  async function readStock() {
+    const before = events;
+    const { stock: available } = await call("GET", `/api/products/${id}`);
+    if (events === before) showStock(available);
+  }
   const leave = follow({
     types: ["inventory.stock.changed", "catalog.product.updated"],
     subject: id,
-    onOpen: async () => showStock((await call("GET", `/api/products/${id}`)).stock),
+    onOpen: readStock,
     onEvent: ({ type, data }) => {
+      events++;
       if (type === "inventory.stock.changed") showStock(data.available);
       else amount.textContent = money(data.price, currency);
     },

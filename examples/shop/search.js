@@ -6,8 +6,14 @@ const input = $("query");
 const list = $("suggestions");
 let request;
 
-function close() {
+/** Nothing that was asked for changes the list any more. */
+function stop() {
+  suggest.cancel();
   request?.abort();
+}
+
+function close() {
+  stop();
   list.hidden = true;
   input.ariaExpanded = "false";
   input.removeAttribute("aria-activedescendant");
@@ -42,6 +48,7 @@ const suggest = debounce(async () => {
 });
 
 function move(step) {
+  stop();
   const options = [...list.children];
   const at = options.findIndex((option) => option.ariaSelected === "true");
   const next = (at + step + options.length + (at < 0 && step < 0 ? 1 : 0)) % options.length;

@@ -37,7 +37,12 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// The first line that a command writes to standard error, without its log, and its exit code.
 fn complaint(command: &mut Command) -> (i32, String) {
-    let run = Cli::run(command);
+    complaint_about(command, "")
+}
+
+/// The same with something on standard input.
+fn complaint_about(command: &mut Command, input: &str) -> (i32, String) {
+    let run = Cli::run_with_input(command, input);
     assert_eq!(run.stdout, "", "{run:?}");
     let mut lines = run.stderr.lines().filter(|line| !line.starts_with('{'));
     (run.code, lines.next().unwrap_or_default().to_owned())
@@ -145,9 +150,8 @@ fn of_machines() -> Vec<(&'static str, i32, String)> {
     let app = TestApp::unstarted(&[]);
     let mut admin = app.command();
     admin.args(["admin", "owner@souk.example", "--password-stdin"]);
-    let run = Cli::run_with_input(&mut admin, "PASSWORD=x\nPORT=1\n");
+    let (file_code, file_line) = complaint_about(&mut admin, "PASSWORD=x\nPORT=1\n");
     assert!(!app.dir().join("data").exists());
-    let file_line = run.stderr.lines().next().unwrap().to_owned();
 
     let newer = TestApp::unstarted(&[]);
     newer.write("products.csv", "name,price\nPot,1\n");
@@ -158,7 +162,7 @@ fn of_machines() -> Vec<(&'static str, i32, String)> {
     let (newer_code, newer_line) = complaint(&mut newer.command());
     vec![
         ("Too few open files", few_code, few_line),
-        ("The wrong file as a password", run.code, file_line),
+        ("The wrong file as a password", file_code, file_line),
         ("An older version on newer data", newer_code, newer_line),
     ]
 }

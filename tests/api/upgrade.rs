@@ -15,6 +15,10 @@ use crate::support::{Cli, TestApp};
 
 const LEVEL: i32 = 19;
 
+/// The secret of all stores. The keys of webhooks are encrypted with one that is derived from it.
+const SECRET: (&str, &str) =
+    ("auth.jwt_secret", "60303ae22b998861bce3b28f33eec1be758a213c86c93c07");
+
 fn stores() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade")
 }
@@ -60,7 +64,7 @@ async fn write_store_if_asked() {
     if std::env::var_os("SOUK_TEST_WRITE_STORE").is_none() {
         return;
     }
-    let mut app = TestApp::start().await;
+    let mut app = TestApp::with_settings(&[SECRET]).await;
     let expected = fill(&app).await;
     app.stop().await;
     let database = Connection::open(app.dir().join("data/souk.db")).unwrap();
@@ -90,7 +94,7 @@ async fn store_of_each_release_opens_and_is_sound() {
 }
 
 async fn assert_store_is_sound(path: &Path) {
-    let mut app = TestApp::unstarted(&[]);
+    let mut app = TestApp::unstarted(&[SECRET]);
     fs::create_dir(app.dir().join("data")).unwrap();
     app.write("data/souk.db", zstd::decode_all(fs::File::open(path).unwrap()).unwrap());
     let text = fs::read(path.with_extension("").with_extension("json")).unwrap();

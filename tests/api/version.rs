@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::support::{Cli, TestApp};
 
 #[path = "../../build/commit.rs"]
-#[expect(dead_code, reason = "the build script uses the rest")]
+#[expect(dead_code, clippy::print_stdout, reason = "the build script uses the rest")]
 mod commit;
 
 fn git(dir: &Path, arguments: &[&str]) -> String {

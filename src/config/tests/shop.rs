@@ -15,8 +15,10 @@ fn shop_may_have_a_name() {
 #[test]
 fn name_is_one_line_of_text() {
     let error = |value| from_env(&[(NAME, value)]).load_error();
+    let message = |problem: &str| format!("shop.name ({NAME}): {problem}");
     let advice = "is not a name; use one such as \"Tea & Co\"";
-    assert_eq!(error("  "), format!("shop.name: \"  \" {advice}"));
-    assert_eq!(error("Tea\nCo"), format!("shop.name: \"Tea\\nCo\" {advice}"));
-    assert_eq!(error(&"é".repeat(101)), "shop.name: is too long; use at most 100 characters");
+    assert_eq!(error("  "), message(&format!("\"  \" {advice}")));
+    assert_eq!(error("Tea\nCo"), message(&format!("\"Tea\\nCo\" {advice}")));
+    let long = "é".repeat(101);
+    assert_eq!(error(&long), message("is too long; use at most 100 characters"));
 }
