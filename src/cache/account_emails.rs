@@ -1,10 +1,13 @@
 //! The e-mail addresses of accounts that check out, so that a checkout does not read its account.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use quick_cache::sync::Cache;
 
-use crate::domain::{account::Email, clock::Timestamp, ids::UserId};
+use crate::domain::{account::Email, ids::UserId};
 
 /// The most accounts, which take a few MiB.
 const CAPACITY: usize = 20_000;
@@ -20,7 +23,7 @@ pub struct AccountEmails(Arc<Cache<UserId, KnownEmail>>);
 #[derive(Clone)]
 struct KnownEmail {
     email: Option<Email>,
-    read_at: Timestamp,
+    read_at: Instant,
 }
 
 impl Default for AccountEmails {
@@ -33,13 +36,13 @@ impl AccountEmails {
     /// The address of an account, `Some(None)` if there is no such account. `None` if it has to be
     /// read.
     #[must_use]
-    pub fn get(&self, user: UserId, now: Timestamp) -> Option<Option<Email>> {
+    pub fn get(&self, user: UserId, now: Instant) -> Option<Option<Email>> {
         let known = self.0.get(&user)?;
-        (known.read_at.saturating_add(MAX_AGE) > now).then_some(known.email)
+        (now.saturating_duration_since(known.read_at) < MAX_AGE).then_some(known.email)
     }
 
     /// Adds an address that was read or changed at `read_at`.
-    pub fn put(&self, user: UserId, email: Option<Email>, read_at: Timestamp) {
+    pub fn put(&self, user: UserId, email: Option<Email>, read_at: Instant) {
         self.0.insert(user, KnownEmail { email, read_at });
     }
 
@@ -58,7 +61,8 @@ mod tests {
     #[test]
     fn address_counts_for_a_minute_or_until_it_changes() {
         let (emails, user) = (AccountEmails::default(), UserId::new());
-        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
         let ada = Email::parse("ada@example.com").ok();
         assert_eq!(emails.get(user, at(0)), None);
         emails.put(user, ada.clone(), at(0));

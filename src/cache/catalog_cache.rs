@@ -207,11 +207,17 @@ impl CatalogCache {
         })
     }
 
-    /// As [`offer`](Self::offer), with the product, which the rules of prices depend on.
+    /// As [`offer`](Self::offer), with the product, which carts show and the rules of prices depend
+    /// on.
     #[must_use]
     pub fn offer_with_product(&self, id: ProductId) -> Option<Offer> {
-        let view = self.get(id)?;
-        Some(Offer::of_product(&view.product, view.stock.available()))
+        let entry = self.entry(id)?;
+        // Stock changes often, and a view with other stock has the product as well.
+        let product = match self.recent_views.product_of(&entry) {
+            Some(product) => product,
+            None => Arc::clone(&self.get(id)?.product),
+        };
+        Some(Offer::of_product(&product, entry.stock().available()))
     }
 
     /// Renders the response body of a product.

@@ -94,6 +94,11 @@ impl From<CheckoutError> for Error {
                 "required",
                 "shipping_address is needed, since the total depends on where the order goes",
             ),
+            CheckoutError::RegionUnknown => Self::invalid_field(
+                "shipping_address.region",
+                "invalid",
+                "shipping_address.region must be a code, such as NY, since taxes depend on it",
+            ),
             CheckoutError::MethodNotAvailable => Self::method_not_available(),
             CheckoutError::PriceChanged { total, rises } => {
                 let detail = format!(

@@ -77,7 +77,10 @@ fn tax(tax: &Tax) -> Result<pb::Tax, Error> {
 
 fn cart_item(line: &PricedLine) -> Result<pb::CartItem, Error> {
     let zero = Money::zero(line.unit_price.currency());
+    let details = line.product.as_ref().map(|product| &product.details);
     Ok(pb::CartItem {
+        sku: details.and_then(|details| details.sku.clone()),
+        image_url: details.and_then(|details| details.image_url.clone()),
         discount: Some(money(line.amounts.map_or(zero, |amounts| amounts.discount))?),
         tax: Some(money(line.amounts.map_or(zero, |amounts| amounts.tax))?),
         product_id: line.product_id.to_string(),

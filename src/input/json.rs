@@ -120,11 +120,13 @@ fn add_field_error(
     let path = error.path().to_string();
     let path = excerpt(&path);
     // serde reports a missing or duplicate field at its parent, with the name in backticks.
-    let field_name =
-        |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.strip_suffix('`');
+    let field_name = |kind: &str| {
+        let name = message.strip_prefix(kind)?.strip_prefix(" field `")?.strip_suffix('`')?;
+        Some(if path == "." { name.to_owned() } else { format!("{path}.{name}") })
+    };
     match (field_name("missing"), field_name("duplicate")) {
-        (Some(name), _) => errors.add(name, "required", format!("{name} is required")),
-        (_, Some(name)) => errors.add(name, "duplicate", format!("duplicate field {name}")),
+        (Some(name), _) => errors.add(&*name, "required", format!("{name} is required")),
+        (_, Some(name)) => errors.add(&*name, "duplicate", format!("duplicate field {name}")),
         _ => errors.add(
             &*path,
             "invalid",
@@ -280,10 +282,10 @@ mod tests {
             error_fields(r#"{"name": "a"}"#),
             (ErrorCode::ValidationFailed, vec!["price".into()])
         );
-        assert_eq!(
-            error_fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1,
-            ["nested.size"]
-        );
+        for nested in [r#"{"size": -1}"#, "{}"] {
+            let body = format!(r#"{{"name": "a", "price": 1, "nested": {nested}}}"#);
+            assert_eq!(error_fields(&body).1, ["nested.size"], "{nested}");
+        }
         assert_eq!(
             error_fields(r#"["a", 1, null]"#),
             (ErrorCode::ValidationFailed, vec!["body".into()])

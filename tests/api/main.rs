@@ -25,6 +25,7 @@ mod audit;
 mod backup;
 mod bad_bodies;
 mod bad_values;
+mod cart_items;
 mod checkout;
 mod command_line;
 mod compression;

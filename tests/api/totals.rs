@@ -207,3 +207,26 @@ async fn address_of_a_cart_is_checked() {
         assert_eq!(problem["errors"][0]["field"], field);
     }
 }
+
+#[tokio::test]
+async fn checkout_does_not_lose_a_tax_to_a_region_in_words() {
+    let app = TestApp::start().await;
+    let (admin, ada) = (app.admin().await, app.customer().await);
+    let tea = app.new_product(&admin, &json!(100), 10).await;
+    let new_york = json!({"name": "NY", "country": "US", "region": "NY", "rate": "0.08"});
+    app.post("/api/tax-rates", &new_york).token(&admin).await.is(201);
+    app.add_to_cart(&ada, &tea, 1).await.ok();
+    let check_out = |country: &str, region: &str| {
+        let mut address = address_in(country);
+        address["region"] = json!(region);
+        let body = json!({"shipping_address": address});
+        app.post("/api/checkout", &body).token(&ada).key(&format!("{country}-{region}"))
+    };
+    let refused = check_out("US", "New York").await.problem(422, "validation_failed");
+    assert_eq!(refused["errors"][0]["field"], "shipping_address.region");
+    let order = check_out("US", " ny ").await.is(201).json();
+    assert_eq!(order["total_amount"], 108);
+    app.add_to_cart(&ada, &tea, 1).await.ok();
+    let abroad = check_out("FR", "Bretagne").await.is(201).json();
+    assert_eq!(abroad["total_amount"], 100, "no tax of France depends on the region");
+}

@@ -194,7 +194,7 @@ impl CartDeps {
     pub(super) fn price_cart(&self, cart: &Cart, uses: Option<&BuyerUses>) -> PricedCart {
         let buyer_uses = uses.map(|uses| &uses.counts);
         let rules = self.pricing_rules.current();
-        let offer = |id| self.priced_offer(&rules, id);
+        let offer = |id| self.catalog_cache.offer_with_product(id);
         let shop = ShopPricing { currency: self.currency, rules: &rules, buyer_uses };
         cart.with_prices(offer, shop, self.clock.now())
     }
@@ -202,17 +202,9 @@ impl CartDeps {
     /// The shipping methods for a cart at current prices.
     pub(super) fn shipping_offers(&self, cart: &Cart) -> Vec<ShippingOffer> {
         let rules = self.pricing_rules.current();
-        let offer = |id| self.priced_offer(&rules, id);
+        let offer = |id| self.catalog_cache.offer_with_product(id);
         let shop = ShopPricing { currency: self.currency, rules: &rules, buyer_uses: None };
         cart.shipping_offers(offer, shop, self.clock.now())
-    }
-
-    /// A product as the rules of prices see it. Without rules, its price is enough.
-    fn priced_offer(&self, rules: &PricingRules, id: ProductId) -> Option<Offer> {
-        match rules.is_empty() {
-            true => self.catalog_cache.offer(id),
-            false => self.catalog_cache.offer_with_product(id),
-        }
     }
 
     /// What the prices of a cart depend on, besides the cart: how often the catalog and the rules

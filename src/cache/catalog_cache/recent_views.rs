@@ -5,7 +5,10 @@ use std::sync::Arc;
 use quick_cache::{Weighter, sync::Cache};
 
 use super::Entry;
-use crate::{domain::ids::ProductId, messages::catalog::ProductView};
+use crate::{
+    domain::{catalog::product::Product, ids::ProductId},
+    messages::catalog::ProductView,
+};
 
 /// About how many bytes are kept.
 const CAPACITY_BYTES: u64 = 16 * 1024 * 1024;
@@ -35,6 +38,12 @@ impl RecentViews {
     pub(super) fn new() -> Self {
         let expected = usize::try_from(CAPACITY_BYTES / (2 * VIEW_BYTES)).unwrap_or(1);
         Self(Cache::with_weighter(expected, CAPACITY_BYTES, ViewWeighter))
+    }
+
+    /// The product of `entry`, if a view of it is known.
+    pub(super) fn product_of(&self, entry: &Entry) -> Option<Arc<Product>> {
+        let view = self.0.get(&entry.product.id)?;
+        (view.product.version == entry.product.version).then(|| Arc::clone(&view.product))
     }
 
     /// The view of `entry`, or one that `create` makes.

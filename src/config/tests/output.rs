@@ -149,6 +149,7 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__HTTP__TRUSTED_PROXIES", "10.0.0.0/8,::1"),
         ("SOUK__HTTP__CORS__ALLOWED_ORIGINS", "https://a.example"),
         ("SOUK__OPS__BIND", "127.0.0.1:9100"),
+        ("SOUK__SHOP__NAME", "Tea & Co"),
         ("SOUK__STORE__PATH", "C:\\souk \"data\"\t"),
         ("SOUK__STORE__KIND", "mongodb"),
         ("SOUK__STORE__URI", "mongodb://souk:hush@db"),

@@ -29,6 +29,8 @@ pub struct PricedLine {
     pub product_id: ProductId,
     /// The current name, or the last known name of a deleted product.
     pub name: String,
+    /// The product, if it exists and the offer has it.
+    pub product: Option<Arc<Product>>,
     /// The number of units.
     pub quantity: u32,
     /// The current unit price, or the last known price of a deleted product.
@@ -130,15 +132,16 @@ impl Offer {
 
 impl CartLine {
     fn with_price(&self, offer: Option<Offer>, amounts: Option<LineAmounts>) -> PricedLine {
-        let (name, unit_price, available) = match offer {
-            Some(offer) => (offer.name, offer.price, offer.available),
-            None => (self.name.clone(), self.price, 0),
+        let (name, unit_price, available, product) = match offer {
+            Some(offer) => (offer.name, offer.price, offer.available, offer.product),
+            None => (self.name.clone(), self.price, 0, None),
         };
         let was = (unit_price != self.price).then_some(self.price);
         let total = unit_price.saturating_mul(self.quantity);
         PricedLine {
             product_id: self.product_id,
             name,
+            product,
             quantity: self.quantity,
             unit_price,
             total,

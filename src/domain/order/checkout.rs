@@ -141,6 +141,8 @@ pub enum CheckoutError {
     },
     /// What the order comes to depends on where it goes, and no address is known.
     AddressRequired,
+    /// Taxes depend on the address's region, which is not a code.
+    RegionUnknown,
     /// No shipping method reaches the address.
     MethodNotAvailable,
     /// The total is higher than the buyer accepts.
@@ -235,6 +237,9 @@ impl Cart {
         let destination = given.or_else(of_cart).filter(|_| is_priced);
         if destination.is_none() && shop.rules.needs_destination() {
             return Err(CheckoutError::AddressRequired);
+        }
+        if destination.as_ref().is_some_and(|to| shop.rules.mistakes_region(to)) {
+            return Err(CheckoutError::RegionUnknown);
         }
         let lines: Vec<BasketLine<'_>> = products
             .iter()

@@ -192,10 +192,14 @@ pub fn checked_country(field: &str, country: String, errors: &mut ValidationErro
 
 /// A region in upper case. Records an error in `errors` if it cannot be one of ISO 3166-2.
 pub fn checked_region(region: String, errors: &mut ValidationErrors) -> String {
-    let is_code = region.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if !(1..=3).contains(&region.len()) || !is_code {
+    if !is_region_code(&region) {
         let message = "region must be 1 to 3 letters or digits, such as NY";
         errors.add("region", "invalid", message);
     }
     region.to_ascii_uppercase()
+}
+
+/// Whether a text has the form of the part of ISO 3166-2 after the dash.
+pub(super) fn is_region_code(text: &str) -> bool {
+    (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Rule, RuleRecord,
+    edit::is_region_code,
     fraction::{Percentage, Rate},
     selection_index::SelectionIndex,
 };
@@ -313,6 +314,16 @@ impl PricingRules {
     #[must_use]
     pub fn has_active_method(&self) -> bool {
         self.methods.iter().any(|method| method.active)
+    }
+
+    /// Whether a tax of the country depends on the region, and this one is not a code that a rate
+    /// could name: people write `New York` where `NY` is meant.
+    #[must_use]
+    pub fn mistakes_region(&self, destination: &Destination) -> bool {
+        let is_regional =
+            |rate: &Arc<TaxRate>| rate.country == destination.country && rate.region.is_some();
+        destination.region.as_ref().is_some_and(|region| !is_region_code(region))
+            && self.rates.iter().any(is_regional)
     }
 
     /// Whether what an order comes to depends on where it goes.

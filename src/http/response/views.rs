@@ -65,8 +65,14 @@ pub(crate) struct CartResponse<'a> {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CartItem<'a> {
     product_id: Uuid,
+    /// It is null if the product has none, or was deleted.
+    #[schema(required = true, examples("TEA-1"))]
+    sku: Option<&'a str>,
     #[schema(examples("Mint tea"))]
     name: &'a str,
+    /// It is null if the product has none, or was deleted.
+    #[schema(required = true, examples("https://example.com/mint-tea.jpg"))]
+    image_url: Option<&'a str>,
     #[schema(minimum = 1, examples(3))]
     quantity: u32,
     #[schema(value_type = f64, example = 19.99)]
@@ -141,9 +147,12 @@ pub(crate) struct ProductResponse<'a> {
 
 fn to_cart_item(line: &PricedLine) -> CartItem<'_> {
     let zero = Money::zero(line.unit_price.currency());
+    let details = line.product.as_ref().map(|product| &product.details);
     CartItem {
         product_id: line.product_id.as_uuid(),
+        sku: details.and_then(|details| details.sku.as_deref()),
         name: &line.name,
+        image_url: details.and_then(|details| details.image_url.as_deref()),
         quantity: line.quantity,
         unit_price: line.unit_price,
         total: line.total,
