@@ -35,8 +35,8 @@ pub(super) fn add_files(
     env: &Environment,
 ) -> Result<Vec<String>, ConfigError> {
     merge_tables(root, parse_toml(DEFAULT_FILE, DEFAULT_TOML)?, "")?;
-    check_copy_of_defaults(root, sources.dir)?;
     let mut read = vec!["built-in defaults".to_owned()];
+    read.extend(add_local_defaults(root, sources.dir)?);
     let env_name =
         env.get(ENVIRONMENT_VARIABLE).map_or(DEFAULT_ENV_NAME, |variable| variable.value.as_str());
     if !env_name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
@@ -77,27 +77,22 @@ fn parse_toml(file: &str, text: &str) -> Result<Table, ConfigError> {
         .map_err(|error| ConfigError::in_file(file, describe_toml_error(&error.to_string(), text)))
 }
 
-/// Refuses a copy of the defaults that is not that of this version.
-///
-/// It would override the defaults of a newer version if it were read, and its settings would be
-/// lost if it were ignored.
-fn check_copy_of_defaults(defaults: &Table, dir: &Path) -> Result<(), ConfigError> {
-    let Some(text) = read_file(dir, DEFAULT_FILE)? else { return Ok(()) };
+/// Merges `config/default.toml` of the current folder, which may be a copy from an older version.
+/// So what is said about it names the settings by which it differs from the built-in defaults.
+fn add_local_defaults(root: &mut Table, dir: &Path) -> Result<Option<String>, ConfigError> {
+    let Some(text) = read_file(dir, DEFAULT_FILE)? else { return Ok(None) };
+    let local = parse_toml(DEFAULT_FILE, &text)?;
     let mut changed = Vec::new();
-    list_changes(Some(defaults), &parse_toml(DEFAULT_FILE, &text)?, "", &mut changed);
-    changed.sort_unstable();
-    let count = changed.len();
-    if count == 0 {
-        return Ok(());
+    list_changes(Some(root), &local, "", &mut changed);
+    merge_tables(root, local, "")?;
+    if changed.is_empty() {
+        return Ok(Some(DEFAULT_FILE.to_owned()));
     }
+    changed.sort_unstable();
+    let more = if changed.len() > MAX_LISTED { ", ..." } else { "" };
     changed.truncate(MAX_LISTED);
-    let more = if count > MAX_LISTED { ", ..." } else { "" };
-    let problem = format!(
-        "is not read, since the defaults are built in, and it differs from them ({}{more}); move \
-         what you have set to a file that {CONFIG_VARIABLE} names, and delete this one",
-        changed.join(", ")
-    );
-    Err(ConfigError::in_file(DEFAULT_FILE, problem))
+    let changed = changed.join(", ");
+    Ok(Some(format!("{DEFAULT_FILE} (overrides the built-in {changed}{more})")))
 }
 
 /// Lists the settings of `table` that are not the same in `defaults`.

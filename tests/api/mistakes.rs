@@ -76,15 +76,10 @@ fn of_settings() -> Vec<(&'static str, i32, String)> {
         let (code, line) = complaint(&mut app.command());
         (mistake, code, line)
     };
-    let old_copy = TestApp::unstarted(&[]);
-    fs::create_dir(old_copy.dir().join("config")).unwrap();
-    old_copy.write("config/default.toml", "[cart]\nmax_lines = 100\n");
-    let (code, line) = complaint(&mut old_copy.command());
     vec![
         said("A setting that does not exist", "SOUK__HTTP__PORT", "9000"),
         said("One underscore instead of two", "SOUK_HTTP__PORT", "9000"),
         file("Text without quotes in TOML", "[http]\nbind = localhost:8080\n"),
-        ("A copy of the defaults of an older version", code, line),
         said("MongoDB without its address", "SOUK__STORE__KIND", "mongodb"),
         said("A secret that is easy to guess", "JWT_SECRET", &"secret".repeat(8)),
     ]
