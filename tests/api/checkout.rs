@@ -40,7 +40,8 @@ async fn checkout_turns_the_whole_cart_into_an_order() {
         (900_000, placed)
     );
     let wanted = json!({
-        "user_id": ada.id, "status": "pending_payment", "version": 1, "currency": "USD",
+        "user_id": ada.id, "email": ada.email, "status": "pending_payment", "version": 1,
+        "currency": "USD",
         "total_amount": 30, "subtotal": 30, "discounts": [], "codes": [], "taxes": [],
         "items": [
             {

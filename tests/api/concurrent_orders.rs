@@ -328,9 +328,11 @@ async fn order_transitions_are_published_to_their_owner() {
     assert_eq!(of_orders.len(), wanted.len());
     for (event, (kind, order)) in of_orders.into_iter().zip(wanted) {
         assert_eq!((&*event.kind, event.subject()), (kind, order["id"].as_str().unwrap()));
+        let mut data = order.clone();
+        data.as_object_mut().unwrap().remove("email");
         assert_eq!(
             (event.sequence(), &event.body["data"]),
-            (order["version"].as_u64().unwrap(), order),
+            (order["version"].as_u64().unwrap(), &data),
             "the event contains the order"
         );
     }

@@ -28,6 +28,8 @@ fn moved(order: &Value, user: &Account, version: u64) -> Value {
     moved["user_id"] = json!(user.id);
     moved["version"] = json!(version);
     moved["updated_at"] = Value::Null;
+    // The guest made the last change.
+    moved.as_object_mut().unwrap().remove("actor");
     moved
 }
 

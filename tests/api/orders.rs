@@ -237,9 +237,10 @@ async fn stale_if_match_rejects_order_changes() {
 async fn openapi_document_describes_orders() {
     let Shop { app, admin, ada, tea, .. } = Shop::start().await;
     app.add_to_cart(&ada, &tea, 1).await.ok();
+    let address = crate::support::person::address();
     let order = app
         .check_out(&ada, "k")
-        .json(&json!({"shipping_address": crate::support::person::address()}))
+        .json(&json!({"shipping_address": address, "billing_address": address}))
         .await
         .is(201)
         .json();
