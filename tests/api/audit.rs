@@ -59,7 +59,7 @@ async fn audit_of_undamaged_data_is_clean() {
     assert_eq!((open.code, &*open.stdout), (1, ""), "{open:?}");
     assert!(
         open.stderr.contains("another souk is using")
-            && open.stderr.contains("POST /api/admin/audit"),
+            && open.stderr.contains("audit and admin have --server"),
         "{open:?}"
     );
     app.stop().await;

@@ -266,7 +266,7 @@ async fn address_in_use_is_reported() {
         .env("SOUK__STORE__PATH", app.dir().join("other"));
     let run = Cli::run(&mut command);
     assert_eq!(run.code, 1, "{run:?}");
-    let reason = format!("souk: http.bind: {} cannot be used", app.address());
+    let reason = format!("souk: http.bind: {}: another program listens there", app.address());
     assert!(run.stderr.lines().any(|line| line.starts_with(&reason)), "{run:?}");
 }
 

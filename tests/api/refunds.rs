@@ -80,8 +80,12 @@ async fn refund_is_an_event_of_its_own() {
     let seen: Vec<_> =
         of_orders.map(|event| (&*event.kind, event.sequence(), &event.body["data"])).collect();
     let expected =
-        [("order.placed", 1, &order), ("order.paid", 2, &paid), ("order.refunded", 3, &refunded)];
-    assert_eq!(seen, expected);
+        [("order.placed", 1, order), ("order.paid", 2, paid), ("order.refunded", 3, refunded)];
+    let expected = expected.map(|(kind, sequence, mut order)| {
+        order.as_object_mut().unwrap().remove("email");
+        (kind, sequence, order)
+    });
+    assert_eq!(seen, expected.each_ref().map(|(kind, sequence, order)| (*kind, *sequence, order)));
 }
 
 #[tokio::test]
