@@ -183,6 +183,9 @@ async fn trigger_every_event(app: &TestApp, provider: &Provider) {
     app.update_cart(&ada, &tea, 3).await.ok();
     app.delete(&format!("/api/cart/remove/{tea}")).token(&ada).await.ok();
     app.add_to_cart(&guest, &tea, 1).await.ok();
+    let email = json!({"email": "guest@shop.example"});
+    app.check_out(&guest, "by-guest").json(&email).await.is(201);
+    app.add_to_cart(&guest, &tea, 1).await.ok();
     app.merge_cart(&ada, &guest).await.ok();
     app.delete("/api/cart").token(&ada).await.ok();
     let cup = app.new_product(&admin, &json!(7), 20).await;

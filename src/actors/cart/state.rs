@@ -16,9 +16,9 @@ use super::{CartDeps, reply_quota::ReplyUsage};
 use crate::{
     cache::pricing_rules::PricingEpoch,
     domain::{
-        cart::{Cart, CartOwner, Offer, PricedCart},
-        ids::{ProductId, PromotionId},
-        pricing::{PricingRules, ShippingOffer, ShopPricing},
+        cart::{Cart, CartOwner, PricedCart},
+        ids::PromotionId,
+        pricing::{ShippingOffer, ShopPricing},
     },
     messages::cart::CartView,
 };
