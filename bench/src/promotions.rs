@@ -1,6 +1,6 @@
 //! What 50 active promotions cost: reads of a cart, changes of a cart, which is priced, and
-//! checkouts, each against a shop without promotions. Once each promotion is on products of its own,
-//! so that one of them applies; once all are on everything, and an order has 17 of them.
+//! checkouts, each against a shop without promotions. Once each promotion is on products of its
+//! own, so that one of them applies; once all are on everything, and an order has 17 of them.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! The catalog cache: all products and their stock in memory. It serves all catalog reads.
 //!
-//! The writer applies each batch to the cache in commit order before it acknowledges the batch,
-//! so readers see every change that this node has acknowledged.
+//! The writer applies each batch in commit order before it acknowledges the batch, so readers see
+//! every change that this node has acknowledged.
 
 mod details_codec;
 mod listing;
@@ -199,25 +199,18 @@ impl CatalogCache {
     pub fn offer(&self, id: ProductId) -> Option<Offer> {
         let entry = self.products.get(&id)?;
         let product = &entry.product;
-        Some(Offer {
-            name: product.name().to_owned(),
-            price: product.price(),
-            available: entry.stock().available(),
-            product: None,
-        })
+        let (name, available) = (product.name().to_owned(), entry.stock().available());
+        Some(Offer { name, price: product.price(), available, product: None })
     }
 
-    /// As [`offer`](Self::offer), with the product, which carts show and the rules of prices depend
-    /// on.
+    /// As [`offer`](Self::offer), with the product, for what carts show and prices depend on.
     #[must_use]
     pub fn offer_with_product(&self, id: ProductId) -> Option<Offer> {
         let entry = self.entry(id)?;
         // Stock changes often, and a view with other stock has the product as well.
-        let product = match self.recent_views.product_of(&entry) {
-            Some(product) => product,
-            None => Arc::clone(&self.get(id)?.product),
-        };
-        Some(Offer::of_product(&product, entry.stock().available()))
+        let known = self.recent_views.product_of(&entry);
+        let product = known.or_else(|| Some(Arc::clone(&self.get(id)?.product)));
+        Some(Offer::of_product(&product?, entry.stock().available()))
     }
 
     /// Renders the response body of a product.

@@ -182,9 +182,10 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 403, body = ProblemDetails, description = "`forbidden`: an API key has no cart"),
     (status = 409, body = ProblemDetails,
-        description = "`cart_empty`; `guest_cart_merged`; `method_not_available`: the shop does not \
-            ship to the address; `code_exhausted` or `code_expired` with `refused_code`: a code \
-            that was shown as applied does not hold any more; `insufficient_stock` with `lines`; \
+        description = "`cart_empty`; `guest_cart_merged`; `method_not_available`: the shop does \
+            not ship to the address; `code_exhausted` or `code_expired` with `refused_code`: a \
+            code that was shown as applied does not hold any more; `insufficient_stock` with \
+            `lines`; \
             `purchase_limit_reached` with `lines`: the buyer's orders that are neither \
             cancelled nor expired would have more units of a product than its \
             `purchase_limit`; `price_changed` with the new `total_amount`, which is above \

@@ -199,6 +199,25 @@ fn read_set_has_the_promotions_and_their_buyer() {
     assert_eq!(ReadSet::for_batch(&[named]), expected);
 }
 
+/// A condition of each kind that names a record.
+fn conditions_on_records() -> Vec<Condition> {
+    vec![
+        Condition::ProductUnchanged(numbered_id(9), 1),
+        Condition::PendingOrdersBelow(numbered_id(10), 1),
+        Condition::PendingUnitsWithin { user_id: numbered_id(11), units: 1, limit: 1 },
+        Condition::PurchaseWithin(
+            numbered_id(12),
+            LimitedLine { product_id: numbered_id(13), quantity: 1, limit: 1 },
+        ),
+        Condition::OtherAdminRemains(numbered_id(14)),
+        Condition::ApiKeysBelow(numbered_id(15), 1),
+        Condition::NoOpenOrders {
+            user_id: numbered_id(16),
+            guest_email: Some(Email::from_stored("bob@example.com".into())),
+        },
+    ]
+}
+
 #[test]
 fn read_set_has_every_named_record() {
     let tea = Product::new(numbered_id(1), product_details(Some("A")), Timestamp::default());
@@ -218,24 +237,9 @@ fn read_set_has_every_named_record() {
         Write::PricingRule(Arc::new(rule_at_version(15, 1, 1))),
         Write::ClaimGuest { guest_id: numbered_id(18), user_id: numbered_id(19) },
     ];
-    let conditions = vec![
-        Condition::ProductUnchanged(numbered_id(9), 1),
-        Condition::PendingOrdersBelow(numbered_id(10), 1),
-        Condition::PendingUnitsWithin { user_id: numbered_id(11), units: 1, limit: 1 },
-        Condition::PurchaseWithin(
-            numbered_id(12),
-            LimitedLine { product_id: numbered_id(13), quantity: 1, limit: 1 },
-        ),
-        Condition::OtherAdminRemains(numbered_id(14)),
-        Condition::ApiKeysBelow(numbered_id(15), 1),
-        Condition::NoOpenOrders {
-            user_id: numbered_id(16),
-            guest_email: Some(Email::from_stored("bob@example.com".into())),
-        },
-    ];
     let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {
-        conditions,
+        conditions: conditions_on_records(),
         idempotency_record: Some(idempotency_record(6, 0, body)),
         inbox_message_id: Some("7".into()),
         ..commit_of(writes)
