@@ -220,7 +220,7 @@ async fn checkout_does_not_lose_a_tax_to_a_region_in_words() {
         let mut address = address_in(country);
         address["region"] = json!(region);
         let body = json!({"shipping_address": address});
-        app.post("/api/checkout", &body).token(&ada).key(format!("{country}-{region}"))
+        app.post("/api/checkout", &body).token(&ada).key(format!("{country}-{}", region.len()))
     };
     let refused = check_out("US", "New York").await.problem(422, "validation_failed");
     assert_eq!(refused["errors"][0]["field"], "shipping_address.region");
