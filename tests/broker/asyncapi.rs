@@ -183,13 +183,14 @@ async fn trigger_every_event(app: &TestApp, provider: &Provider) {
     app.update_cart(&ada, &tea, 3).await.ok();
     app.delete(&format!("/api/cart/remove/{tea}")).token(&ada).await.ok();
     app.add_to_cart(&guest, &tea, 1).await.ok();
-    let email = json!({"email": "guest@shop.example"});
-    app.check_out(&guest, "by-guest").json(&email).await.is(201);
-    app.add_to_cart(&guest, &tea, 1).await.ok();
     app.merge_cart(&ada, &guest).await.ok();
     app.delete("/api/cart").token(&ada).await.ok();
     let cup = app.new_product(&admin, &json!(7), 20).await;
-    let buyer = app.customer().await;
+    let (buyer, visitor) = (app.customer().await, app.guest().await);
+    app.add_to_cart(&visitor, &cup, 1).await.ok();
+    let email = json!({"email": "visitor@shop.example"});
+    app.check_out(&visitor, "by-visitor").json(&email).await.is(201);
+    app.merge_cart(&buyer, &visitor).await.ok();
     let order = app.buy(&buyer, &cup, 2).await;
     app.order_action(&admin, &order, "pay").json(&json!({"reference": "bank 1"})).await.ok();
     let parcel = json!({
