@@ -110,7 +110,7 @@ async fn login_requires_exactly_the_documented_roles() {
     shop.restart().await;
     let printed = shop.stop().await.join("\n");
     assert!(
-        printed.contains("There is no admin yet") && printed.contains(" admin <e-mail>"),
+        printed.contains("There is no admin yet") && printed.contains(" admin admin@localhost"),
         "{printed}"
     );
     Cli::run_with_input(
