@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use souk::{
     domain::{
-        account::{AddressBook, PostalAddress, Rights, Role, Session, User, UserFilter},
+        account::{AddressBook, Email, PostalAddress, Rights, Role, Session, User, UserFilter},
         clock::Timestamp,
         ids::{AddressId, UserId},
         mail::{Mail, MailKind},
@@ -105,6 +105,27 @@ fn long_reply() -> Bytes {
         .into()
 }
 
+fn shipped_to(user_id: UserId, email: &Email, address: Option<OrderAddress>) -> Order {
+    Order {
+        expires_at: None,
+        email: Some(email.clone()),
+        billing_address: address.clone(),
+        shipping_address: address,
+        ..shipped_order(user_id)
+    }
+}
+
+/// An order after its buyer's erasure, with what is left of its address.
+fn anonymized(order: &Order, address: Option<OrderAddress>) -> Order {
+    Order {
+        anonymized: true,
+        email: None,
+        billing_address: address.clone(),
+        shipping_address: address,
+        ..order.clone()
+    }
+}
+
 pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut ada = registered(&*store, "ada@x.example").await;
@@ -115,13 +136,7 @@ pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harne
     let [of_ada, of_bob] = [ada.id, bob.id].map(session);
     let full = shipping_address(&[("name", "Ada"), ("country", "FR"), ("region", "IDF")]);
     let street = shipping_address(&[("street", "12 Mint Street")]);
-    let shipped = |user_id, shipping_address: Option<OrderAddress>| Order {
-        expires_at: None,
-        email: Some(ada.email.clone()),
-        billing_address: shipping_address.clone(),
-        shipping_address,
-        ..shipped_order(user_id)
-    };
+    let shipped = |user, address| shipped_to(user, &ada.email, address);
     let orders = [
         shipped(ada.id, full.clone()),
         shipped(ada.id, street),
@@ -153,13 +168,7 @@ pub(crate) async fn erased_account_is_gone_from_every_record(harness: &dyn Harne
     assert_eq!(store.find_session(of_bob.id).await, Ok(Some(of_bob)));
     let kept = shipping_address(&[("country", "FR"), ("region", "IDF")]);
     for (order, address) in orders.iter().zip([kept, None, None]) {
-        let wanted = Order {
-            anonymized: true,
-            email: None,
-            billing_address: address.clone(),
-            shipping_address: address,
-            ..order.clone()
-        };
+        let wanted = anonymized(order, address);
         assert_eq!(store.find_order(order.id).await, Ok(Some(wanted)));
     }
     assert_eq!(store.find_order(orders[3].id).await, Ok(Some(orders[3].clone())));
