@@ -66,7 +66,13 @@ impl Watch {
     /// Waits until the client has to be told something new.
     async fn next_change(&mut self) -> bool {
         loop {
-            let is_ready = self.state.is_ready().await;
+            // A probe of the store may take long, and the layer ends a stream that has nothing to
+            // tell when the node stops.
+            let is_ready = tokio::select! {
+                biased;
+                () = self.state.stopping() => false,
+                is_ready = self.state.is_ready() => is_ready,
+            };
             if self.last != Some(is_ready) {
                 self.last = Some(is_ready);
                 return is_ready;
