@@ -45,6 +45,7 @@ export class Visitor {
 
   /** Asserts that people with any kind of device can use the page as it is now. */
   async isAccessible(what) {
+    await this.isLoaded();
     await this.page.evaluate(axe);
     const { violations } = await this.page.evaluate(() => globalThis.axe.run());
     const found = violations.map(({ id, help, nodes }) =>
@@ -52,8 +53,17 @@ export class Visitor {
     assert.deepEqual(found, [], `accessibility of ${what}`);
   }
 
+  /** Waits until the page is not dimmed, as it is while the next one loads. */
+  async isLoaded() {
+    // A click on a link takes effect a moment later.
+    await this.page.evaluate(() =>
+      new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+    await this.page.waitForFunction(() => !document.querySelector("[aria-busy=true]"));
+  }
+
   /** Asserts that nothing is wider than the screen. */
   async fits(what) {
+    await this.isLoaded();
     const [width, room] = await this.page.evaluate(() =>
       [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
     assert.ok(width <= room, `${what} is ${width} wide, the screen ${room}`);

@@ -152,8 +152,10 @@ async function fillCart(visitor) {
   await page.getByRole("link", { name: "Cart, 2 items" }).click();
   // More than there is: the line stays as it was.
   visitor.expected.push("status of 409");
-  await page.getByRole("spinbutton").fill("50");
-  await page.getByRole("spinbutton").blur();
+  // The page of the product, which may still be there, has a quantity as well.
+  const quantity = page.getByRole("spinbutton", { name: "Quantity of " });
+  await quantity.fill("50");
+  await quantity.blur();
   await says(page.getByRole("status"), "Only 8 can be had.");
   await page.getByRole("link", { name: "Cart, 2 items" }).waitFor();
   visitor.expected.pop();
