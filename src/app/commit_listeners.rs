@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 use crate::{
     actors::cart::CartRegistry,
     cache::{
-        account_emails::AccountEmails, account_rights::AccountRights, catalog_cache::CatalogCache,
-        follower::Follower, pricing_rules::PricingRulesCache, revoked_sessions::RevokedSessions,
+        account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower,
+        pricing_rules::PricingRulesCache, revoked_sessions::RevokedSessions,
     },
     config::Settings,
     http,
@@ -21,7 +21,6 @@ pub(super) struct CommitListeners {
     pub(super) catalog_cache: Arc<CatalogCache>,
     pub(super) revoked_sessions: Arc<RevokedSessions>,
     pub(super) account_rights: Arc<AccountRights>,
-    pub(super) account_emails: AccountEmails,
     pub(super) pricing_rules: Arc<PricingRulesCache>,
     pub(super) feed: Arc<Feed>,
     /// Notified when there are events for the relay to publish.
@@ -39,7 +38,6 @@ impl CommitListeners {
             )),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             account_rights: Arc::new(AccountRights::new()),
-            account_emails: AccountEmails::default(),
             pricing_rules: Arc::new(PricingRulesCache::new(settings.shop.prices_include_tax)),
             feed: Arc::new(Feed::new()),
             outbox_notify: Arc::default(),
@@ -60,7 +58,6 @@ impl CommitObserver for CommitListeners {
         self.revoked_sessions.add(&changes.revoked_sessions);
         self.account_rights.add(&changes.rights);
         self.account_rights.api_keys.add(&changes.api_keys);
-        self.account_emails.forget(&changes.accounts);
         self.pricing_rules.apply(&changes.pricing_rules);
         self.pricing_rules.apply_uses(&changes.promotion_uses);
         if let Some(carts) = self.carts.get() {

@@ -262,7 +262,6 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
         order_rules: order_rules(settings),
-        account_emails: context.listeners.account_emails.clone(),
         order_ids: OrderIds::default(),
         sends_mail: context.sends_mail,
         pricing_rules: Arc::clone(&context.listeners.pricing_rules),

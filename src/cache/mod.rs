@@ -1,6 +1,5 @@
 //! The caches of a node, and the follower that keeps them current.
 
-pub mod account_emails;
 pub mod account_rights;
 pub mod api_keys;
 pub mod catalog_cache;

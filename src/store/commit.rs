@@ -310,8 +310,6 @@ pub struct CommittedChanges {
     pub revoked_sessions: Vec<(SessionId, Timestamp)>,
     /// The accounts whose rights changed, and new ones that are no customers.
     pub rights: Vec<VersionedRights>,
-    /// The accounts that changed or were deleted.
-    pub accounts: Vec<UserId>,
     /// The API keys that are new or deleted.
     pub api_keys: Vec<Arc<ApiKey>>,
     /// The rules of prices that changed, in their new state.
@@ -348,7 +346,6 @@ impl CommittedChanges {
         self.stock.extend(later.stock);
         self.revoked_sessions.extend(later.revoked_sessions);
         self.rights.extend(later.rights);
-        self.accounts.extend(later.accounts);
         self.api_keys.extend(later.api_keys);
         self.pricing_rules.extend(later.pricing_rules);
         self.promotion_uses.extend(later.promotion_uses);

@@ -9,14 +9,6 @@ use crate::{
     support::{Account, PASSWORD, TestApp, assert_gap_free, unique_email},
 };
 
-/// Logs in with the guest's token. Returns the response.
-async fn log_in(app: &TestApp, account: &Account, guest: &Account) -> Value {
-    let body = json!({
-        "email": account.email, "password": PASSWORD, "guest_token": guest.token,
-    });
-    app.post("/api/auth/login", &body).await.ok()
-}
-
 async fn list(app: &TestApp, account: &Account) -> Vec<Value> {
     let page = app.get("/api/orders?limit=100").token(account).await.ok();
     page["items"].as_array().unwrap().clone()
@@ -45,7 +37,7 @@ async fn orders_of_a_guest_move_at_login_and_registration() {
     let [unpaid, paid] = [buy(&app, &guest, &tea, 1).await, buy(&app, &guest, &tea, 1).await];
     let paid = app.order_action(&admin, &paid, "pay").await.ok();
     app.add_to_cart(&guest, &cup, 1).await.ok();
-    assert_eq!(log_in(&app, &ada, &guest).await["cart_merged"], true);
+    assert_eq!(app.login_with_guest(&ada, &guest).await["cart_merged"], true);
     let orders = list(&app, &ada).await;
     let expected = [moved(&paid, &ada, 3), moved(&unpaid, &ada, 2)];
     assert_eq!(orders.iter().cloned().map(without_time).collect::<Vec<_>>(), expected);
@@ -62,7 +54,7 @@ async fn orders_of_a_guest_move_at_login_and_registration() {
     // Repeats change nothing, also those of another account.
     let bob = app.customer().await;
     for (account, merged) in [(&ada, true), (&bob, false), (&ada, true)] {
-        assert_eq!(log_in(&app, account, &guest).await["cart_merged"], merged);
+        assert_eq!(app.login_with_guest(account, &guest).await["cart_merged"], merged);
     }
     app.merge_cart(&ada, &guest).await.ok();
     assert_eq!((list(&app, &ada).await, list(&app, &bob).await), (orders.clone(), vec![]));
@@ -126,7 +118,7 @@ async fn limits_of_buyers_hold_for_guests_and_survive_the_move() {
     app.update_cart(&guest, &tea, 0).await.ok();
     app.add_to_cart(&guest, &cup, 4).await.ok();
     check_out(&app, &guest, mail).await.problem(429, "too_many_pending_orders");
-    log_in(&app, &ada, &guest).await;
+    app.login_with_guest(&ada, &guest).await;
     app.update_cart(&ada, &cup, 4).await.ok();
     app.check_out(&ada, "units").await.problem(429, "too_many_pending_orders");
     app.update_cart(&ada, &cup, 0).await.ok();
@@ -148,7 +140,7 @@ async fn orders_move_without_a_cart_that_cannot_be_merged() {
         let guest = app.guest().await;
         let order = buy(&app, &guest, &tea, 1).await;
         app.add_to_cart(&guest, &product, 1).await.ok();
-        assert_eq!(log_in(&app, &ada, &guest).await["cart_merged"], number < 4);
+        assert_eq!(app.login_with_guest(&ada, &guest).await["cart_merged"], number < 4);
         assert_eq!(list(&app, &ada).await[0]["id"], order["id"]);
         last = Some((guest, product));
     }
@@ -157,7 +149,7 @@ async fn orders_move_without_a_cart_that_cannot_be_merged() {
     // The guest goes on, and the next order moves, too.
     let order = check_out(&app, &guest, "guest@shop.example").await.is(201).json();
     assert_eq!(list(&app, &guest).await, std::slice::from_ref(&order));
-    log_in(&app, &ada, &guest).await;
+    app.login_with_guest(&ada, &guest).await;
     assert_eq!((list(&app, &ada).await.len(), list(&app, &guest).await.len()), (6, 0));
     assert_eq!(app.order(&ada, &order).await["version"], 2);
     // A merge that is refused changes nothing.
@@ -178,7 +170,7 @@ async fn guest_with_very_many_orders_moves_all_of_them() {
     for _ in 0..205 {
         buy(&app, &guest, &tea, 1).await;
     }
-    assert_eq!(log_in(&app, &ada, &guest).await["cart_merged"], true);
+    assert_eq!(app.login_with_guest(&ada, &guest).await["cart_merged"], true);
     assert_eq!(list(&app, &guest).await.len(), 0);
     let path = format!("/api/orders/export?user_id={}", ada.id);
     let export = app.get(&path).token(&admin).await.is(200);
@@ -200,7 +192,7 @@ async fn order_that_is_placed_during_a_login_is_neither_lost_nor_left() {
         app.add_to_cart(&guest, &tea, 1).await.ok();
         let checkout = check_out(&app, &guest, "guest@shop.example");
         let cancel = app.order_action(&guest, &json!({"id": placed.last()}), "cancel");
-        let logins = join_all((0..2).map(|_| log_in(&app, &ada, &guest)));
+        let logins = join_all((0..2).map(|_| app.login_with_guest(&ada, &guest)));
         let (response, cancelled, _) =
             tokio::join!(async { checkout.await }, async { cancel.await }, logins);
         match response.status {

@@ -4,15 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
-    support::{Account, PASSWORD, TestApp, assert_gap_free, unique_number},
+    support::{Account, PASSWORD, TestApp, assert_gap_free, unique_email, unique_number},
 };
-
-async fn log_in(node: &TestApp, account: &Account, guest: &Account) -> Value {
-    let body = json!({
-        "email": account.email, "password": PASSWORD, "guest_token": guest.token,
-    });
-    node.post("/api/auth/login", &body).await.ok()
-}
 
 async fn order_ids(node: &TestApp, account: &Account) -> Vec<Value> {
     let page = node.get("/api/orders?limit=100").token(account).await.ok();
@@ -38,8 +31,8 @@ async fn order_that_is_placed_during_a_login_is_neither_lost_nor_left() {
         here.add_to_cart(&guest, &tea, 1).await.ok();
         let (response, _, _) = tokio::join!(
             async { check_out().await },
-            log_in(there, &ada, &guest),
-            log_in(here, &ada, &guest),
+            there.login_with_guest(&ada, &guest),
+            here.login_with_guest(&ada, &guest),
         );
         match response.status {
             201 => {
@@ -101,4 +94,21 @@ async fn code_is_used_once_with_one_email_on_two_nodes() {
         }
     }
     cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn order_has_an_address_that_was_changed_on_another_node() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let tea = here.new_product(&here.admin().await, &json!(1), 100).await;
+    let ada = here.customer().await;
+    let check_out = async |key: &str| {
+        there.add_to_cart(&ada, &tea, 1).await.ok();
+        there.check_out(&ada, key).await.is(201).json()["email"].clone()
+    };
+    assert_eq!(check_out("before").await, ada.email);
+    let changed = unique_email();
+    let body = json!({"email": changed, "current_password": PASSWORD});
+    here.patch("/api/auth/me", &body).token(&ada).await.ok();
+    assert_eq!(check_out("after").await, changed);
 }

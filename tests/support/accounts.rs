@@ -57,6 +57,14 @@ impl TestApp {
         )
     }
 
+    /// Logs in with a guest's token. Returns the response.
+    pub(crate) async fn login_with_guest(&self, account: &Account, guest: &Account) -> Value {
+        let body = json!({
+            "email": account.email, "password": PASSWORD, "guest_token": guest.token,
+        });
+        self.post("/api/auth/login", &body).await.ok()
+    }
+
     pub(crate) async fn customer(&self) -> Account {
         let body = json!({"email": unique_email(), "password": PASSWORD, "name": "Ada"});
         Account::from_session(&self.post("/api/auth/register", &body).await.is(201).json())

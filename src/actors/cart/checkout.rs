@@ -31,16 +31,16 @@ impl CartService {
         let PlaceOrder { mut options, context } = message;
         let key = context.idempotency_key.as_ref().map(|key| &*key.key);
         options.refused_codes = self.state.refused_codes(key);
-        options.account_email = self.find_account_email().await?;
-        let buyer = options.buyer(self.state.owner.id);
         let decide = async || {
             // The order includes items added on another node before the checkout, but none added
             // during it. Each retry sees the current cart and products.
             if let Some(follower) = &self.deps.follower {
                 follower.catch_up().await?;
             }
+            options.account_email = self.find_account_email().await?;
             let outcome = self.decide_checkout(&mut options, &context).await?;
-            Ok(self.decide_order(outcome, &buyer, &context))
+            let buyer = options.buyer(self.state.owner.id);
+            Ok(self.decide_order(outcome, buyer, &context))
         };
         // Each attempt catches up itself, so the retry loop needs no follower.
         self.decide_and_commit(&context, None, decide).await
@@ -90,7 +90,7 @@ impl CartService {
     fn decide_order(
         &self,
         outcome: CheckoutOutcome,
-        buyer: &Buyer,
+        buyer: Buyer,
         context: &CommandContext,
     ) -> Decision<PlacedOrder, impl FnOnce(CommitReceipt) -> PlacedOrder> {
         let CheckoutOutcome {
@@ -125,7 +125,7 @@ impl CartService {
         let mut commit = Commit {
             conditions: unchanged
                 .chain(rules_unchanged(rules_version))
-                .chain(uses.iter().filter_map(|taken| buyer_limit(buyer, taken)))
+                .chain(uses.iter().filter_map(|taken| buyer_limit(&buyer, taken)))
                 .chain(order_limits(&order, limited_lines, self.deps.order_rules))
                 .collect(),
             writes: std::iter::once(Write::Cart(Arc::clone(&cart)))

@@ -19,10 +19,7 @@ pub use self::{
     actor::CartActor, order_ids::OrderIds, registry::CartRegistry, reply_quota::ReplyQuota,
 };
 use crate::{
-    cache::{
-        account_emails::AccountEmails, catalog_cache::CatalogCache, follower::Follower,
-        pricing_rules::PricingRulesCache,
-    },
+    cache::{catalog_cache::CatalogCache, follower::Follower, pricing_rules::PricingRulesCache},
     domain::{cart::CartLimits, clock::Clock, money::Currency, order::OrderRules},
     messages::cart::RenderCart,
     metrics::{actors::MailboxMetrics, caches::CacheReads},
@@ -45,8 +42,6 @@ pub struct CartDeps {
     pub limits: CartLimits,
     /// The rules for checkout: payment timeout and unpaid orders.
     pub order_rules: OrderRules,
-    /// The addresses that orders get.
-    pub account_emails: AccountEmails,
     /// Makes the ids of orders.
     pub order_ids: OrderIds,
     /// Whether buyers are told by mail that they placed an order.

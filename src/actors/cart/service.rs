@@ -1,6 +1,6 @@
 //! The commands that read and change carts.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     CartDeps,
@@ -119,20 +119,14 @@ impl CartService {
         Ok(Buyer { user_id: self.state.owner.id, emails })
     }
 
-    /// The e-mail address of the owner's account. A guest has none.
+    /// The e-mail address of the owner's account, from the store, since a change of it is in force
+    /// at once. A guest has none.
     pub(super) async fn find_account_email(&self) -> Result<Option<Email>, Error> {
         let owner = self.state.owner;
         if owner.is_guest {
             return Ok(None);
         }
-        let emails = &self.deps.account_emails;
-        let now = Instant::now();
-        if let Some(known) = emails.get(owner.id, now) {
-            return Ok(known);
-        }
-        let email = self.deps.store.find_user(owner.id).await?.map(|user| user.email);
-        emails.put(owner.id, email.clone(), now);
-        Ok(email)
+        Ok(self.deps.store.find_user(owner.id).await?.map(|user| user.email))
     }
 
     pub(super) async fn change_cart(

@@ -172,7 +172,6 @@ impl WriteSet {
         let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
         CommittedChanges {
             rights: self.changed_rights().collect(),
-            accounts: self.users.keys().chain(self.erased_accounts.keys()).copied().collect(),
             promotion_buyers: self.promotion_buyers().into_iter().collect(),
             carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
             products: self.products.into_values().collect(),

@@ -13,10 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     actors::cart::{CartDeps, CartRegistry, OrderIds, ReplyQuota},
-    cache::{
-        account_emails::AccountEmails, account_rights::AccountRights, catalog_cache::CatalogCache,
-        follower::Follower,
-    },
+    cache::{account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
         catalog::{
@@ -187,7 +184,6 @@ impl CartFixture {
                 max_pending: 2,
                 max_pending_units: 1000,
             },
-            account_emails: AccountEmails::default(),
             order_ids: OrderIds::default(),
             reply_quota: self.reply_quota,
             currency: usd(),
