@@ -71,6 +71,7 @@ impl CartRegistry {
     ) -> Result<Arc<CartView>, Error> {
         let current = self.carts.get(&owner.id).and_then(|active| {
             self.mark_used(&active.state);
+            active.state.note_shown();
             active.state.current_view(&self.deps)
         });
         self.deps.cache_reads.record(current.is_some());

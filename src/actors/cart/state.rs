@@ -115,7 +115,7 @@ impl CartState {
 
     /// The codes that the cart was last shown with as not applied, to whoever checks out under this
     /// key. A repeat of a checkout that was refused may not have had the answer, so it is as
-    /// before.
+    /// before until the cart is shown again.
     pub(super) fn refused_codes(&self, key: Option<&str>) -> Vec<String> {
         let refused = self.refused_checkout.load();
         let repeated = refused.as_ref().filter(|refused| Some(&*refused.key) == key);
@@ -132,6 +132,13 @@ impl CartState {
     pub(super) fn note_refused_checkout(&self, key: &str, shown: &[String]) {
         let refused = RefusedCheckout { key: key.into(), shown: shown.to_vec() };
         self.refused_checkout.store(Some(Arc::new(refused)));
+    }
+
+    /// Takes note that the buyer is shown the cart as it is now.
+    pub(super) fn note_shown(&self) {
+        if self.refused_checkout.load().is_some() {
+            self.refused_checkout.store(None);
+        }
     }
 
     pub(super) fn buyer_uses(&self) -> Option<Arc<BuyerUses>> {
