@@ -92,7 +92,7 @@ export async function call(method, path, body, { key, signal } = {}) {
   } catch (problem) {
     const isGuest = used && !isCustomer();
     if (!used || (problem.status !== 401 && problem.code !== "guest_cart_merged")) throw problem;
-    if (path.startsWith("/api/auth/log") || problem.code === "invalid_credentials") throw problem;
+    if (path === "/api/auth/login" || problem.code === "invalid_credentials") throw problem;
     // The guest's cart has ended, or the access token has. The catalog needs neither.
     if (isGuest) keep(null);
     else await refresh(used);

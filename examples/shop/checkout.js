@@ -110,15 +110,18 @@ export async function checkout() {
     // The same order once more has the same key, so that it is placed once.
     const text = JSON.stringify(body);
     if (sent.text !== text) sent = { text, key: newKey() };
+    let placed;
     try {
-      const { id, number } = await call("POST", "/api/checkout", body, sent);
-      await readCart();
-      go(`/orders/${id}`, `Thank you. Your order is ${number}.`);
+      placed = await call("POST", "/api/checkout", body, sent);
     } catch (problem) {
-      sent = problem.status === 0 ? sent : {};
+      // Nobody knows whether the order was placed: the same request tells.
+      if (problem.status === 0 || problem.code === "outcome_unknown") throw problem;
+      sent = {};
       show(await readCart());
       throw explain(problem, cart);
     }
+    go(`/orders/${placed.id}`, `Thank you. Your order is ${placed.number}.`);
+    await readCart();
   }
 
   const billing = h("div", {});
