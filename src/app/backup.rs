@@ -210,8 +210,15 @@ pub fn restore(settings: &Settings, backup: &Path) -> anyhow::Result<RestoredBac
     let folder = EmptyFolder::lock(&settings.store.path)?;
     check_secret(backup, folder.path())?;
     // The shop is there when its database is: after an interruption, the command can be repeated.
+    let secret = folder.path().join(SECRET_FILE);
+    let had_secret = secret.exists();
     copy_secret(backup, folder.path())?;
-    let copy = copy_database(backup, folder.path())?;
+    let copy = copy_database(backup, folder.path()).inspect_err(|_| {
+        if !had_secret {
+            // The error that led here says more.
+            let _ = fs::remove_file(&secret);
+        }
+    })?;
     Ok(RestoredBackup {
         bytes: copy.bytes,
         schema_version: copy.schema_version,

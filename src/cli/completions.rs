@@ -1,6 +1,9 @@
 //! `souk completions` and `souk man` print what a shell and `man` need to know of the command line.
 
-use std::io::{self, Write};
+use std::{
+    fs,
+    io::{self, Write},
+};
 
 use anyhow::Context as _;
 use clap::{Command, CommandFactory as _};
@@ -18,6 +21,7 @@ pub(super) fn print(arguments: &CompletionsArguments) -> anyhow::Result<()> {
 
 pub(super) fn print_man(arguments: &ManArguments) -> anyhow::Result<()> {
     if let Some(dir) = &arguments.dir {
+        fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
         return clap_mangen::generate_to(command(), dir)
             .with_context(|| format!("failed to write to {}", dir.display()));
     }

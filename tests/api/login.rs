@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Cli, TestApp};
 
@@ -94,7 +94,7 @@ async fn admins_are_made_over_the_api() {
     login(&app, &bob.email, crate::support::PASSWORD).ok();
     let refused = admin("third@souk.example", &[], "");
     assert!(refused.code == 1 && refused.stderr.contains("403"), "{refused:?}");
-    let body = serde_json::json!({"email": "third@souk.example", "password": "a given password"});
+    let body = json!({"email": "third@souk.example", "password": "a given password"});
     app.post("/api/auth/login", &body).await.problem(401, "invalid_credentials");
 }
 
@@ -143,6 +143,17 @@ async fn login_that_has_ended_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn logout_ends_a_session_whose_token_has_expired() {
+    let app = TestApp::start().await;
+    login(&app, ADMIN_EMAIL, ADMIN_PASSWORD).ok();
+    expire(&app);
+    let refresh = json!({"refresh_token": saved(&app)[app.url()]["refresh_token"]});
+    let logout = Cli::run(&mut command(&app, &["logout", "--server", app.url()]));
+    assert_eq!((logout.code, &*logout.stderr), (0, ""), "{logout:?}");
+    app.post("/api/auth/refresh", &refresh).await.problem(401, "unauthenticated");
+}
+
+#[tokio::test]
 async fn logout_ends_the_session_and_removes_the_token() {
     let app = TestApp::start().await;
     login(&app, ADMIN_EMAIL, ADMIN_PASSWORD).ok();
@@ -151,14 +162,14 @@ async fn logout_ends_the_session_and_removes_the_token() {
     let logout = || Cli::run(&mut command(&app, &["logout", "--server", app.url()]));
     logout().ok();
     app.get("/api/auth/me").token(&token).await.problem(401, "unauthenticated");
-    assert_eq!(saved(&app), serde_json::json!({}));
+    assert_eq!(saved(&app), json!({}));
     let again = logout();
     assert!(again.code == 1 && again.stderr.contains("nobody is logged in"), "{again:?}");
 }
 
 /// Runs its arguments on a terminal, and types each line of its standard input when it is asked.
 const TYPIST: &str = r#"
-import os, pty, sys
+import os, pty, sys, termios
 answers = sys.stdin.read().splitlines()
 pid, terminal = pty.fork()
 if pid == 0:
@@ -173,6 +184,9 @@ while True:
         break
     shown += part
     if answers and shown.endswith(b": "):
+        # The terminal shows nothing from a moment after the question on.
+        while b"Password" in shown and termios.tcgetattr(terminal)[3] & termios.ECHO:
+            pass
         os.write(terminal, answers.pop(0).encode() + b"\n")
 sys.stdout.write(shown.decode())
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -11,10 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 pub(super) use self::token::{TokenSource, admin_client};
-use self::{
-    saved::{SavedLogin, SavedLogins},
-    token::SessionResponse,
-};
+use self::{saved::SavedLogins, token::SessionResponse};
 use super::{
     LoginArguments, LogoutArguments,
     health::probe_address,
@@ -63,23 +60,24 @@ pub(super) fn run(settings: &Settings, arguments: &LoginArguments) -> anyhow::Re
 pub(super) fn run_logout(settings: &Settings, arguments: &LogoutArguments) -> anyhow::Result<()> {
     let server = server_or_local(settings, arguments.server.as_ref());
     let logins = SavedLogins::open()?;
-    let Some(login) = logins.find(&server)? else {
+    if logins.find(&server)?.is_none() {
         bail!("nobody is logged in at {server}");
-    };
+    }
     run_in_system(async |_| {
-        let ended = end_session(&server, login).await;
+        let ended = end_session(&server).await;
         logins.change(|saved| saved.remove(&server.to_string()))?;
         if let Err(error) = ended {
-            // A token that is forgotten here ends by itself.
+            // A session that is forgotten here ends by itself, after 30 days.
             print_error(&format!("{error:#}"));
         }
         print_line(&format!("The token for {server} is removed."))
     })
 }
 
-async fn end_session(server: &ServerUrl, login: SavedLogin) -> anyhow::Result<()> {
+async fn end_session(server: &ServerUrl) -> anyhow::Result<()> {
+    let token = TokenSource::find_saved(server)?.token().await?;
     let client = ServerClient::new(server.clone())?;
-    let request = client.request(Method::POST, "/api/auth/logout").bearer_auth(login.token);
+    let request = client.request(Method::POST, "/api/auth/logout").bearer_auth(token);
     client.send(request).await.map(drop)
 }
 

@@ -64,6 +64,14 @@ impl TokenSource {
         if let Some(token) = super::variable(TOKEN_VARIABLE) {
             return Ok(Self::Given(token));
         }
+        Self::find_saved(server)
+    }
+
+    /// Finds the token of a login at a server.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn find_saved(server: &ServerUrl) -> anyhow::Result<Self> {
         // Without a home, nobody has logged in.
         let found = SavedLogins::open().ok().map(|logins| (logins.find(server), logins));
         if let Some((found, logins)) = found
