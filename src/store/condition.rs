@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     account::Email,
+    catalog::product::Product,
     ids::{ProductId, PromotionId, UserId},
-    order::{Buyer, LimitedLine},
+    order::{Buyer, LimitedLine, Order},
 };
 
 /// A condition on what the commit does not write. A shared store detects no conflict on that, so
@@ -63,4 +64,26 @@ pub enum Condition {
         /// The e-mail address, if it was verified.
         guest_email: Option<Email>,
     },
+}
+
+impl Condition {
+    /// The conditions for an expired order to take its units again: its buyer stays within the
+    /// purchase limits of the `products`, also within those that are set meanwhile.
+    pub fn of_revived_order<'a>(
+        order: &Order,
+        products: impl IntoIterator<Item = &'a Product>,
+    ) -> Vec<Self> {
+        let mut conditions = Vec::new();
+        for product in products {
+            // Also without a limit: it may be given one before the commit.
+            conditions.push(Self::ProductUnchanged(product.id, product.version));
+            let Some(limit) = product.details.purchase_limit else { continue };
+            let lines = order.lines.iter().filter(|line| line.product_id == product.id);
+            conditions.extend(lines.map(|line| {
+                let line = LimitedLine { product_id: product.id, quantity: line.quantity, limit };
+                Self::PurchaseWithin(order.user_id, line)
+            }));
+        }
+        conditions
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
         clock::Clock,
         ids::ProductId,
         inventory::StockChange,
-        order::{LimitedLine, Order, OrderCommand, OrderStatus, OrderTransition, UsesTransition},
+        order::{Order, OrderCommand, OrderStatus, OrderTransition, UsesTransition},
         payment::Refund,
         pricing::UseChange,
     },
@@ -95,21 +95,11 @@ impl OrderService {
         Ok(self.pricing_rules.load(&*self.store).await?)
     }
 
-    /// The conditions for an expired order to take its units again: its buyer stays within the
-    /// purchase limits.
+    /// The conditions for an expired order to take its units again.
     pub(super) async fn purchase_conditions(&self, order: &Order) -> Result<Vec<Condition>, Error> {
         let ids = order.lines.iter().map(|line| line.product_id).collect();
         let products = self.store.find_products_by_id(ids).await?;
-        let conditions = products.iter().filter_map(|(product, _)| {
-            let line = order.lines.iter().find(|line| line.product_id == product.id)?;
-            let limit = product.details.purchase_limit?;
-            let line = LimitedLine { product_id: product.id, quantity: line.quantity, limit };
-            Some([
-                Condition::ProductUnchanged(product.id, product.version),
-                Condition::PurchaseWithin(order.user_id, line),
-            ])
-        });
-        Ok(conditions.flatten().collect())
+        Ok(Condition::of_revived_order(order, products.iter().map(|(product, _)| product)))
     }
 
     /// Has an order that comes back take the uses of its promotions again.

@@ -18,10 +18,7 @@ use crate::{
         ids::{OrderId, ProductId, UserId},
         inventory::{StockChange, StockMovement},
         money::{Currency, Money},
-        order::{
-            CheckoutOptions, LimitedLine, Order, OrderCommand, OrderRules, OrderStatus,
-            OrderTransition,
-        },
+        order::{CheckoutOptions, Order, OrderCommand, OrderRules, OrderStatus, OrderTransition},
         pricing::{PricingRules, ShopPricing},
     },
     events::DomainEvent,
@@ -58,7 +55,7 @@ enum Step {
         user: u8,
     },
     TransitionOrder {
-        order: prop::sample::Index,
+        order: usize,
         command: OrderCommand,
     },
     /// The node's view becomes the current state.
@@ -83,7 +80,7 @@ fn node_steps() -> impl Strategy<Value = (usize, Step)> {
         6 => (0..USERS, 0..PRODUCTS, 1..4_u32)
             .prop_map(|(user, product, quantity)| Step::AddToCart { user, product, quantity }),
         6 => (0..USERS).prop_map(|user| Step::CheckOut { user }),
-        6 => (any::<prop::sample::Index>(), command)
+        6 => (any::<usize>(), command)
             .prop_map(|(order, command)| Step::TransitionOrder { order, command }),
         10 => Just(Step::RefreshView),
         8 => Just(Step::ApplyBatch),
@@ -132,7 +129,7 @@ fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit>
         Step::CheckOut { user } => decide_checkout(seen, *user, now)?,
         Step::TransitionOrder { order, command } => {
             let orders: Vec<_> = seen.orders.values().collect();
-            let order = orders.get(order.index(orders.len().max(1)))?;
+            let order = orders.get(order % orders.len().max(1))?;
             let conditions = revival_conditions(seen, order, command);
             let OrderTransition { order, stock_changes, .. } =
                 order.decide(command.clone(), now).ok()?;
@@ -186,21 +183,12 @@ fn decide_checkout(seen: &ModelStore, user: u8, now: Timestamp) -> Option<Commit
     Some(Commit { conditions, ..commit_of([writes, moves].concat()) })
 }
 
-/// An expired order that is paid stays within the purchase limits.
 fn revival_conditions(seen: &ModelStore, order: &Order, command: &OrderCommand) -> Vec<Condition> {
     if order.status != OrderStatus::Expired || !matches!(command, OrderCommand::Pay { .. }) {
         return Vec::new();
     }
-    let conditions = order.lines.iter().filter_map(|line| {
-        let product = &seen.products[&line.product_id];
-        let limit = product.details.purchase_limit?;
-        let (product_id, quantity) = (line.product_id, line.quantity);
-        Some([
-            Condition::ProductUnchanged(product_id, product.version),
-            Condition::PurchaseWithin(order.user_id, LimitedLine { product_id, quantity, limit }),
-        ])
-    });
-    conditions.flatten().collect()
+    let products = order.lines.iter().map(|line| &*seen.products[&line.product_id]);
+    Condition::of_revived_order(order, products)
 }
 
 fn cart_or_empty(seen: &ModelStore, user: u8) -> Cart {
@@ -333,6 +321,34 @@ fn writes_product(commit: &Commit) -> bool {
     commit.writes.iter().any(|write| matches!(write, Write::Product(_)))
 }
 
+/// Runs the steps of the nodes, and checks the store after each batch.
+fn run_steps(steps: &[(usize, Step)]) -> Result<(), TestCaseError> {
+    let mut store = stocked_store(PRODUCTS);
+    let mut nodes = vec![store.clone(); NODES];
+    let (mut waiting, mut prices, mut batches) = (Vec::new(), HashMap::new(), 0);
+    for (time, (node, step)) in (0..).zip(steps) {
+        match step {
+            Step::RefreshView => nodes[*node] = store.clone(),
+            Step::ApplyBatch => {
+                // Price changes have a batch of their own: prices are constant within a batch.
+                let (repricing, rest): (Vec<Commit>, Vec<Commit>) =
+                    std::mem::take(&mut waiting).into_iter().partition(writes_product);
+                for batch in [repricing, rest] {
+                    batches += 1;
+                    apply_as_one_batch(&mut store, batch, batches, &mut prices);
+                    check_invariants(&store, &prices)?;
+                    check_purchase_limits(&store, batches)?;
+                }
+            }
+            step => {
+                let now = Timestamp::from_millis(time);
+                waiting.extend(decide_step(&nodes[*node], step, now));
+            }
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -340,28 +356,34 @@ proptest! {
     fn stale_nodes_never_oversell(
         steps in prop::collection::vec(node_steps(), 0..250),
     ) {
-        let mut store = stocked_store(PRODUCTS);
-        let mut nodes = vec![store.clone(); NODES];
-        let (mut waiting, mut prices, mut batches) = (Vec::new(), HashMap::new(), 0);
-        for (time, (node, step)) in (0..).zip(&steps) {
-            match step {
-                Step::RefreshView => nodes[*node] = store.clone(),
-                Step::ApplyBatch => {
-                    // Price changes have a batch of their own: prices are constant within a batch.
-                    let (repricing, rest): (Vec<Commit>, Vec<Commit>) =
-                        std::mem::take(&mut waiting).into_iter().partition(writes_product);
-                    for batch in [repricing, rest] {
-                        batches += 1;
-                        apply_as_one_batch(&mut store, batch, batches, &mut prices);
-                        check_invariants(&store, &prices)?;
-                        check_purchase_limits(&store, batches)?;
-                    }
-                }
-                step => {
-                    let now = Timestamp::from_millis(time);
-                    waiting.extend(decide_step(&nodes[*node], step, now));
-                }
-            }
-        }
+        run_steps(&steps)?;
     }
+}
+
+/// The order expired when the product had no limit, and the node that books its late payment has
+/// not seen the limit.
+#[test]
+fn late_payment_stays_within_a_limit_that_was_set_meanwhile() {
+    let add = |quantity| Step::AddToCart { user: 2, product: 1, quantity };
+    let pay = OrderCommand::Pay { reference: None };
+    let steps = [
+        (0, add(2)),
+        (0, Step::ApplyBatch),
+        (0, Step::RefreshView),
+        (0, Step::CheckOut { user: 2 }),
+        (0, Step::ApplyBatch),
+        (0, Step::RefreshView),
+        (0, Step::TransitionOrder { order: 0, command: OrderCommand::Expire }),
+        (0, Step::ApplyBatch),
+        (0, Step::RefreshView),
+        (1, Step::RefreshView),
+        (0, Step::LimitPurchases { product: 1, limit: Some(2) }),
+        (0, add(1)),
+        (0, Step::ApplyBatch),
+        (0, Step::RefreshView),
+        (0, Step::CheckOut { user: 2 }),
+        (1, Step::TransitionOrder { order: 0, command: pay }),
+        (0, Step::ApplyBatch),
+    ];
+    run_steps(&steps).unwrap();
 }
