@@ -38,7 +38,7 @@ use crate::{
     grpc::GrpcState,
     http::{self, AppState, ReadLimiter},
     mail::{MailOptions, MailSender, MailSetupError},
-    store::cleanup::run_cleanup_loop,
+    store::{account_emails::AccountEmails, cleanup::run_cleanup_loop},
     webhooks::{WebhookDispatcher, WebhookOptions, WebhookSetupError},
 };
 
@@ -256,6 +256,7 @@ impl Node {
 fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> {
     let deps = CartDeps {
         store: Arc::clone(&context.store),
+        account_emails: AccountEmails::new(Arc::clone(&context.store)),
         writer: context.writer.clone(),
         catalog_cache: Arc::clone(&context.listeners.catalog_cache),
         follower: context.follower.clone(),

@@ -5,6 +5,7 @@
 //! engine ([`sqlite`], [`mongo`]) loads the records that a batch names, has it planned, and makes
 //! the planned writes durable.
 
+pub mod account_emails;
 mod anonymize_reply;
 mod charges_codec;
 pub mod cleanup;
@@ -31,7 +32,7 @@ pub mod webhook_store;
 mod write_health;
 pub mod writer;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -212,6 +213,12 @@ pub trait Store: StaffStore + PaymentStore + PricingStore + WebhookStore + Order
 
     /// The account with this id.
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable>;
+
+    /// The e-mail addresses of those of the accounts that exist.
+    async fn find_emails(
+        &self,
+        users: Vec<UserId>,
+    ) -> Result<HashMap<UserId, Email>, StoreUnavailable>;
 
     /// The account with this email address.
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable>;

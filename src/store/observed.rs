@@ -203,6 +203,7 @@ observe! {
         list_unfinished_orders(key: BuyerKey, limit: u32) -> Vec<Order>;
         find_address_book(user: UserId) -> AddressBook;
         find_user(id: UserId) -> Option<User>;
+        find_emails(users: Vec<UserId>) -> HashMap<UserId, Email>;
         find_user_by_email(email: &Email) -> Option<User>;
         list_users(filter: UserFilter, before: Option<UserId>, limit: u32) -> Vec<User>;
         list_special_rights() -> Vec<VersionedRights>;

@@ -1,6 +1,6 @@
 //! Records are read back as written, also after reopening the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Number;
 use souk::{
@@ -216,6 +216,8 @@ pub(crate) async fn accounts_and_sessions_round_trip(harness: &dyn Harness) {
     store.close().await;
     let store = harness.open().await;
     assert_eq!(store.find_user(admin.id).await, Ok(Some(admin.clone())));
+    let emails = store.find_emails(vec![UserId::new(), admin.id]).await;
+    assert_eq!(emails, Ok(HashMap::from([(admin.id, admin.email.clone())])));
     assert_eq!(store.find_user_by_email(&admin.email).await, Ok(Some(admin)));
     assert_eq!(store.find_session(live.id).await, Ok(Some(live)));
     assert_eq!(store.find_session(revoked.id).await, Ok(Some(revoked)));

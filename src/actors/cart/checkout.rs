@@ -34,16 +34,21 @@ impl CartService {
         let decide = async || {
             // The order includes items added on another node before the checkout, but none added
             // during it. Each retry sees the current cart and products.
-            if let Some(follower) = &self.deps.follower {
-                follower.catch_up().await?;
-            }
-            options.account_email = self.find_account_email().await?;
+            let ((), email) = tokio::try_join!(self.catch_up(), self.find_account_email())?;
+            options.account_email = email;
             let outcome = self.decide_checkout(&mut options, &context).await?;
             let buyer = options.buyer(self.state.owner.id);
             Ok(self.decide_order(outcome, buyer, &context))
         };
         // Each attempt catches up itself, so the retry loop needs no follower.
         self.decide_and_commit(&context, None, decide).await
+    }
+
+    async fn catch_up(&self) -> Result<(), Error> {
+        match &self.deps.follower {
+            Some(follower) => Ok(follower.catch_up().await?),
+            None => Ok(()),
+        }
     }
 
     async fn decide_checkout(

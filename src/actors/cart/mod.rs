@@ -23,13 +23,15 @@ use crate::{
     domain::{cart::CartLimits, clock::Clock, money::Currency, order::OrderRules},
     messages::cart::RenderCart,
     metrics::{actors::MailboxMetrics, caches::CacheReads},
-    store::{Store, writer::CommitWriter},
+    store::{Store, account_emails::AccountEmails, writer::CommitWriter},
 };
 
 /// The dependencies that all cart actors share.
 pub struct CartDeps {
     /// Holds the carts that are not in memory.
     pub store: Arc<dyn Store>,
+    /// The e-mail addresses of the owners' accounts.
+    pub account_emails: AccountEmails,
     /// Batches commits into store transactions.
     pub writer: CommitWriter,
     /// The cached products, prices and stock.

@@ -126,7 +126,7 @@ impl CartService {
         if owner.is_guest {
             return Ok(None);
         }
-        Ok(self.deps.store.find_user(owner.id).await?.map(|user| user.email))
+        Ok(self.deps.account_emails.find(owner.id).await?)
     }
 
     pub(super) async fn change_cart(

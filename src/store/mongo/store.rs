@@ -1,6 +1,7 @@
 //! The trait [`Store`], by the writers and the reads of this engine.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -175,6 +176,13 @@ impl Store for MongoStore {
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable> {
         self.run_read(|database| read::find_user(database, id)).await
+    }
+
+    async fn find_emails(
+        &self,
+        users: Vec<UserId>,
+    ) -> Result<HashMap<UserId, Email>, StoreUnavailable> {
+        self.run_read(|database| read::find_emails(database, users)).await
     }
 
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable> {

@@ -31,7 +31,7 @@ mod update;
 mod webhooks;
 mod write;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
@@ -184,6 +184,13 @@ impl Store for SqliteStore {
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable> {
         self.run_read(move |connection| read::find_user(connection, id)).await
+    }
+
+    async fn find_emails(
+        &self,
+        users: Vec<UserId>,
+    ) -> Result<HashMap<UserId, Email>, StoreUnavailable> {
+        self.run_read(move |connection| read::find_emails(connection, &users)).await
     }
 
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable> {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 pub(super) use self::{
     accounts::{
-        active_admins, find_address_book, find_user, find_user_by_email, has_admin,
+        active_admins, find_address_book, find_emails, find_user, find_user_by_email, has_admin,
         list_special_rights, list_users,
     },
     orders::{

@@ -34,6 +34,7 @@ use crate::{
     metrics::{actors::MailboxMetrics, caches::CacheReads},
     store::{
         Commit, CommittedChanges, StockWrite, Store, Write,
+        account_emails::AccountEmails,
         sqlite::{SqliteOptions, SqliteStore},
         writer::{CommitObserver, CommitWriter},
     },
@@ -172,6 +173,7 @@ impl CartFixture {
     ) -> Arc<CartRegistry> {
         let deps = CartDeps {
             store: Arc::clone(&self.store),
+            account_emails: AccountEmails::new(Arc::clone(&self.store)),
             writer: self.writer.clone(),
             catalog_cache,
             follower,

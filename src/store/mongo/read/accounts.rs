@@ -1,5 +1,7 @@
 //! Reads of accounts and sessions.
 
+use std::collections::HashMap;
+
 use mongodb::{
     Database,
     bson::{Document, RawDocument, RawDocumentBuf, Uuid as BsonUuid, doc},
@@ -27,6 +29,13 @@ fn user_from_document(document: &RawDocument) -> Result<User, DocumentError> {
     deserialize_document::<UserDocument>(document)?.try_into()
 }
 
+#[derive(Deserialize)]
+struct EmailDocument {
+    #[serde(rename = "_id")]
+    id: BsonUuid,
+    email: String,
+}
+
 fn session_from_document(document: &RawDocument) -> Result<Session, DocumentError> {
     deserialize_document::<SessionDocument>(document)?.try_into()
 }
@@ -37,6 +46,23 @@ pub(in crate::store::mongo) async fn find_user(
 ) -> ReadResult<Option<User>> {
     let filter = doc! { "_id": id_to_bson(user.as_uuid()) };
     find_one(&database, USERS, filter, user_from_document).await
+}
+
+pub(in crate::store::mongo) async fn find_emails(
+    database: Database,
+    users: Vec<UserId>,
+) -> ReadResult<HashMap<UserId, Email>> {
+    let ids: Vec<BsonUuid> = users.into_iter().map(|user| id_to_bson(user.as_uuid())).collect();
+    let query = ListQuery {
+        filter: doc! { "_id": { "$in": ids } },
+        projection: Some(doc! { "email": 1 }),
+        ..ListQuery::default()
+    };
+    let emails = find_many(&database, USERS, query, |document| {
+        let found = deserialize_document::<EmailDocument>(document)?;
+        Ok((id_from_bson(found.id), Email::from_stored(found.email)))
+    });
+    Ok(emails.await?.into_iter().collect())
 }
 
 pub(in crate::store::mongo) async fn find_user_by_email(

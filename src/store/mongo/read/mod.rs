@@ -18,9 +18,9 @@ use mongodb::{
 
 pub(super) use self::{
     accounts::{
-        find_address_book, find_session, find_user, find_user_by_email, greatest_password_hash,
-        has_admin, list_active_sessions, list_sessions_revoked_since, list_special_rights,
-        list_stale_sessions, list_users,
+        find_address_book, find_emails, find_session, find_user, find_user_by_email,
+        greatest_password_hash, has_admin, list_active_sessions, list_sessions_revoked_since,
+        list_special_rights, list_stale_sessions, list_users,
     },
     carts::{find_cart, list_idle_carts},
     catalog::{

@@ -1,5 +1,7 @@
 //! Reads of accounts.
 
+use std::collections::HashMap;
+
 use rusqlite::Connection;
 
 use super::{
@@ -32,6 +34,20 @@ pub(in crate::store::sqlite) fn find_user(
         &[&UuidText::new(id.as_uuid())],
         rows::user_from_row,
     )
+}
+
+pub(in crate::store::sqlite) fn find_emails(
+    connection: &Connection,
+    users: &[UserId],
+) -> rusqlite::Result<HashMap<UserId, Email>> {
+    let find = |user: &UserId| {
+        let sql = "SELECT email FROM users WHERE id = ?1";
+        find_one(connection, sql, &[&UuidText::new(user.as_uuid())], |row| {
+            Ok((*user, Email::from_stored(row.get(0)?)))
+        })
+        .transpose()
+    };
+    users.iter().filter_map(find).collect()
 }
 
 pub(in crate::store::sqlite) fn find_user_by_email(

@@ -1,0 +1,207 @@
+//! Reads the e-mail addresses of accounts for many checkouts at once.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::{Store, StoreUnavailable};
+use crate::domain::{account::Email, ids::UserId};
+
+/// The most addresses that one read asks for. MongoDB answers with 101 documents before the reader
+/// has to ask for more.
+const MAX_READ: usize = 100;
+
+type Answer = Result<Option<Email>, StoreUnavailable>;
+type Emails = Result<HashMap<UserId, Email>, StoreUnavailable>;
+
+/// Reads addresses from the store. A busy shop reads seldom: callers that come during a read share
+/// the next one. An address is never older than the call.
+pub struct AccountEmails {
+    store: Arc<dyn Store>,
+    reads: SharedReads,
+}
+
+impl AccountEmails {
+    /// Reads from `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, reads: SharedReads::default() }
+    }
+
+    /// The e-mail address of an account, as it is now; `None` without an account.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn find(&self, user: UserId) -> Answer {
+        self.reads.find(user, |users| self.store.find_emails(users)).await
+    }
+}
+
+/// Reads that callers share, one at a time.
+#[derive(Default)]
+struct SharedReads {
+    waiting: Mutex<Vec<Waiting>>,
+    /// Held by the caller that reads for all.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// A caller that waits for an address.
+struct Waiting {
+    user: UserId,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl SharedReads {
+    /// Finds an address. The caller runs `read` for itself and those that wait with it, unless
+    /// another caller does.
+    async fn find<F>(&self, user: UserId, read: impl Fn(Vec<UserId>) -> F) -> Answer
+    where
+        F: Future<Output = Emails>,
+    {
+        loop {
+            let (sender, mut answer) = oneshot::channel();
+            self.lock_waiting().push(Waiting { user, answer: sender });
+            let answered = tokio::select! {
+                biased;
+                answered = &mut answer => answered.ok(),
+                _guard = self.reading.lock() => self.read_until_answered(&mut answer, &read).await,
+            };
+            // The caller that read for this one may have been dropped in the middle of it.
+            if let Some(answered) = answered {
+                return answered;
+            }
+        }
+    }
+
+    /// Reads for those who wait, the first ones first, until `answer` has arrived. Nobody else
+    /// reads meanwhile.
+    async fn read_until_answered<F>(
+        &self,
+        answer: &mut oneshot::Receiver<Answer>,
+        read: &impl Fn(Vec<UserId>) -> F,
+    ) -> Option<Answer>
+    where
+        F: Future<Output = Emails>,
+    {
+        loop {
+            match answer.try_recv() {
+                Ok(answered) => return Some(answered),
+                Err(TryRecvError::Closed) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            let waiting = self.take_waiting();
+            let found = read(waiting.iter().map(|waiting| waiting.user).collect()).await;
+            for Waiting { user, answer } in waiting {
+                let email = found.as_ref().map(|emails| emails.get(&user).cloned());
+                // The caller may have given up.
+                let _ = answer.send(email.map_err(|error| *error));
+            }
+        }
+    }
+
+    fn take_waiting(&self) -> Vec<Waiting> {
+        let mut waiting = self.lock_waiting();
+        let taken = waiting.len().min(MAX_READ);
+        waiting.drain(..taken).collect()
+    }
+
+    fn lock_waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// A store in which every account has an address. A read waits until it is let through.
+    struct SlowStore {
+        reads: SharedReads,
+        permits: Semaphore,
+        begun: AtomicUsize,
+        answered: Mutex<Vec<usize>>,
+    }
+
+    impl SlowStore {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                reads: SharedReads::default(),
+                permits: Semaphore::new(0),
+                begun: AtomicUsize::new(0),
+                answered: Mutex::default(),
+            })
+        }
+
+        fn spawn_find(self: &Arc<Self>, user: UserId) -> tokio::task::JoinHandle<Answer> {
+            let store = Arc::clone(self);
+            tokio::spawn(async move { store.reads.find(user, |users| store.read(users)).await })
+        }
+
+        async fn read(&self, users: Vec<UserId>) -> Emails {
+            self.begun.fetch_add(1, Ordering::Relaxed);
+            self.permits.acquire().await.unwrap().forget();
+            self.answered.lock().unwrap().push(users.len());
+            Ok(users.into_iter().map(|user| (user, email_of(user))).collect())
+        }
+
+        async fn wait_until_begun(&self, reads: usize) {
+            while self.begun.load(Ordering::Relaxed) < reads {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        async fn wait_until_waiting(&self, callers: usize) {
+            while self.reads.lock_waiting().len() < callers {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn email_of(user: UserId) -> Email {
+        Email::from_stored(format!("{user}@example.com"))
+    }
+
+    #[tokio::test]
+    async fn callers_during_a_read_share_the_next_ones() {
+        let store = SlowStore::new();
+        let first = UserId::new();
+        let mut finds = vec![(first, store.spawn_find(first))];
+        store.wait_until_begun(1).await;
+        for _ in 0..150 {
+            let user = UserId::new();
+            finds.push((user, store.spawn_find(user)));
+        }
+        store.wait_until_waiting(150).await;
+        store.permits.add_permits(3);
+        for (user, find) in finds {
+            assert_eq!(find.await.unwrap(), Ok(Some(email_of(user))));
+        }
+        assert_eq!(*store.answered.lock().unwrap(), [1, 100, 50]);
+    }
+
+    #[tokio::test]
+    async fn caller_outlives_the_one_that_read_for_it() {
+        let store = SlowStore::new();
+        let before = store.spawn_find(UserId::new());
+        store.wait_until_begun(1).await;
+        let reader = store.spawn_find(UserId::new());
+        store.wait_until_waiting(1).await;
+        let user = UserId::new();
+        let other = store.spawn_find(user);
+        store.wait_until_waiting(2).await;
+        store.permits.add_permits(1);
+        before.await.unwrap().unwrap();
+        store.wait_until_begun(2).await;
+        reader.abort();
+        store.permits.add_permits(1);
+        assert_eq!(other.await.unwrap(), Ok(Some(email_of(user))));
+        assert_eq!(*store.answered.lock().unwrap(), [1, 1]);
+    }
+}
