@@ -4,7 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde_json::json;
 use souk::domain::{account::Role, ids::EventId};
 
@@ -30,6 +30,9 @@ struct CompareOptions {
     /// Rounds of each measurement, without the first, which warms both up.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Only these measurements.
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Measurement::ALL)]
+    only: Vec<Measurement>,
     /// Log level of both, as in `RUST_LOG`.
     #[arg(long, default_value = "error")]
     log: String,
@@ -37,6 +40,20 @@ struct CompareOptions {
     /// the other then tells what the setting costs.
     #[arg(long = "other-setting", value_name = "NAME=VALUE", value_parser = parse_setting)]
     other_settings: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Measurement {
+    Cart,
+    Product,
+    Adds,
+    Checkouts,
+    /// Checkouts on MongoDB.
+    Mongodb,
+}
+
+impl Measurement {
+    const ALL: [Self; 5] = [Self::Cart, Self::Product, Self::Adds, Self::Checkouts, Self::Mongodb];
 }
 
 fn parse_setting(text: &str) -> anyhow::Result<(String, String)> {
@@ -52,7 +69,12 @@ pub async fn run(options: &[&str]) -> anyhow::Result<()> {
     let this = std::env::current_exe()?.with_file_name("souk");
     let programs = [options.other.clone(), this];
     println!("rates in 1/s of {} and of this build; ratio", options.other.display());
-    compare_embedded(&programs, &options).await?;
+    if options.only != [Measurement::Mongodb] {
+        compare_embedded(&programs, &options).await?;
+    }
+    if !options.only.contains(&Measurement::Mongodb) {
+        return Ok(());
+    }
     match std::env::var("SOUK_TEST_MONGO_URI") {
         Ok(uri) => compare_checkouts_on_mongodb(&programs, &options, &uri).await,
         Err(_) => {
@@ -95,14 +117,24 @@ async fn compare_embedded(programs: &[PathBuf; 2], options: &CompareOptions) -> 
     }
     let readers = tokens.get(..READERS).context("fewer users than readers")?;
     let cart: Vec<Request> = readers.iter().map(|token| Request::get("/api/cart", token)).collect();
-    compare_rates(&pair, "GET /api/cart", &[cart.clone(), cart], None, options).await?;
+    let only = |measurement| options.only.contains(&measurement);
+    if only(Measurement::Cart) {
+        compare_rates(&pair, "GET /api/cart", &[cart.clone(), cart], None, options).await?;
+    }
     let reads = products.each_ref().map(|products| {
         let path = format!("/api/products/{}", products.first().map_or("", String::as_str));
         readers.iter().map(|token| Request::get(&path, token)).collect::<Vec<_>>()
     });
-    compare_rates(&pair, "GET /api/products/{id}", &reads, None, options).await?;
-    compare_rates(&pair, "POST /api/cart/add", &adds, Some(&tokens), options).await?;
-    compare_checkouts(&pair, "POST /api/checkout, embedded store", &products, options).await
+    if only(Measurement::Product) {
+        compare_rates(&pair, "GET /api/products/{id}", &reads, None, options).await?;
+    }
+    if only(Measurement::Adds) {
+        compare_rates(&pair, "POST /api/cart/add", &adds, Some(&tokens), options).await?;
+    }
+    if only(Measurement::Checkouts) {
+        compare_checkouts(&pair, "POST /api/checkout, embedded store", &products, options).await?;
+    }
+    Ok(())
 }
 
 /// Repeats `requests` of each shop. Empties the carts of `tokens` before each round.
@@ -115,17 +147,21 @@ async fn compare_rates(
 ) -> anyhow::Result<()> {
     let mut rounds = Vec::new();
     for round in 0..=options.rounds {
-        let mut rates = [f64::NAN; 2];
+        let mut pairs = [Measured::default(); 2];
         for place in order(round) {
             let (shop, requests) = (&pair.0[place], &requests[place]);
             if let Some(tokens) = tokens {
                 let clear = tokens.iter().map(|token| Request::delete("/api/cart", token));
                 send_each_once(shop.address, clear.collect(), CLEAR_CONNECTIONS).await?;
             }
-            rates[place] = measure_rate(shop.address, requests, ROUND_TIME).await?;
+            let before = shop.processor_time()?;
+            let rate = measure_rate(shop.address, requests, ROUND_TIME).await?;
+            let used = shop.processor_time()?.saturating_sub(before).as_secs_f64();
+            let processor_time = used * 1e6 / (rate * ROUND_TIME.as_secs_f64());
+            pairs[place] = Measured { rate, processor_time };
         }
         if round > 0 {
-            rounds.push(rates);
+            rounds.push(pairs);
         }
     }
     print_rounds(heading, &rounds);
@@ -170,12 +206,14 @@ async fn compare_checkouts(
 ) -> anyhow::Result<()> {
     let mut rounds = Vec::new();
     for round in 0..=options.rounds {
-        let mut rates = [f64::NAN; 2];
+        let mut pairs = [Measured::default(); 2];
         for place in order(round) {
-            rates[place] = measure_checkouts(&pair.0[place], &products[place]).await?.rate;
+            let measured = measure_checkouts(&pair.0[place], &products[place]).await?;
+            pairs[place] =
+                Measured { rate: measured.rate, processor_time: measured.processor_time };
         }
         if round > 0 {
-            rounds.push(rates);
+            rounds.push(pairs);
         }
     }
     print_rounds(heading, &rounds);
@@ -188,9 +226,23 @@ const fn order(round: usize) -> [usize; 2] {
     if round.is_multiple_of(2) { [0, 1] } else { [1, 0] }
 }
 
-fn print_rounds(heading: &str, rounds: &[[f64; 2]]) {
+/// Requests per second, and the processor time that the shop needed for one, in microseconds.
+#[derive(Clone, Copy, Default)]
+struct Measured {
+    rate: f64,
+    processor_time: f64,
+}
+
+fn print_rounds(heading: &str, rounds: &[[Measured; 2]]) {
     println!("{heading}, {} rounds", rounds.len());
-    println!("  other  {}", Samples::new(rounds.iter().map(|[other, _]| *other)));
-    println!("  this   {}", Samples::new(rounds.iter().map(|[_, this]| *this)));
-    println!("  ratio  {}", Samples::new(rounds.iter().map(|[other, this]| this / other)));
+    for (name, value) in [
+        ("requests/s", (|measured| measured.rate) as fn(&Measured) -> f64),
+        ("processor time of a request, us", |measured| measured.processor_time),
+    ] {
+        println!("  {name}");
+        println!("    other  {}", Samples::new(rounds.iter().map(|[other, _]| value(other))));
+        println!("    this   {}", Samples::new(rounds.iter().map(|[_, this]| value(this))));
+        let ratios = rounds.iter().map(|[other, this]| value(this) / value(other));
+        println!("    ratio  {}", Samples::new(ratios));
+    }
 }

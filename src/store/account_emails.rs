@@ -3,9 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    time::Instant,
+};
 
 use super::{Store, StoreUnavailable};
 use crate::domain::{account::Email, ids::UserId};
@@ -13,6 +17,11 @@ use crate::domain::{account::Email, ids::UserId};
 /// The most addresses that one read asks for. MongoDB answers with 101 documents before the reader
 /// has to ask for more.
 const MAX_READ: usize = 100;
+
+/// The time from the beginning of a read to that of the next one. On a busy shop a read then
+/// answers many callers; it takes less time than the wait for the commit. A caller that comes
+/// later than this after the last read does not wait.
+const READ_INTERVAL: Duration = Duration::from_millis(1);
 
 type Answer = Result<Option<Email>, StoreUnavailable>;
 type Emails = Result<HashMap<UserId, Email>, StoreUnavailable>;
@@ -44,8 +53,8 @@ impl AccountEmails {
 #[derive(Default)]
 struct SharedReads {
     waiting: Mutex<Vec<Waiting>>,
-    /// Held by the caller that reads for all.
-    reading: tokio::sync::Mutex<()>,
+    /// Held by the caller that reads for all: when the last read began.
+    reading: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// A caller that waits for an address.
@@ -67,7 +76,9 @@ impl SharedReads {
             let answered = tokio::select! {
                 biased;
                 answered = &mut answer => answered.ok(),
-                _guard = self.reading.lock() => self.read_until_answered(&mut answer, &read).await,
+                mut last = self.reading.lock() => {
+                    self.read_until_answered(&mut answer, &mut last, &read).await
+                }
             };
             // The caller that read for this one may have been dropped in the middle of it.
             if let Some(answered) = answered {
@@ -81,6 +92,7 @@ impl SharedReads {
     async fn read_until_answered<F>(
         &self,
         answer: &mut oneshot::Receiver<Answer>,
+        last: &mut Option<Instant>,
         read: &impl Fn(Vec<UserId>) -> F,
     ) -> Option<Answer>
     where
@@ -92,6 +104,10 @@ impl SharedReads {
                 Err(TryRecvError::Closed) => return None,
                 Err(TryRecvError::Empty) => {}
             }
+            if let Some(last) = *last {
+                tokio::time::sleep_until(last + READ_INTERVAL).await;
+            }
+            *last = Some(Instant::now());
             let waiting = self.take_waiting();
             let found = read(waiting.iter().map(|waiting| waiting.user).collect()).await;
             for Waiting { user, answer } in waiting {
