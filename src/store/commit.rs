@@ -89,7 +89,8 @@ pub enum Write {
     /// - in its orders, the e-mail address, and all of the addresses but
     ///   [`KEPT_ADDRESS_FIELDS`](crate::domain::order::KEPT_ADDRESS_FIELDS);
     /// - the same in orders of guests with its e-mail address, if that was verified, and in the
-    ///   replies that are stored for these guests;
+    ///   replies that are stored for these guests; orders that are paid and not shipped keep their
+    ///   addresses;
     /// - the same in replies that are stored for others [about](IdempotencyRecord::about) it.
     ///
     /// The commit must write the account's cart, so that no order is placed meanwhile.

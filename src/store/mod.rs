@@ -200,8 +200,8 @@ pub trait Store: StaffStore + PaymentStore + PricingStore + WebhookStore + Order
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable>;
 
-    /// Up to `limit` of the orders with a key that are unpaid, or paid and not shipped, the oldest
-    /// first.
+    /// Up to `limit` of the [unfinished](BuyerKey::unfinished_statuses) orders with a key, the
+    /// oldest first.
     async fn list_unfinished_orders(
         &self,
         key: BuyerKey,

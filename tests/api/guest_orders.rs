@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 
 use crate::{
     guest_checkout::{buy, check_out},
+    mail,
     orders::Shop,
-    support::{Account, PASSWORD, TestApp, assert_gap_free, unique_email},
+    support::{
+        Account, PASSWORD, TestApp, assert_gap_free, mail::MailServer, person::address,
+        unique_email,
+    },
 };
 
 async fn list(app: &TestApp, account: &Account) -> Vec<Value> {
@@ -205,6 +209,43 @@ async fn order_that_is_placed_during_a_login_is_neither_lost_nor_left() {
     let owned: Vec<Value> = list(&app, &ada).await.iter().map(|it| it["id"].clone()).collect();
     placed.reverse();
     assert_eq!(owned, placed);
+    let audit = app.call("POST", "/api/admin/audit").token(&admin).await.ok();
+    assert_eq!(audit["clean"], true, "{audit}");
+}
+
+#[tokio::test]
+async fn orders_of_strangers_do_not_prevent_a_deletion() {
+    let Some(mut server) = MailServer::start("orders of strangers").await else { return };
+    let app = mail::start_shop(&server, &[]).await;
+    let admin = app.admin().await;
+    let (ada, token) = mail::customer(&app, &mut server).await;
+    mail::verify(&app, &token).await.is(204);
+    let stranger = app.guest().await;
+    let place = async |price: Value| {
+        let product = app.new_product(&admin, &price, 10).await;
+        app.add_to_cart(&stranger, &product, 1).await.ok();
+        let body = json!({"email": ada.email, "shipping_address": address()});
+        let order = app.check_out(&stranger, format!("{price}")).json(&body).await.is(201).json();
+        assert_eq!(order["email"], json!(ada.email));
+        order
+    };
+    let (free, unpaid) = (place(json!(0)).await, place(json!(1)).await);
+    assert_eq!(free["status"], "paid");
+    let password = json!({"current_password": PASSWORD});
+    app.delete("/api/auth/me").json(&password).token(&ada).await.is(204);
+
+    let place = json!({"country": "HR", "region": "PG"});
+    let found = app.order(&admin, &unpaid).await;
+    assert_eq!((&found["status"], &found["email"]), (&json!("cancelled"), &Value::Null));
+    assert_eq!(found["shipping_address"], place);
+    // The shop can still send the other one, and forgets where to when it has.
+    let mut expected = free.clone();
+    expected["email"] = Value::Null;
+    assert_eq!(app.order(&admin, &free).await, expected);
+    assert_eq!(app.order(&stranger, &free).await["shipping_address"], address());
+    app.order_action(&admin, &free, "fulfil").await.ok();
+    let shipped = app.order(&admin, &free).await;
+    assert_eq!((&shipped["status"], &shipped["shipping_address"]), (&json!("fulfilled"), &place));
     let audit = app.call("POST", "/api/admin/audit").token(&admin).await.ok();
     assert_eq!(audit["clean"], true, "{audit}");
 }

@@ -29,7 +29,7 @@ fn reset(app: &TestApp, token: &str, password: &str) -> Call {
     app.post("/api/auth/password/reset", &json!({"token": token, "new_password": password}))
 }
 
-fn verify(app: &TestApp, token: &str) -> Call {
+pub(crate) fn verify(app: &TestApp, token: &str) -> Call {
     app.post("/api/auth/email/verify", &json!({"token": token}))
 }
 
@@ -42,7 +42,7 @@ async fn is_verified(app: &TestApp, account: &Account) -> Value {
 }
 
 /// A new customer, with the token that verifies the address.
-async fn customer(app: &TestApp, server: &mut MailServer) -> (Account, String) {
+pub(crate) async fn customer(app: &TestApp, server: &mut MailServer) -> (Account, String) {
     let ada = app.customer().await;
     let token = server.mail("verification", &ada.email).await.token("verify-email");
     (ada, token)

@@ -25,7 +25,8 @@ const MAX_CANCELLED_ORDERS: u32 = 100;
 
 impl AccountService {
     /// Deletes an account. Its unpaid orders are cancelled. While one is paid and not shipped, the
-    /// shop owes something to somebody, and has to know whom to send it to.
+    /// shop owes something to somebody, and has to know whom to send it to. Guests' orders do not
+    /// count: strangers may have placed them with the account's e-mail address.
     pub(super) async fn delete_account(&self, message: DeleteAccount) -> Result<(), Error> {
         let DeleteAccount { user_id, current_password, address, ticket, trace } = message;
         let user = self.deps.store.find_user(user_id).await?.ok_or_else(session_ended)?;
@@ -60,8 +61,8 @@ impl AccountService {
         Ok(())
     }
 
-    /// Some of the orders of an account that are unpaid, or paid and not shipped, and of those that
-    /// guests have placed with its verified e-mail address.
+    /// Some of the orders of an account that are unpaid, or paid and not shipped, and of the unpaid
+    /// ones that guests have placed with its verified e-mail address.
     async fn list_unfinished_orders(&self, user: &User) -> Result<Vec<Order>, StoreUnavailable> {
         let guests = verified_email(user).map(BuyerKey::GuestEmail);
         let mut orders = Vec::new();

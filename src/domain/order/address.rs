@@ -32,6 +32,13 @@ impl OrderAddress {
         })
     }
 
+    /// What stays of the address when the buyer's account is deleted.
+    #[must_use]
+    pub fn anonymized(mut self) -> Option<Self> {
+        self.0.retain(|name, _| KEPT_ADDRESS_FIELDS.contains(&name.as_str()));
+        Self::from_stored(self.0)
+    }
+
     /// The fields by name.
     #[must_use]
     pub const fn fields(&self) -> &BTreeMap<String, String> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Order;
+use super::{Order, OrderStatus};
 use crate::domain::{account::Email, clock::Timestamp, ids::UserId};
 
 /// Whom the orders of one person are recognized by.
@@ -41,6 +41,18 @@ impl BuyerKey {
             Self::User(user) => order.user_id == *user,
             Self::Email(email) => order.email.as_ref() == Some(email),
             Self::GuestEmail(email) => order.guest && order.email.as_ref() == Some(email),
+        }
+    }
+
+    /// The statuses of the orders with this key that the deletion of an account waits for: it
+    /// cancels those that are unpaid, and is refused while one is paid and not shipped. Paid orders
+    /// of guests do not prevent it, since anybody can order with the address of somebody else.
+    #[must_use]
+    pub const fn unfinished_statuses(&self) -> &'static [OrderStatus] {
+        use OrderStatus::{Paid, PartiallyFulfilled, PendingPayment};
+        match self {
+            Self::User(_) | Self::Email(_) => &[PendingPayment, Paid, PartiallyFulfilled],
+            Self::GuestEmail(_) => &[PendingPayment],
         }
     }
 }

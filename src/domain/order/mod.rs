@@ -81,7 +81,8 @@ pub struct Order {
     /// Who made the last change, if it needed rights that customers do not have.
     pub actor: Option<Actor>,
     /// Whether the buyer's account was deleted, and with it all that says who and where the buyer
-    /// is. That is no change of the order: it has no version and no event.
+    /// is. That is no change of the order: it has no version and no event. A guest's order that was
+    /// paid and not shipped keeps its addresses until it is shipped or cancelled.
     pub anonymized: bool,
 }
 
@@ -222,6 +223,21 @@ impl Order {
     pub fn promotion_buyer(&self) -> Option<UserId> {
         let charges = self.charges.as_ref()?;
         (!charges.discounts.is_empty()).then_some(self.user_id)
+    }
+
+    /// Erases what the shop needs no more of an anonymized order, once nothing is left to ship.
+    fn erase_addresses_if_done(&mut self) {
+        if !self.anonymized || OrderStatus::TO_SHIP.contains(&self.status) {
+            return;
+        }
+        for address in [&mut self.shipping_address, &mut self.billing_address] {
+            *address = address.take().and_then(OrderAddress::anonymized);
+        }
+        if let Some(destination) =
+            self.charges.as_mut().and_then(|charges| charges.destination.as_mut())
+        {
+            destination.postal_code = None;
+        }
     }
 
     /// The number of units in all lines.

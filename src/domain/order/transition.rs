@@ -191,6 +191,7 @@ impl Order {
                 changes
             }
         };
+        order.erase_addresses_if_done();
         let uses = UsesTransition::between(self.status, order.status);
         Ok(OrderTransition { order, stock_changes, uses })
     }

@@ -21,12 +21,12 @@ use super::{
 use crate::{
     domain::{
         ids::UserId,
-        order::{BuyerKey, KEPT_ADDRESS_FIELDS},
+        order::{BuyerKey, KEPT_ADDRESS_FIELDS, OrderStatus},
     },
     store::plan::{LoadedState, ReadSet, WriteSet},
 };
 
-/// Finds the orders that are unpaid, or paid and not shipped.
+/// Finds the unfinished orders of buyers.
 pub(super) async fn load_unfinished_orders(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
@@ -121,7 +121,9 @@ pub(super) async fn erase_traces(
             keys.push(of_guests);
         }
         for key in keys {
-            transaction.update_many(ORDERS, one(to_raw(&order_anonymization(&key))?)).await?;
+            for update in order_anonymizations(&key) {
+                transaction.update_many(ORDERS, one(to_raw(&update)?)).await?;
+            }
         }
         for user in of_erased {
             anonymize_replies_of(transaction, user).await?;
@@ -159,24 +161,36 @@ async fn load_buyers(
     Ok(buyers)
 }
 
-/// The update of all orders with a key. It leaves the logical time of their last change as it is,
-/// since it is no change of them, and has no event.
-fn order_anonymization(key: &BuyerKey) -> Document {
-    let mut orders = orders_with_key(key);
-    orders.insert("anonymized", doc! { "$ne": true });
+/// The updates of all orders with a key. They leave the logical time of their last change as it is,
+/// since it is no change of them, and has no event. The shop still has to know where to send what
+/// guests have paid.
+fn order_anonymizations(key: &BuyerKey) -> [Document; 2] {
+    let statuses = OrderStatus::TO_SHIP.map(OrderStatus::as_str).to_vec();
+    let orders = |operator: &str| {
+        let mut orders = orders_with_key(key);
+        orders.insert("anonymized", doc! { "$ne": true });
+        orders.insert("status", doc! { operator: statuses.clone() });
+        orders
+    };
     let addresses = doc! {
         "anonymized": true,
         "shipping_address": kept_address("$shipping_address"),
         "billing_address": kept_address("$billing_address"),
     };
-    doc! {
-        "q": orders,
+    let done = doc! {
+        "q": orders("$nin"),
         "u": [
             { "$set": addresses },
             { "$unset": ["email", "charges.shipping_to.postal_code"] },
         ],
         "multi": true,
-    }
+    };
+    let to_ship = doc! {
+        "q": orders("$in"),
+        "u": { "$set": { "anonymized": true }, "$unset": { "email": "" } },
+        "multi": true,
+    };
+    [done, to_ship]
 }
 
 /// What is left of an address, if there is one.

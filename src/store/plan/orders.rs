@@ -68,9 +68,8 @@ impl Planner<'_> {
     }
 
     fn record_unfinished(&mut self, order: &Order) {
-        let is_unfinished = order.status == OrderStatus::PendingPayment || is_to_ship(order.status);
         for (key, orders) in &mut self.state.unfinished_orders {
-            if is_unfinished && key.matches(order) {
+            if key.unfinished_statuses().contains(&order.status) && key.matches(order) {
                 orders.insert(order.id, order.status);
             } else {
                 orders.remove(&order.id);
@@ -78,8 +77,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Checks that no order with one of `keys` is paid and not shipped. If the commit erases an
-    /// account, none may be unpaid that it does not write.
+    /// Checks that no unfinished order with one of `keys` is paid and not shipped. If the commit
+    /// erases an account, none may be unpaid that it does not write.
     pub(super) fn check_open_orders(
         &self,
         commit: &Commit,
@@ -92,7 +91,7 @@ impl Planner<'_> {
         };
         for key in keys {
             let Some(orders) = self.state.unfinished_orders.get(&key) else { continue };
-            if orders.values().any(|status| is_to_ship(*status)) {
+            if orders.values().any(|status| OrderStatus::TO_SHIP.contains(status)) {
                 return Err(CommitError::OrdersOpen);
             }
             if erases && !orders.keys().all(|id| is_written(*id)) {
@@ -101,8 +100,4 @@ impl Planner<'_> {
         }
         Ok(())
     }
-}
-
-fn is_to_ship(status: OrderStatus) -> bool {
-    OrderStatus::TO_SHIP.contains(&status)
 }

@@ -51,7 +51,7 @@ pub struct ReadSet {
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
     /// Ids of messages, which may have been applied before.
     pub inbox: BTreeSet<Box<str>>,
-    /// Whose orders are needed that are unpaid, or paid and not shipped.
+    /// Whose orders are needed that are [unfinished](BuyerKey::unfinished_statuses).
     pub unfinished_orders: BTreeSet<BuyerKey>,
     /// Whether the ids of all admins that are not blocked are needed.
     pub active_admins: bool,
@@ -198,8 +198,8 @@ pub struct LoadedState {
     pub orders: HashMap<OrderId, StoredOrder>,
     /// Those of `orders` that are anonymized.
     pub anonymized_orders: HashSet<OrderId>,
-    /// The orders that are unpaid, or paid and not shipped. Every key that the read set asks for is
-    /// present.
+    /// The [unfinished](BuyerKey::unfinished_statuses) orders. Every key that the read set asks for
+    /// is present.
     pub unfinished_orders: HashMap<BuyerKey, HashMap<OrderId, OrderStatus>>,
     /// Unpaid orders, by user.
     pub pending_orders: HashMap<UserId, PendingOrders>,

@@ -2,11 +2,14 @@
 
 use rusqlite::{Connection, params};
 
-use super::{read::key_condition, rows::UuidText};
+use super::{
+    read::{key_condition, literals},
+    rows::UuidText,
+};
 use crate::{
     domain::{
         account::Email,
-        order::{BuyerKey, KEPT_ADDRESS_FIELDS},
+        order::{BuyerKey, KEPT_ADDRESS_FIELDS, OrderStatus},
     },
     store::{anonymize_reply::anonymize_reply, plan::WriteSet, reply_codec},
 };
@@ -66,8 +69,10 @@ fn guests_with_email(connection: &Connection, email: &Email) -> rusqlite::Result
     select.query_map([email.as_str()], |row| row.get(0))?.collect()
 }
 
+/// The shop still has to know where to send what guests have paid.
 fn anonymize_orders(connection: &Connection, key: &BuyerKey) -> rusqlite::Result<()> {
     let (condition, value) = key_condition(key);
+    let to_ship = literals(&OrderStatus::TO_SHIP);
     let sql = format!(
         "UPDATE orders SET anonymized = 1, email = NULL, \
            shipping_address = CASE \
@@ -77,10 +82,15 @@ fn anonymize_orders(connection: &Connection, key: &BuyerKey) -> rusqlite::Result
              WHEN billing_address IS NOT NULL THEN (SELECT json_group_object(key, value) \
                FROM json_each(billing_address) WHERE key IN (?2, ?3)) END, \
            charges = json_remove(charges, '$.shipping_to.postal_code') \
-         WHERE {condition} AND anonymized = 0"
+         WHERE {condition} AND anonymized = 0 AND status NOT IN ({to_ship})"
     );
     let [country, region] = KEPT_ADDRESS_FIELDS;
-    connection.prepare_cached(&sql)?.execute(params![value, country, region]).map(drop)
+    connection.prepare_cached(&sql)?.execute(params![value, country, region])?;
+    let sql = format!(
+        "UPDATE orders SET anonymized = 1, email = NULL \
+         WHERE {condition} AND anonymized = 0 AND status IN ({to_ship})"
+    );
+    connection.prepare_cached(&sql)?.execute([value]).map(drop)
 }
 
 /// The replies that staff got when it changed the account or its orders, and those that a guest

@@ -208,11 +208,8 @@ fn load_orders(
         }
     }
     for key in &read_set.unfinished_orders {
-        let (condition, value) = read::key_condition(key);
-        let sql = format!(
-            "SELECT id, status FROM orders WHERE {condition} \
-             AND status IN ('pending_payment', 'paid', 'partially_fulfilled')"
-        );
+        let (condition, value) = read::unfinished_condition(key);
+        let sql = format!("SELECT id, status FROM orders WHERE {condition}");
         let mut select = connection.prepare_cached(&sql)?;
         let read =
             |row: &Row<'_>| Ok((rows::id_column(row, 0)?, rows::order_status_column(row, 1)?));

@@ -39,7 +39,7 @@ tag = "Auth", security(("bearer" = [])), request_body = DeleteAccountRequest, re
             `token_expired`"),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no account"),
     (status = 409, body = ProblemDetails,
-        description = "`orders_open`: an order is paid and not shipped; `last_admin`: no other \
+        description = "`orders_open`: its order is paid and not shipped; `last_admin`: no other \
             admin would remain that is not blocked"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),

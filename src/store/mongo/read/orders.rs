@@ -88,12 +88,11 @@ pub(in crate::store::mongo) fn orders_with_key(key: &BuyerKey) -> Document {
     }
 }
 
-/// The orders with a key that are unpaid, or paid and not shipped.
+/// The unfinished orders with a key.
 pub(in crate::store::mongo) fn unfinished_orders_with(key: &BuyerKey) -> Document {
-    let [paid, partly_shipped] = OrderStatus::TO_SHIP;
-    let unfinished = [OrderStatus::PendingPayment, paid, partly_shipped].map(OrderStatus::as_str);
+    let unfinished = key.unfinished_statuses().iter().map(|status| status.as_str());
     let mut filter = orders_with_key(key);
-    filter.insert("status", doc! { "$in": unfinished.to_vec() });
+    filter.insert("status", doc! { "$in": unfinished.collect::<Vec<_>>() });
     filter
 }
 

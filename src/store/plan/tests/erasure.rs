@@ -151,3 +151,18 @@ fn guests_orders_with_the_verified_email_count_for_the_account() {
         assert_eq!(store.apply(&[commit])[0].is_ok(), guest_email.is_none());
     }
 }
+
+#[test]
+fn paid_orders_of_guests_do_not_prevent_an_erasure() {
+    let mut store = ModelStore::default();
+    let placed = order_at_version(0, GUEST, OrderStatus::Paid, 1);
+    let placed = Order { guest: true, email: Some(email("ada")), ..placed };
+    let batch = [commit_of(vec![user(USER, "ada", 1)]), order_commit(placed)];
+    assert!(store.apply(&batch).iter().all(Result::is_ok));
+    let mut commit = erasure(1);
+    commit.conditions = vec![Condition::NoOpenOrders {
+        user_id: numbered_id(USER),
+        guest_email: Some(email("ada")),
+    }];
+    assert!(store.apply(&[commit])[0].is_ok());
+}

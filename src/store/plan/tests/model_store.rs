@@ -130,11 +130,9 @@ impl ModelStore {
     }
 
     fn unfinished_orders(&self, key: &BuyerKey) -> HashMap<OrderId, OrderStatus> {
-        let is_unfinished = |order: &&Arc<Order>| {
-            [OrderStatus::PendingPayment, OrderStatus::Paid].contains(&order.status)
-        };
-        let orders = self.orders.values().filter(is_unfinished);
-        orders.filter(|order| key.matches(order)).map(|order| (order.id, order.status)).collect()
+        let orders = self.orders.values().filter(|order| key.matches(order));
+        let is_unfinished = |order: &&Arc<Order>| key.unfinished_statuses().contains(&order.status);
+        orders.filter(is_unfinished).map(|order| (order.id, order.status)).collect()
     }
 
     fn sku_owner(&self, sku: &str) -> Option<ProductId> {

@@ -11,7 +11,7 @@ use crate::domain::{
     account::Email,
     clock::Timestamp,
     ids::OrderId,
-    order::{BuyerKey, Order, OrderFilter},
+    order::{BuyerKey, Order, OrderFilter, OrderStatus},
 };
 
 macro_rules! orders {
@@ -107,17 +107,25 @@ pub(in crate::store::sqlite) fn key_condition(key: &BuyerKey) -> (&'static str, 
     }
 }
 
+/// The condition on the orders with a key that are unfinished, and its parameter `?1`.
+pub(in crate::store::sqlite) fn unfinished_condition(key: &BuyerKey) -> (String, String) {
+    let (condition, value) = key_condition(key);
+    (format!("{condition} AND status IN ({})", literals(key.unfinished_statuses())), value)
+}
+
+/// Only literals let a partial index be used.
+pub(in crate::store::sqlite) fn literals(statuses: &[OrderStatus]) -> String {
+    let literals: Vec<_> = statuses.iter().map(|status| format!("'{}'", status.as_str())).collect();
+    literals.join(", ")
+}
+
 pub(in crate::store::sqlite) fn list_unfinished_orders(
     connection: &Connection,
     key: &BuyerKey,
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
-    let (condition, value) = key_condition(key);
-    let sql = format!(
-        "{}WHERE {condition} AND status IN ('pending_payment', 'paid', 'partially_fulfilled') \
-         ORDER BY id LIMIT ?2",
-        orders!("")
-    );
+    let (condition, value) = unfinished_condition(key);
+    let sql = format!("{}WHERE {condition} ORDER BY id LIMIT ?2", orders!(""));
     find_many(connection, &sql, &[&value, &limit], rows::order_from_row)
 }
 
