@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
 };
 
@@ -80,6 +80,10 @@ pub fn back_up(settings: &Settings, target: &Path) -> anyhow::Result<MadeBackup>
     );
     let existed = create_target(target)?;
     let made = fill(settings, target);
+    if made.is_ok() && existed {
+        // Its files are private in any case, also if the folder belongs to somebody else.
+        let _ = fs::set_permissions(target, Permissions::from_mode(0o700));
+    }
     if made.is_err() {
         // The error that led here says more.
         for file in [MANIFEST_FILE, DATABASE_FILE, SECRET_FILE] {
@@ -101,13 +105,23 @@ fn create_target(target: &Path) -> anyhow::Result<bool> {
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut builder = DirBuilder::new();
-            builder.recursive(true).mode(0o700);
-            builder.create(target).with_context(|| format!("failed to create {name}"))?;
+            create_durably(target).with_context(|| format!("failed to create {name}"))?;
             Ok(false)
         }
         Err(error) => Err(error).with_context(|| format!("failed to read {name}")),
     }
+}
+
+/// Creates a folder, and those above it that are missing, so that they survive a power failure.
+fn create_durably(folder: &Path) -> io::Result<()> {
+    let missing = folder.ancestors().take_while(|ancestor| !ancestor.exists());
+    let parents: Vec<&Path> = missing.filter_map(Path::parent).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for parent in parents {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn fill(settings: &Settings, target: &Path) -> anyhow::Result<MadeBackup> {
@@ -136,18 +150,18 @@ fn fill(settings: &Settings, target: &Path) -> anyhow::Result<MadeBackup> {
     })
 }
 
-/// The settings without which tokens of today would not be accepted, nor webhooks signed as before.
+/// The settings without which a restored shop would not accept the tokens of today, sign webhooks
+/// as before, or reach mail, payments and the broker. The admin is in the database.
 fn configured_secrets(settings: &Settings) -> Vec<&'static str> {
     let auth = &settings.auth;
-    [
-        ("auth.jwt_secret", auth.jwt_secret.is_some()),
-        ("auth.second_jwt_secret", auth.second_jwt_secret.is_some()),
+    let key_files = [
         ("auth.ed25519_key_file", auth.ed25519_key_file.is_some()),
         ("auth.second_ed25519_key_file", auth.second_ed25519_key_file.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(key, is_set)| is_set.then_some(key))
-    .collect()
+    ];
+    let mut secrets = settings.secrets_that_are_set();
+    secrets.retain(|key| *key != "auth.admin_password");
+    secrets.extend(key_files.into_iter().filter_map(|(key, is_set)| is_set.then_some(key)));
+    secrets
 }
 
 /// Copies the secret that Souk has made. Returns whether there is one.

@@ -107,7 +107,7 @@ fn load_or_create_secret(dir: &Path) -> anyhow::Result<SecretString> {
     Ok(secret.into())
 }
 
-/// Writes a file that only its owner may read. After a crash it is complete or absent.
+/// Writes a file that only its owner may read. After a failure or a crash it is complete or absent.
 pub(super) fn write_secret_file(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let temporary = path.with_extension("new");
@@ -117,7 +117,28 @@ pub(super) fn write_secret_file(path: &Path, secret: &str) -> std::io::Result<()
         .write(true)
         .mode(0o600)
         .open(&temporary)?;
-    file.write_all(secret.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(temporary, path)
+    let written = file
+        .write_all(secret.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // The error that led here says more.
+        let _ = std::fs::remove_file(temporary);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_that_cannot_be_written_leaves_nothing() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join(SECRET_FILE);
+        std::fs::create_dir(&path).unwrap();
+        assert!(write_secret_file(&path, "a secret").is_err());
+        let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        assert_eq!(left.collect::<Vec<_>>(), [path]);
+    }
 }

@@ -141,7 +141,7 @@ impl Settings {
     }
 
     /// The settings that are secret. A URI is one if it contains a password.
-    fn secrets_that_are_set(&self) -> Vec<&'static str> {
+    pub(crate) fn secrets_that_are_set(&self) -> Vec<&'static str> {
         let has_password = |uri: &Option<SecretString>| {
             uri.as_ref().is_some_and(|uri| uri.expose_secret().contains('@'))
         };

@@ -96,16 +96,30 @@ async fn backup_is_private_and_says_what_it_has() {
     assert_eq!(manifest["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(manifest["sha256"].as_object().unwrap().len(), 2);
     // A secret of the settings is named, and not copied.
-    let with_secret =
-        TestApp::unstarted(&[("auth.jwt_secret", "9f86d081884c7d659a2feaa0c55ad015")]);
+    let with_secret = TestApp::unstarted(&[
+        ("auth.jwt_secret", "9f86d081884c7d659a2feaa0c55ad015"),
+        ("mail.uri", "smtp://souk:hush@127.0.0.1:1?tls=none"),
+        ("mail.from", "shop@souk.example"),
+        ("mail.link_base", "https://souk.example"),
+        ("payments.stripe.secret_key", "sk_test_1"),
+        ("payments.stripe.webhook_secret", "whsec_1"),
+    ]);
     Cli::run_with_input(
         with_secret.command().args(["admin", "a@souk.example", "--password-stdin"]),
         "a good password",
     )
     .ok();
     let said = run(&with_secret, &["backup", "backup"]).ok();
-    assert!(said.lines().nth(1).unwrap().ends_with("keep them, too: auth.jwt_secret"), "{said}");
+    let kept = "keep them, too: auth.jwt_secret, mail.uri, payments.stripe.secret_key, \
+                payments.stripe.webhook_secret";
+    assert!(said.lines().nth(1).unwrap().ends_with(kept), "{said}");
     assert!(!with_secret.dir().join("backup/jwt_secret").exists());
+    // A folder that was there becomes private.
+    let empty = app.dir().join("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::set_permissions(&empty, fs::Permissions::from_mode(0o755)).unwrap();
+    run(&app, &["backup", "empty"]).ok();
+    assert_eq!(mode(&empty), 0o700);
 }
 
 /// Overwrites the first page of the table of accounts.
