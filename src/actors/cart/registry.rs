@@ -3,7 +3,7 @@
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, Addr, Arbiter, Handler, MailboxError, Message, dev::ToEnvelope};
@@ -25,10 +25,13 @@ use crate::{
             CartView, ChangeCart, GetCart, MergeCart, MoveGuestOrders, PlaceOrder, PlacedOrder,
             PricingChange,
         },
-        command_context::{Reply, Ticket},
+        command_context::{CommandContext, Reply, Ticket},
     },
     store::CommittedChanges,
 };
+
+/// The time in which a guest's orders move if the cart could not be merged.
+const ORDER_MOVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All active carts of this node.
 pub struct CartRegistry {
@@ -142,17 +145,32 @@ impl CartRegistry {
         self.ask_actor(owner, message, &ticket).await
     }
 
+    /// Merges a guest's cart into a user's, and moves the guest's orders to the user. A cart that
+    /// cannot be merged stays as it is, and the orders move without it, if need be after the
+    /// ticket's deadline: the merge may have used up the time. Returns whether the cart was merged.
+    pub async fn take_over_guest(self: &Arc<Self>, owner: CartOwner, message: MergeCart) -> bool {
+        let (guest_id, deadline) = (message.guest_id, message.context.ticket.deadline());
+        let trace = message.context.trace.clone();
+        let Err(Error { code, .. }) = self.merge_guest_cart(owner, message).await else {
+            return true;
+        };
+        let (user, code) = (owner.id, code.as_str());
+        tracing::info!(%user, guest = %guest_id, code, "failed to merge a guest's cart at login");
+        let context = CommandContext { trace, ..CommandContext::internal(ORDER_MOVE_TIMEOUT) };
+        let message = MoveGuestOrders { guest_id, context };
+        let moving = actix::spawn(Arc::clone(self).move_guest_orders(owner, message));
+        // What is not done by then goes on.
+        let _ = tokio::time::timeout_at(deadline.into(), moving).await;
+        false
+    }
+
     /// Moves a guest's orders to a user, and leaves the guest's cart alone.
-    ///
-    /// # Errors
-    /// As with [`CartRegistry::change_cart`].
-    pub async fn move_guest_orders(
-        &self,
-        owner: CartOwner,
-        message: MoveGuestOrders,
-    ) -> Result<(), Error> {
-        let ticket = message.context.ticket.clone();
-        self.ask_actor(owner, message, &ticket).await
+    async fn move_guest_orders(self: Arc<Self>, owner: CartOwner, message: MoveGuestOrders) {
+        let (user, guest, ticket) = (owner.id, message.guest_id, message.context.ticket.clone());
+        if let Err(Error { code, .. }) = self.ask_actor(owner, message, &ticket).await {
+            let code = code.as_str();
+            tracing::warn!(%user, %guest, code, "failed to move a guest's orders at login");
+        }
     }
 
     /// Prices a cart as its view is.

@@ -11,7 +11,6 @@ use crate::{
         cart::CartOwner,
         ids::UserId,
     },
-    error::Error,
     http::{
         request::{
             body::{JsonRequest, RequestBody},
@@ -24,7 +23,7 @@ use crate::{
     },
     messages::{
         accounts::{AuthenticatedSession, Login, Logout, RefreshSession},
-        cart::{MergeCart, MoveGuestOrders},
+        cart::MergeCart,
         command_context::CommandContext,
     },
 };
@@ -169,8 +168,7 @@ pub(super) async fn session_response<A: Access, B: RequestBody>(
     Ok(ApiResponse::json(status, &response)?.with_no_store())
 }
 
-/// Merges the guest's cart and moves the guest's orders. If the cart cannot be merged, it stays as
-/// it is, and the orders move without it. The login succeeds in any case.
+/// Merges the guest's cart and moves the guest's orders. The login succeeds in any case.
 async fn merge_guest_cart<A: Access, B: RequestBody>(
     change: &ChangeRequest<A, B>,
     user: UserId,
@@ -184,15 +182,5 @@ async fn merge_guest_cart<A: Access, B: RequestBody>(
         action: None,
     };
     let owner = CartOwner { id: user, is_guest: false };
-    let carts = &change.state.carts;
-    let message = MergeCart { guest_id, context: context.clone() };
-    let Err(Error { code, .. }) = carts.merge_guest_cart(owner, message).await else { return true };
-    let code = code.as_str();
-    tracing::info!(%user, guest = %guest_id, code, "failed to merge a guest's cart at login");
-    let moved = carts.move_guest_orders(owner, MoveGuestOrders { guest_id, context }).await;
-    if let Err(Error { code, .. }) = moved {
-        let code = code.as_str();
-        tracing::warn!(%user, guest = %guest_id, code, "failed to move a guest's orders at login");
-    }
-    false
+    change.state.carts.take_over_guest(owner, MergeCart { guest_id, context }).await
 }
