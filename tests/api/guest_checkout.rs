@@ -176,3 +176,24 @@ async fn many_guests_with_one_email_use_a_code_once() {
         response.problem(409, "code_exhausted");
     }
 }
+
+#[tokio::test]
+async fn order_that_comes_back_counts_under_the_email_of_its_account_too() {
+    let shop = promotions::Shop::with_settings(&[("orders.payment_timeout", "1s")]).await;
+    let app = &shop.app;
+    let effect = json!({"percent_off": 10});
+    shop.promote(json!({"code": "ONCE", "effect": effect, "per_customer_limit": 1})).await;
+    let ada = shop.buyer(1).await;
+    shop.give(&ada, "ONCE").await.ok();
+    let order = check_out(app, &ada, "other@shop.example").await.is(201).json();
+    app.wait_for_order_status(&ada, &order, "expired").await;
+    let guest = app.guest().await;
+    app.add_to_cart(&guest, &shop.tea, 1).await.ok();
+    shop.give(&guest, "ONCE").await.ok();
+    let meanwhile = check_out(app, &guest, &ada.email).await.is(201).json();
+    // Also if it has expired already.
+    app.order_action(&shop.admin, &meanwhile, "pay").await.ok();
+    app.order_action(&shop.admin, &order, "pay").await.problem(409, "code_exhausted");
+    app.order_action(&shop.admin, &meanwhile, "cancel").await.ok();
+    app.order_action(&shop.admin, &order, "pay").await.ok();
+}

@@ -85,7 +85,7 @@ impl OrderService {
                 commit.conditions = self.purchase_conditions(&before).await?;
             }
             if uses == UsesTransition::Taken {
-                self.take_uses(&order, &mut commit);
+                self.take_uses(&order, &mut commit).await?;
             }
             if self.sends_mail {
                 commit.add_order_mails(Some(&before), &order);

@@ -9,7 +9,7 @@ use crate::{
         clock::Clock,
         ids::ProductId,
         inventory::StockChange,
-        order::{Order, OrderCommand, OrderStatus, OrderTransition, UsesTransition},
+        order::{Buyer, Order, OrderCommand, OrderStatus, OrderTransition, UsesTransition},
         payment::Refund,
         pricing::UseChange,
     },
@@ -74,7 +74,7 @@ impl OrderService {
             }
             commit.conditions = conditions;
             if uses == UsesTransition::Taken {
-                self.take_uses(&changed, &mut commit);
+                self.take_uses(&changed, &mut commit).await?;
             }
             Ok(Decision::Commit(Box::new(commit), move |_| changed))
         };
@@ -103,8 +103,9 @@ impl OrderService {
     }
 
     /// Has an order that comes back take the uses of its promotions again.
-    pub(super) fn take_uses(&self, order: &Order, commit: &mut Commit) {
-        let Some(charges) = &order.charges else { return };
+    pub(super) async fn take_uses(&self, order: &Order, commit: &mut Commit) -> Result<(), Error> {
+        let Some(charges) = &order.charges else { return Ok(()) };
+        let buyer = self.find_buyer(order).await?;
         let rules = self.pricing_rules.current();
         for promotion_id in charges.promotions() {
             let promotion = rules.find_promotion(promotion_id);
@@ -112,7 +113,7 @@ impl OrderService {
             commit.writes.push(Write::PromotionUse(promotion_id, UseChange::Take { limit }));
             let of_buyer = promotion.and_then(|promotion| promotion.per_customer_limit);
             commit.conditions.extend(of_buyer.map(|limit| Condition::BuyerUsesBelow {
-                buyer: order.buyer(),
+                buyer: buyer.clone(),
                 promotion_id,
                 limit,
             }));
@@ -120,6 +121,20 @@ impl OrderService {
         if !charges.discounts.is_empty() {
             commit.conditions.push(Condition::PricingRulesUnchanged(rules.version()));
         }
+        Ok(())
+    }
+
+    /// The buyer of an order. With the order's e-mail address goes that of the account, which may
+    /// be another one.
+    async fn find_buyer(&self, order: &Order) -> Result<Buyer, Error> {
+        let mut buyer = order.buyer();
+        if !order.guest
+            && let Some(account) = self.store.find_user(order.user_id).await?
+            && !buyer.emails.contains(&account.email)
+        {
+            buyer.emails.push(account.email);
+        }
+        Ok(buyer)
     }
 
     fn decide_if_version_matches(
