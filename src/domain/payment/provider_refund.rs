@@ -86,8 +86,15 @@ impl Payment {
     fn book_at_provider(&mut self, told: &ProviderRefund, now: Timestamp) -> Option<ProviderEvent> {
         let amount = told.amount?;
         let gone_before = self.succeeded_refunds();
+        let summed = self.refunds.iter().filter(|refund| refund.is_anonymous());
+        let summed = summed.fold(self.nothing(), |sum, refund| sum.saturating_add(refund.amount));
+        let status = match told.status() {
+            // The sum is news that the buyer has had, so the success of a part of it is none.
+            RefundStatus::Pending if !amount.exceeds(summed) => RefundStatus::Succeeded,
+            status => status,
+        };
         let id = self.take_from_anonymous(amount).unwrap_or_else(RefundId::new);
-        self.push_refund(id, amount, told.status(), Some(told.id.clone()), now)?;
+        self.push_refund(id, amount, status, Some(told.id.clone()), now)?;
         Some(self.event_since(gone_before))
     }
 

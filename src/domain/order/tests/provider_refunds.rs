@@ -72,6 +72,17 @@ fn sum_of_several_refunds_is_told_once() {
     let ids: Vec<_> =
         order.payment.refunds.iter().map(|refund| refund.provider_id.clone().unwrap()).collect();
     assert_eq!((ids.len(), order.payment.succeeded_refunds()), (2, eur_price("15")));
+    // A part that is still pending at the provider is no news either, nor is its success.
+    let pending = [in_all("15"), refund("re_1", "5", None)];
+    let (order, told) = hear_all(&pending);
+    assert_eq!(told, [vec!["15.00"], vec![]]);
+    let success = refund("re_1", "5", Some(true));
+    assert!(order.decide_provider_update(&success, LateMoney::Revives, NOW).is_none());
+    let (order, told) = hear_all(&[&pending[..], &[refund("re_1", "5", Some(false))]].concat());
+    assert_eq!(
+        (told.concat(), order.payment.succeeded_refunds()),
+        (vec!["15.00".into()], eur_price("10"))
+    );
     // What is new beyond the sum is news.
     let (order, told) = hear_all(&[in_all("5"), refund("re_2", "10", Some(true))]);
     assert_eq!(told, [["5.00"], ["10.00"]]);
