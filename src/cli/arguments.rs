@@ -22,6 +22,7 @@ names, .env, and environment variables such as SOUK__HTTP__BIND override them; t
 pub(crate) struct Arguments {
     /// Read settings from this TOML file, too.
     #[arg(long, value_name = "FILE", global = true, value_hint = clap::ValueHint::FilePath)]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) config: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

@@ -75,6 +75,15 @@ impl Environment {
         })
     }
 
+    /// The file that a value comes from, by its origin: the name of a file, or what a variable has
+    /// as its origin. `None` if it comes from the environment.
+    pub(super) fn file_of(&self, origin: String) -> Option<String> {
+        match self.0.iter().find(|(_, variable)| variable.origin == origin) {
+            Some((name, _)) => (*name != origin).then(|| DOTENV_FILE.to_owned()),
+            None => Some(origin),
+        }
+    }
+
     /// The variables with long names, without their prefix.
     pub(super) fn prefixed_variables(&self) -> impl Iterator<Item = (&str, &Variable)> {
         self.0.iter().filter_map(|(name, variable)| Some((name.strip_prefix(PREFIX)?, variable)))

@@ -7,9 +7,7 @@ use ::config::{Value, ValueKind};
 use serde::de::DeserializeOwned;
 
 use super::Sources;
-use super::environment::{
-    DOTENV_FILE, Environment, LOG_FILTER_VARIABLE, PORT_VARIABLE, SHORT_NAMES, Variable,
-};
+use super::environment::{Environment, LOG_FILTER_VARIABLE, PORT_VARIABLE, SHORT_NAMES, Variable};
 use super::error::{ConfigError, InvalidSetting, to_one_line};
 use super::files::{Table, add_files};
 use super::reference::suggest;
@@ -61,10 +59,8 @@ impl Layers {
     /// of the machine can read.
     pub(super) fn file_warnings(&self, secrets: &[&str], dir: &Path) -> Vec<String> {
         let origins = secrets.iter().filter_map(|key| self.find_origin(key, None));
-        let files: BTreeSet<String> = origins
-            .filter_map(|origin| origin.rsplit(' ').next().map(str::to_owned))
-            .filter(|file| file.ends_with(".toml") || file == DOTENV_FILE)
-            .collect();
+        let files: BTreeSet<String> =
+            origins.filter_map(|origin| self.env.file_of(origin)).collect();
         files.iter().filter_map(|file| readable_file_warning(file, &dir.join(file))).collect()
     }
 

@@ -43,6 +43,7 @@ fn usage_errors_exit_with_2() {
         &["admin"],
         &["admin", "a@b.c", "x"],
         &["serve", "x"],
+        &["--config", "", "config"],
     ] {
         let run = Cli::run(app.command().args(arguments));
         assert_eq!((run.code, &*run.stdout), (2, ""), "{run:?}");

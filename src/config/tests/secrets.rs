@@ -71,3 +71,18 @@ fn secret_files_that_everybody_can_read_cause_a_warning() {
         }
     }
 }
+
+#[test]
+fn file_of_settings_causes_a_warning_whatever_its_name_is() {
+    for file in ["my settings.toml", "souk.conf", "shop"] {
+        let fixture = SettingsFixture::new()
+            .with_file(file, &format!("[auth]\njwt_secret = '{SECRET}'"))
+            .with_env("SOUK_CONFIG", file);
+        let path = fixture.dir.path().join(file);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        let warnings = fixture.load().warnings();
+        assert!(warnings.len() == 1 && warnings[0].starts_with(&format!("{file}: any user")));
+        // The environment overrides it.
+        assert!(fixture.with_env("JWT_SECRET", SECRET).load().warnings().is_empty());
+    }
+}
