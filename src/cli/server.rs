@@ -1,6 +1,11 @@
 //! A running server, as the command line asks it.
 
-use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
@@ -25,6 +30,17 @@ impl ServerUrl {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the server is on this machine, where no proxy can reach it.
+    fn is_local(&self) -> bool {
+        let url = Url::parse(&self.0).ok();
+        url.as_ref().and_then(Url::host_str).is_some_and(|host| {
+            let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            address.map_or(host == "localhost" || host.ends_with(".localhost"), |address| {
+                address.to_canonical().is_loopback()
+            })
+        })
     }
 
     /// The URL of a path, which begins with a slash.
@@ -69,8 +85,8 @@ pub(crate) struct ServerClient {
 
 impl ServerClient {
     pub(crate) fn new(server: ServerUrl) -> anyhow::Result<Self> {
-        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
-        Ok(Self { server, http: builder.timeout(REQUEST_TIMEOUT).build()? })
+        let http = build_client(&server, REQUEST_TIMEOUT)?;
+        Ok(Self { server, http })
     }
 
     /// A request that has yet to be sent. The path begins with a slash.
@@ -112,6 +128,15 @@ impl ServerClient {
             format!("{} did not answer as a shop does; is the URL that of a shop?", self.server)
         })
     }
+}
+
+/// Builds the client for requests to a server, which answers each within `timeout`.
+pub(crate) fn build_client(
+    server: &ServerUrl,
+    timeout: Duration,
+) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
+    if server.is_local() { builder.no_proxy().build() } else { builder.build() }
 }
 
 /// Why there is no response. The URL is the server's, without what its path reveals.
@@ -166,6 +191,23 @@ mod tests {
                 (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
                 _ => panic!("{text}: {found:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn server_on_this_machine_is_known_by_its_host() {
+        for (text, is_local) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://127.7.7.7", true),
+            ("http://[::1]:8080", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("https://LOCALHOST/shop", true),
+            ("http://shop.localhost:8080", true),
+            ("http://localhost.example", false),
+            ("http://10.0.0.1:8080", false),
+            ("https://127.0.0.1.example", false),
+        ] {
+            assert_eq!(text.parse::<ServerUrl>().unwrap().is_local(), is_local, "{text}");
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
     super::{
         login::TokenSource,
         print_error,
-        server::{ServerUrl, describe_failure, describe_refusal},
+        server::{ServerUrl, build_client, describe_failure, describe_refusal},
     },
     ImportTarget,
 };
@@ -34,8 +34,7 @@ const MAX_PART_LINES: usize = 1000;
 /// A part that has so many bytes is sent.
 const PART_BYTES: usize = 1024 * 1024;
 
-/// The time to connect, and the time in which the shop must answer a part.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time in which the shop must answer a part.
 const PART_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often a part is sent again, over about a minute.
@@ -96,12 +95,8 @@ impl Uploader {
                 url.query_pairs_mut().append_pair(name, "true");
             }
         }
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(PART_TIMEOUT)
-            .build()?;
         Ok(Self {
-            client,
+            client: build_client(server, PART_TIMEOUT)?,
             server: server.clone(),
             url,
             token,
