@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
 };
@@ -48,6 +49,20 @@ fn every_setting_of_the_shipped_files_is_known() {
         let run = Cli::run(&mut command);
         assert_eq!(run.code, 0, "{file}: {}", run.stderr);
     }
+}
+
+#[test]
+fn environment_file_is_complete_or_empty() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let openssl = dir.path().join("openssl");
+    // It works once.
+    std::fs::write(&openssl, "#!/bin/sh\nmkdir \"$0.used\" && echo 5eed\n").unwrap();
+    std::fs::set_permissions(&openssl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new(root().join("deploy/compose/create-env"));
+    let output = command.env("PATH", path).output().unwrap();
+    assert!(dir.path().join("openssl.used").exists());
+    assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
 }
 
 #[test]
