@@ -104,7 +104,7 @@ impl SavedLogins {
     }
 
     /// Reads the login at a server, while the lock is held.
-    pub(super) fn read_locked(&self, _lock: &File) -> anyhow::Result<Logins> {
+    pub(super) fn read_under_lock(&self, _lock: &File) -> anyhow::Result<Logins> {
         self.read()
     }
 }

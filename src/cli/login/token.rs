@@ -43,9 +43,9 @@ impl SessionResponse {
 /// Where a command has its token from.
 pub(in crate::cli) enum TokenSource {
     /// The environment.
-    Given(String),
+    FromEnvironment(String),
     /// A login, whose token is renewed when it expires.
-    Saved(Box<SavedToken>),
+    FromLogin(Box<SavedToken>),
 }
 
 /// The token of a login.
@@ -62,7 +62,7 @@ impl TokenSource {
     /// There is none.
     pub(in crate::cli) fn find(server: &ServerUrl) -> anyhow::Result<Self> {
         if let Some(token) = super::variable(TOKEN_VARIABLE) {
-            return Ok(Self::Given(token));
+            return Ok(Self::FromEnvironment(token));
         }
         Self::find_saved(server)
     }
@@ -78,7 +78,7 @@ impl TokenSource {
             && let Some(login) = found?
         {
             let (client, login) = (ServerClient::new(server.clone())?, Mutex::new(login));
-            return Ok(Self::Saved(Box::new(SavedToken { client, logins, login })));
+            return Ok(Self::FromLogin(Box::new(SavedToken { client, logins, login })));
         }
         bail!(
             "nobody is logged in at {server}: run souk login --server {server}, or set \
@@ -89,8 +89,8 @@ impl TokenSource {
     /// The token, renewed if it is about to expire.
     pub(in crate::cli) async fn token(&self) -> anyhow::Result<String> {
         let saved = match self {
-            Self::Given(token) => return Ok(token.clone()),
-            Self::Saved(saved) => saved,
+            Self::FromEnvironment(token) => return Ok(token.clone()),
+            Self::FromLogin(saved) => saved,
         };
         let mut login = saved.login.lock().await;
         if needs_renewal(&login) {
@@ -109,7 +109,7 @@ impl SavedToken {
     async fn renew(&self) -> anyhow::Result<SavedLogin> {
         let server = &self.client.server;
         let lock = self.logins.lock()?;
-        let mut logins = self.logins.read_locked(&lock)?;
+        let mut logins = self.logins.read_under_lock(&lock)?;
         let ended = || format!("the login at {server} has ended: run souk login --server {server}");
         let login = logins.get(server.as_str()).cloned().with_context(ended)?;
         if !needs_renewal(&login) {

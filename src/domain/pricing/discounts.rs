@@ -76,7 +76,7 @@ impl Selection {
 
 impl Promotion {
     /// Why it gives nothing to this basket, as far as that does not depend on others.
-    fn refusal(&self, goods: &Goods<'_>, now: Timestamp) -> Option<CodeRefusal> {
+    pub(super) fn refusal(&self, goods: &Goods<'_>, now: Timestamp) -> Option<CodeRefusal> {
         self.refusal_of_basket(goods, now).or_else(|| {
             let is_on_nothing = goods.eligible(&self.applies_to).is_empty();
             is_on_nothing.then_some(CodeRefusal::NoEligibleItems)
@@ -104,15 +104,6 @@ impl Promotion {
             None
         }
     }
-}
-
-/// Why a promotion gives nothing to a basket, as far as that does not depend on others.
-pub(super) fn refusal(
-    promotion: &Promotion,
-    goods: &Goods<'_>,
-    now: Timestamp,
-) -> Option<CodeRefusal> {
-    promotion.refusal(goods, now)
 }
 
 /// The promotions that apply to a basket, sorted as they are applied.

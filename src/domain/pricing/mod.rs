@@ -308,14 +308,14 @@ pub fn lost_code(
 ) -> Option<CodeRefusal> {
     let promotion = rules.find_by_code(code)?;
     let goods = discounts::Goods::new(basket, rules);
-    let refusal = discounts::refusal(promotion, &goods, now).filter(|refusal| refusal.is_loss())?;
+    let refusal = promotion.refusal(&goods, now).filter(|refusal| refusal.is_loss())?;
     let unlimited = Arc::new(Promotion {
         ends_at: None,
         usage_limit: None,
         per_customer_limit: None,
         ..Promotion::clone(promotion)
     });
-    let gives = discounts::refusal(&unlimited, &goods, now).is_none()
+    let gives = unlimited.refusal(&goods, now).is_none()
         && candidate::gives_something(&goods, rules, &unlimited);
     gives.then_some(refusal)
 }
