@@ -33,7 +33,7 @@ async function load(path, query) {
 function pageOf(problem) {
   if (!(problem instanceof Problem)) throw problem;
   if (problem.status === 401) {
-    location.replace(`#/account?next=${location.hash.slice(1)}`);
+    location.replace(`#/account?next=${encodeURIComponent(location.hash.slice(1))}`);
   }
   return {
     title: problem.status === 404 ? "There is no such page" : "Something went wrong",
@@ -64,7 +64,11 @@ function showCaller() {
 }
 
 addEventListener("hashchange", () => show());
-addEventListener("session", showCaller);
+addEventListener("session", () => {
+  showCaller();
+  // The cart has left with its owner.
+  if (!session()) readCart();
+});
 // What a button could not do, unless its form says so.
 addEventListener("unhandledrejection", ({ reason }) => {
   if (reason instanceof Problem) notify(reason.message, "problem");

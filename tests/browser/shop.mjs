@@ -271,14 +271,19 @@ async function sessions(visitor) {
   await spoil({ token: "no.longer.valid" });
   await page.reload();
   await page.locator("tbody tr").first().waitFor();
+  await page.goto(`${PAGES}/#/?q=haraaz`);
+  await page.locator(".card a").first().click();
+  await page.getByRole("button", { name: "Add to cart" }).click();
+  await page.getByRole("link", { name: "Cart, 1 item" }).waitFor();
   await page.getByRole("link", { name: "Ada" }).click();
   await page.getByRole("button", { name: "Log out" }).click();
   await says(page.getByRole("status"), "You are logged out.");
+  await page.getByRole("link", { name: "Cart, 0 items" }).waitFor();
   await page.goto(`${PAGES}/#/orders`);
   await page.getByText("to see them.").waitFor();
 }
 
-/** On a phone: a guest's cart is united with the customer's at login. */
+/** On a phone: a guest's cart is united with that of the customer, who has left one item in it. */
 async function phone(visitor) {
   const { page } = visitor;
   await page.goto(`${PAGES}/`);
@@ -307,7 +312,7 @@ async function phone(visitor) {
   await page.locator("#login").getByLabel("Password").fill(PASSWORD);
   await page.locator("#login").getByRole("button").tap();
   await says(page.getByRole("status"), "What was in your cart is still there.");
-  for (const name of ["Cart, 1 item", "Orders"]) {
+  for (const name of ["Cart, 2 items", "Orders"]) {
     await page.getByRole("link", { name }).tap();
     await page.locator("table.lines").waitFor();
     await visitor.fits(name);
