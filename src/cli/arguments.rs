@@ -15,9 +15,9 @@ pub(crate) const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("S
     name = "souk",
     version = LONG_VERSION,
     after_help = "\
-Settings have built-in defaults. config/<SOUK_ENV>.toml, the file that --config or SOUK_CONFIG
-names, .env, and environment variables such as SOUK__HTTP__BIND override them; the last one wins.
-`souk config` prints the result, and what was read."
+Settings have built-in defaults. config/default.toml, config/<SOUK_ENV>.toml, the file that --config
+or SOUK_CONFIG names, .env, and environment variables such as SOUK__HTTP__BIND override them; the
+last one wins. `souk config` prints the result, and what was read."
 )]
 pub(crate) struct Arguments {
     /// Read settings from this TOML file, too.

@@ -32,8 +32,10 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn print_startup_message(application: &Application, settings: &Settings) -> anyhow::Result<()> {
-    let url = format!("http://{}", application.address());
-    print_line(&format!("Souk is listening on {url}\nAPI browser:    {url}/docs/"))?;
+    let address = application.address();
+    // 0.0.0.0 is no address that a browser on every system can open.
+    let docs = ServerUrl::from_address(probe_address(address)).join("/docs/");
+    print_line(&format!("Souk is listening on http://{address}\nAPI browser:    {docs}"))?;
     // The names of variables are in `souk config`.
     let sources: Vec<&str> =
         settings.sources().iter().filter_map(|source| source.split(": ").next()).collect();
