@@ -135,10 +135,12 @@ async fn start_waits_for_the_replica_set() {
     // The log says that the process waits.
     let mut waiting = app.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(waiting.stderr.take().unwrap()).lines();
-    let logged = log.any(|line| line.unwrap().contains("waiting for MongoDB"));
+    let words = ["waiting for MongoDB", "a new replica set needs rs.initiate() once"];
+    let says = |line: &str| words.iter().all(|word| line.contains(word));
+    let logged = log.any(|line| says(&line.unwrap()));
     waiting.kill().unwrap();
     waiting.wait().unwrap();
-    assert!(logged, "the process exits without waiting");
+    assert!(logged, "the process exits without waiting and without a hint");
 
     let bind =
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{
     migration::{MigrationOutcome, migrate},
     schema::{META, SCHEMA_VERSION, SHOP, create_collections_and_indexes},
-    transaction_error::{self, ACCESS_DENIED_CODES, ErrorClass, TransactionError},
+    transaction_error::{self, ACCESS_DENIED_CODES, ErrorClass, NO_PRIMARY, TransactionError},
 };
 use crate::domain::money::Currency;
 
@@ -163,7 +163,10 @@ pub(super) async fn connect_with_retry(
             Ok(Err(SetupError::Fatal(error))) => return Err(error),
             Ok(Err(SetupError::Retryable(reason))) => {
                 check_hosts_directly(&client_options).await?;
-                reason
+                match reason.as_str() {
+                    NO_PRIMARY => format!("{reason}; a new replica set needs rs.initiate() once"),
+                    _ => reason,
+                }
             }
             Err(_) => "timed out".to_owned(),
         };

@@ -113,13 +113,16 @@ impl From<&Error> for TransactionError {
     }
 }
 
+/// The message if every server answers, and none is a primary.
+pub(super) const NO_PRIMARY: &str = "no primary is reachable";
+
 /// Shortens the driver's description of the whole topology to the first server's error, if any.
 fn no_primary_message(message: &str) -> String {
     let first =
         message.split_once("Error: Kind: ").and_then(|(_, error)| error.split_once(", labels"));
     match first {
         Some((error, _)) => format!("no primary is reachable: {error}"),
-        None => "no primary is reachable".to_owned(),
+        None => NO_PRIMARY.to_owned(),
     }
 }
 
