@@ -41,7 +41,7 @@ const ROUND_TIME: Duration = Duration::from_secs(3);
 
 /// The variants. The driver's own retry has had a backoff since January 2026 (RUST-2268).
 const VARIANT_NAMES: [&str; 4] =
-    ["souk, HTTP", "transaction per order", "same, without backoff", "find_one_and_update"];
+    ["souk, HTTP", "transaction per order", "transaction, no backoff", "find_one_and_update"];
 
 /// Checkouts per second, the 99th percentile of their latency in milliseconds, and the processor
 /// time that the shop needed for one, in microseconds.

@@ -56,8 +56,9 @@ async fn compare_reads(shop: &ShopProcess, path: &str, tokens: &[String]) -> any
         "GET {path}: {CONNECTIONS} connections, {} bytes, {ROUNDS} rounds of {ROUND_TIME:?}",
         body.len()
     );
-    println!("  souk      requests/s  {}", Samples::new(pairs.iter().map(|pair| pair.0)));
-    println!("  baseline  requests/s  {}", Samples::new(pairs.iter().map(|pair| pair.1)));
-    println!("  ratio                 {}", Samples::new(pairs.iter().map(|pair| pair.0 / pair.1)));
+    println!("  souk, HTTP      requests/s  {}", Samples::new(pairs.iter().map(|pair| pair.0)));
+    println!("  bare actix-web  requests/s  {}", Samples::new(pairs.iter().map(|pair| pair.1)));
+    let ratios = Samples::new(pairs.iter().map(|pair| pair.0 / pair.1));
+    println!("  ratio                       {ratios}");
     Ok(())
 }
