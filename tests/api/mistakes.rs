@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::support::{Cli, TestApp};
 
-/// The messages of the page's first table, by what somebody did.
+/// The messages of Souk in the page's tables, by what somebody did.
 fn page() -> BTreeMap<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md");
     let text = fs::read_to_string(path).unwrap();
@@ -76,7 +76,14 @@ fn of_settings() -> Vec<(&'static str, i32, String)> {
         let (code, line) = complaint(&mut app.command());
         (mistake, code, line)
     };
+    let mongodb = TestApp::unstarted(&[("store.kind", "mongodb"), ("store.database", "souk")]);
+    let uri = "mongodb://localhost/?replicaSet=souk";
+    let (missing_code, missing) = complaint(mongodb.command().env("MONGO_URI", uri));
     vec![
+        ("A secret that is missing", missing_code, missing),
+        said("A secret that is too short", "JWT_SECRET", "short"),
+        said("A file of settings that is not there", "SOUK_CONFIG", "souk.toml"),
+        said("An environment that has no settings", "SOUK_ENV", "prod"),
         said("A setting that does not exist", "SOUK__HTTP__PORT", "9000"),
         said("One underscore instead of two", "SOUK_HTTP__PORT", "9000"),
         file("Text without quotes in TOML", "[http]\nbind = localhost:8080\n"),
@@ -107,6 +114,20 @@ fn of_folders() -> Vec<(&'static str, i32, String)> {
     ]
 }
 
+fn of_backups() -> Vec<(&'static str, i32, String)> {
+    let app = TestApp::unstarted(&[]);
+    let (none_code, none_line) = complaint(app.command().args(["restore", "monday"]));
+    assert!(!app.dir().join("data").exists());
+    app.write("products.csv", "name,price\nPot,1\n");
+    Cli::run(app.command().args(["import", "products.csv"])).ok();
+    Cli::run(app.command().args(["backup", "monday"])).ok();
+    let (over_code, over_line) = complaint(app.command().args(["restore", "monday"]));
+    vec![
+        ("A backup that is not there", none_code, none_line),
+        ("A restore over a shop", over_code, over_line),
+    ]
+}
+
 async fn of_running_shops() -> Vec<(&'static str, i32, String)> {
     let app = TestApp::start().await;
     let other = TestApp::unstarted(&[("http.bind", app.address())]);
@@ -127,7 +148,9 @@ async fn of_running_shops() -> Vec<(&'static str, i32, String)> {
         .header("access-control-request-method", "POST")
         .await;
     let origin = response.problem(403, "forbidden");
+    let no_token = app.get("/api/cart").await.problem(401, "unauthenticated");
     vec![
+        ("A request without a token", 1, no_token["detail"].as_str().unwrap().to_owned()),
         ("Another program has the port", port_code, port_line),
         ("A second program on the same data", store_code, store_line),
         ("`--server` without `http://`", scheme_code, scheme_line),
@@ -167,6 +190,7 @@ async fn every_mistake_gets_the_message_of_the_page() {
     let mut page = page();
     let mut found = of_settings();
     found.extend(of_folders());
+    found.extend(of_backups());
     found.extend(of_running_shops().await);
     found.extend(of_machines());
     assert!(found.len() >= 10);
