@@ -12,11 +12,24 @@
 mod broker;
 #[path = "../support/browser.rs"]
 mod browser;
+mod commands;
 mod documents;
 mod links;
 mod measurement_chart;
+mod pages;
+#[path = "../support/replica_set.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+mod replica_set;
 mod server;
 mod settings;
+#[path = "../support/shared_replica_set.rs"]
+#[expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+mod shared_replica_set;
 mod shop_front;
 mod steps;
 mod upgrades;
@@ -34,6 +47,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use self::{
+    pages::paste,
     server::{Server, Start},
     steps::{Step, Tour},
     writes::{Acknowledged, Shop, Writes},
@@ -71,29 +85,6 @@ fn run_on_fresh_store(tour: &[Step]) -> Result<()> {
 }
 
 #[test]
-fn output_of_the_warehouse_matches_its_page() -> Result<()> {
-    let (Some(uri), Some(python)) = (broker::shared_uri(), std::env::var("SOUK_TEST_PYTHON").ok())
-    else {
-        return Ok(());
-    };
-    if !tools_installed("the warehouse")? {
-        return Ok(());
-    }
-    let dir = temp_dir()?;
-    let mut server = Server::start(
-        dir.path(),
-        Start::First,
-        &[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", &uri)],
-    )?;
-    let login = Tour::long()?.steps.into_iter().nth(1).context("no login")?;
-    let mut steps = vec![Step::unchecked(&format!("AMQP='{uri}' PYTHON='{python}'")), login];
-    steps.extend(Tour::section("docs/integrations.md", "warehouse")?.steps);
-    steps::run(&steps, dir.path(), &server.url, &server.password)?;
-    ensure!(server.stop()?.success(), "the shop did not stop in order");
-    Ok(())
-}
-
-#[test]
 fn tour_that_is_pasted_without_the_password_works_the_second_time() -> Result<()> {
     if !tools_installed("the tour")? {
         return Ok(());
@@ -117,20 +108,6 @@ fn tour_that_is_pasted_without_the_password_works_the_second_time() -> Result<()
         );
     }
     Ok(())
-}
-
-/// A bash in `dir` that runs `commands` as they are, with this program as `souk`.
-fn paste(commands: &str, dir: &Path) -> Result<Command> {
-    let programs = dir.join("programs");
-    if !programs.exists() {
-        fs::create_dir(&programs)?;
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_souk"), programs.join("souk"))?;
-    }
-    let path = std::env::var("PATH")?;
-    let mut bash = Command::new("bash");
-    bash.args(["-euc", commands]).current_dir(dir).env_clear().env("HOME", dir);
-    bash.env("PATH", format!("{}:{path}", programs.display()));
-    Ok(bash)
 }
 
 #[test]

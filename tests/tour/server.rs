@@ -23,6 +23,8 @@ pub(crate) struct Server {
     pub(crate) url: String,
     /// The first admin's password; empty on later starts.
     pub(crate) password: String,
+    /// What it has printed so far.
+    greeting: String,
     child: Child,
     output: BufReader<ChildStdout>,
     log: PathBuf,
@@ -59,7 +61,8 @@ impl Server {
             .stderr(fs::File::create(&log)?)
             .spawn()?;
         let output = BufReader::new(child.stdout.take().context("no output")?);
-        let mut server = Self { url: String::new(), password: String::new(), child, output, log };
+        let (url, password, greeting) = (String::new(), String::new(), String::new());
+        let mut server = Self { url, password, greeting, child, output, log };
         server.url = server.printed_after("Souk is listening on ")?;
         if start == Start::First {
             let line = server.printed_after("Password: ")?;
@@ -72,6 +75,7 @@ impl Server {
     pub(crate) fn printed_after(&mut self, label: &str) -> Result<String> {
         let mut line = String::new();
         while self.output.read_line(&mut line)? > 0 {
+            self.greeting.push_str(&line);
             if let Some(rest) = line.strip_prefix(label) {
                 return Ok(rest.trim().to_owned());
             }
@@ -81,6 +85,11 @@ impl Server {
             "the shop ended before it printed {label:?}; its log: {}",
             fs::read_to_string(&self.log)?
         )
+    }
+
+    /// What it has printed, as far as it was read.
+    pub(crate) fn greeting(&self) -> &str {
+        &self.greeting
     }
 
     /// Sends `SIGKILL` and waits for the process to end.

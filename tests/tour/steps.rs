@@ -83,15 +83,51 @@ fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
     lines.take_while(|line| *line != "```").fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// The blocks of `sh` in a page.
+/// What a document says before a block that no test runs; the reason and `-->` follow.
+pub(crate) const NOT_RUN: &str = "<!-- not run by a test:";
+
+/// A block of a document.
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
+    /// The name of the section that it is in, from `<!-- NAME:begin -->` to `<!-- NAME:end -->`.
+    pub(crate) section: Option<String>,
+    /// Why no test runs it.
+    pub(crate) not_run: Option<String>,
+}
+
+/// All fenced blocks of a document.
+pub(crate) fn blocks(document: &str) -> Vec<Block> {
+    let mut lines = document.lines();
+    let (mut blocks, mut section, mut not_run) = (Vec::new(), None, None);
+    while let Some(line) = lines.next() {
+        let line = line.trim();
+        let comment = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"));
+        if let Some(language) = line.strip_prefix("```") {
+            blocks.push(Block {
+                language: language.to_owned(),
+                text: block(&mut lines),
+                section: section.clone(),
+                not_run: not_run.take(),
+            });
+        } else if let Some(reason) = line.strip_prefix(NOT_RUN) {
+            not_run = Some(reason.trim_end_matches("-->").trim().to_owned());
+        } else if let Some((name, edge)) = comment.and_then(|comment| comment.rsplit_once(':')) {
+            match edge {
+                "begin" => section = Some(name.to_owned()),
+                "end" => section = None,
+                _ => {}
+            }
+        }
+    }
+    blocks
+}
+
+/// The blocks of `sh` in a page that tests run.
 pub(crate) fn shell_blocks(page: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page))?;
-    let mut lines = text.lines();
-    let mut blocks = Vec::new();
-    while lines.by_ref().any(|line| line == "```sh") {
-        blocks.push(block(&mut lines));
-    }
-    Ok(blocks)
+    let is_run = |block: &Block| block.language == "sh" && block.not_run.is_none();
+    Ok(blocks(&text).into_iter().filter(is_run).map(|block| block.text).collect())
 }
 
 /// Runs the steps in one bash that stops at the first error; returns the output of the last step.
