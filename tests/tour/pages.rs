@@ -97,7 +97,7 @@ fn webhook_receiver_matches_its_page() -> Result<()> {
     let allowed = [("SOUK__WEBHOOKS__ALLOW_PRIVATE", "true")];
     let server = Server::start(dir.path(), Start::First, &allowed)?;
     let prepare = format!(
-        "export PYTHONPATH='{}' PORT={}\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
+        "export PYTHONPATH='{}' HOOK_PORT={}\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
         packages.display(),
         free_port()?
     );
