@@ -59,10 +59,13 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// A shell that somebody types in goes on after an error, and has no `pipefail`.
+const LIKE_A_TERMINAL: &str = "set +euo pipefail";
+
 /// The short tour, and a section that goes on in its terminal after `prepare`.
 fn after_the_tour(prepare: &str, page: &str, name: &str) -> Result<Vec<Step>> {
     let mut steps = Tour::section("README.md", "tour")?.steps;
-    steps.push(Step::unchecked(prepare));
+    steps.push(Step::unchecked(&format!("{LIKE_A_TERMINAL}\n{prepare}")));
     steps.extend(Tour::section(page, name)?.steps);
     Ok(steps)
 }
@@ -114,7 +117,8 @@ async fn several_nodes_match_their_page() -> Result<()> {
     }
     let dir = temp_dir()?;
     let prepare = format!(
-        "export PATH='{}' MONGO_URI='{uri}' SOUK__AUTH__BCRYPT_COST=4 DB_NAME=tour_{}\n\
+        "{LIKE_A_TERMINAL}\n\
+         export PATH='{}' MONGO_URI='{uri}' SOUK__AUTH__BCRYPT_COST=4 DB_NAME=tour_{}\n\
          FIRST={} SECOND={}\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
         path_with_souk(dir.path())?,
         std::process::id(),
