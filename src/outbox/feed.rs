@@ -26,7 +26,11 @@ use crate::{
 const BACKLOG: usize = 256;
 
 /// The most events to read at a time.
-const PAGE_SIZE: u32 = 500;
+const PAGE_SIZE: u32 = 300;
+
+/// The most bytes of the events of a page. With a listener that has stalled, [`BACKLOG`] pages stay
+/// in memory.
+const MAX_PAGE_BYTES: usize = 256 * 1024;
 
 /// How often the outbox is read when nothing is known to be new.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -159,6 +163,7 @@ impl Feed {
         self.broadcast_page(start, OutboxPage { end: cursor.clone(), ..OutboxPage::default() });
         while self.has_listeners() {
             let page = store.list_events_after(&cursor, PAGE_SIZE).await?;
+            let page = page.within(&cursor, MAX_PAGE_BYTES);
             let has_more = page.has_more;
             if page.end != cursor {
                 let start = std::mem::replace(&mut cursor, page.end.clone());
@@ -185,5 +190,78 @@ impl Feed {
 impl Default for Feed {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Instant};
+
+    use super::*;
+    use crate::{
+        domain::{
+            catalog::product::{Product, ProductDetails},
+            clock::{SystemClock, Timestamp},
+            ids::ProductId,
+            money::Money,
+        },
+        events::DomainEvent,
+        store::{
+            Commit, Write,
+            sqlite::{SqliteOptions, SqliteStore},
+        },
+    };
+
+    const EVENTS: usize = 100;
+
+    /// A commit with events of 10 KiB.
+    fn large_events() -> Commit {
+        let details = ProductDetails {
+            sku: None,
+            name: "Tea".into(),
+            description: "x".repeat(10_000),
+            price: Money::zero("EUR".parse().unwrap()),
+            category: None,
+            tags: Vec::new(),
+            image_url: None,
+            purchase_limit: None,
+            weight_grams: None,
+            tax_class: None,
+            attributes: BTreeMap::new(),
+        };
+        let now = Timestamp::from_millis(1);
+        let product = Arc::new(Product::new(ProductId::new(), details, now));
+        let events = vec![DomainEvent::Product(Arc::clone(&product)); EVENTS];
+        Commit { writes: vec![Write::Product(product)], events, ..Commit::new(now, Instant::now()) }
+    }
+
+    #[tokio::test]
+    async fn live_pages_are_bounded_in_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteOptions {
+            dir: dir.path().to_owned(),
+            currency: "EUR".parse().unwrap(),
+            low_stock: 0,
+            keep_unpublished: false,
+            check_at_start: false,
+        };
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(options, Arc::new(SystemClock)).unwrap());
+        let feed = Arc::new(Feed::new());
+        let mut pages = feed.listen();
+        let running = tokio::spawn(Arc::clone(&feed).run(Arc::clone(&store)));
+        assert!(pages.recv().await.unwrap().events.is_empty());
+        assert!(store.apply(vec![large_events()].into()).await.unwrap().outcomes[0].is_ok());
+        feed.wake();
+        let (mut received, mut last) = (0, OutboxCursor::default());
+        while received < EVENTS {
+            let page = pages.recv().await.unwrap();
+            let bytes: usize = page.events.iter().map(|event| event.body().len()).sum();
+            assert!(bytes <= MAX_PAGE_BYTES, "{bytes}");
+            assert_eq!(page.start, last);
+            last = page.end.clone();
+            received += page.events.len();
+        }
+        running.abort();
     }
 }

@@ -15,17 +15,20 @@ const DEFAULT_LIMITS: [(&str, &str); 6] = [
     ("limits.feeds_per_user", "8"),
 ];
 
+const FEED: &str = "/api/events";
+
 /// Opens `count` connections from `address`, each of which asks for the feed. Returns them with the
 /// status of their responses.
 async fn open_feeds(
     app: &TestApp,
     address: &str,
     count: usize,
+    target: &str,
 ) -> (Vec<RawConnection>, Vec<Option<u16>>) {
     // A few at a time, since this process has few descriptors, too.
     let opened = stream::iter(0..count).map(async |_| {
         let mut connection = app.try_connect_from(address).await.ok()?;
-        connection.get("/api/events").await;
+        connection.get(target).await;
         let status = connection.status().await?;
         Some((connection, status))
     });
@@ -60,7 +63,7 @@ async fn flood_of_feeds_from_one_address_stops_nobody() {
     // The soft limit that most systems start a program with.
     app.limit_descriptors(1024, 4096);
     app.restart().await;
-    let (_flood, statuses) = open_feeds(&app, "127.0.0.2", 1050).await;
+    let (_flood, statuses) = open_feeds(&app, "127.0.0.2", 1050, FEED).await;
     let (open, limited) = (count(&statuses, Some(200)), count(&statuses, Some(429)));
     assert!((1..=32).contains(&open), "{open}");
     assert!(open + limited >= 256, "{open} and {limited}");
@@ -68,7 +71,7 @@ async fn flood_of_feeds_from_one_address_stops_nobody() {
     assert_buyer_is_served(&app).await;
     assert_eq!(app.metric("souk_event_feeds").await, open as f64);
     // The limit does not hold for others.
-    let (_feeds, statuses) = open_feeds(&app, "127.0.0.3", 8).await;
+    let (_feeds, statuses) = open_feeds(&app, "127.0.0.3", 8, FEED).await;
     assert_eq!(count(&statuses, Some(200)), 8);
 }
 
@@ -87,7 +90,7 @@ async fn descriptor_limit_is_raised_to_the_hard_one() {
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_unanswered() {
     let app = TestApp::with_settings(&[("limits.connections_per_address", "256")]).await;
-    let (mut flood, statuses) = open_feeds(&app, "127.0.0.2", 256).await;
+    let (mut flood, statuses) = open_feeds(&app, "127.0.0.2", 256, FEED).await;
     assert_eq!(count(&statuses, Some(200)), 256);
     for _ in 0..20 {
         assert_closed_unanswered(&app, "127.0.0.2").await;
@@ -101,7 +104,7 @@ async fn connections_beyond_the_limit_are_closed_unanswered() {
     }
     flood.truncate(100);
     app.wait_for_metric("souk_event_feeds", 100.0).await;
-    let (_more, statuses) = open_feeds(&app, "127.0.0.2", 100).await;
+    let (_more, statuses) = open_feeds(&app, "127.0.0.2", 100, FEED).await;
     assert_eq!(count(&statuses, Some(200)), 100, "places are given back");
 }
 
@@ -113,14 +116,14 @@ async fn flood_from_many_addresses_leaves_room_for_others() {
     app.restart().await;
     let mut flood = Vec::new();
     for host in 2..=12 {
-        let (connections, _) = open_feeds(&app, &format!("127.0.0.{host}"), 100).await;
+        let (connections, _) = open_feeds(&app, &format!("127.0.0.{host}"), 100, FEED).await;
         flood.extend(connections);
     }
     let open = app.metric("souk_http_connections").await;
     assert!((384.0..512.0).contains(&open), "{open}");
     assert_buyer_is_served(&app).await;
     // Somebody with an account has used this address, so it is no longer held to a few connections.
-    let (_feeds, statuses) = open_feeds(&app, "127.0.0.1", 30).await;
+    let (_feeds, statuses) = open_feeds(&app, "127.0.0.1", 30, FEED).await;
     assert_eq!(count(&statuses, Some(200)), 30);
 }
 
@@ -240,7 +243,7 @@ async fn feeds_that_never_read_are_closed_and_hold_little_memory() {
     let app = TestApp::with_settings(&[("http.write_timeout", "3s")]).await;
     let admin = app.admin().await;
     app.import_products(&admin, products(1)).await;
-    let (_stalled, statuses) = open_feeds(&app, "127.0.0.2", 100).await;
+    let (_stalled, statuses) = open_feeds(&app, "127.0.0.2", 100, FEED).await;
     assert_eq!(count(&statuses, Some(200)), 100);
     let mut reader = app.open_feed(None, None).await;
     let before = memory(&app, "VmRSS");
@@ -253,6 +256,28 @@ async fn feeds_that_never_read_are_closed_and_hold_little_memory() {
     app.wait_for_metric("souk_event_feeds", 1.0).await;
     let timed_out = "souk_http_connections_timed_out_total{reason=\"write\"}";
     assert_eq!(app.metric(timed_out).await, 100.0);
+    let peak = memory(&app, "VmHWM").saturating_sub(before);
+    assert!(peak < 100 * 1024 * 1024, "{} MiB for 100 feeds", peak / 1024 / 1024);
+}
+
+#[tokio::test]
+async fn feeds_that_are_behind_and_never_read_hold_little_memory() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    // Its events have 20 KiB each.
+    let product = json!({"name": "Tea", "description": "é".repeat(9999), "price": 1, "stock": 1});
+    let id = app.create_product(&admin, &product).await["id"].as_str().unwrap().to_owned();
+    for price in 2..150 {
+        let change = app.patch(&format!("/api/products/{id}"), &json!({"price": price}));
+        change.token(&admin).await.ok();
+    }
+    let before = memory(&app, "VmRSS");
+    let (_stalled, statuses) =
+        open_feeds(&app, "127.0.0.2", 100, "/api/events?last_event_id=0.0").await;
+    assert_eq!(count(&statuses, Some(200)), 100);
+    let mut reader = app.open_whole_feed(None).await;
+    let events = reader.read_until(|event| event.body["data"]["price"] == 149).await;
+    assert!(events.len() >= 149, "who reads gets everything");
     let peak = memory(&app, "VmHWM").saturating_sub(before);
     assert!(peak < 100 * 1024 * 1024, "{} MiB for 100 feeds", peak / 1024 / 1024);
 }
@@ -323,7 +348,7 @@ async fn probes_are_answered_when_the_shop_takes_no_more_connections() {
     let operations = app.operations_url().await;
     let mut flood = Vec::new();
     for host in 2..=12 {
-        let (connections, _) = open_feeds(&app, &format!("127.0.0.{host}"), 100).await;
+        let (connections, _) = open_feeds(&app, &format!("127.0.0.{host}"), 100, FEED).await;
         flood.extend(connections);
     }
     assert_closed_unanswered(&app, "127.0.0.2").await;

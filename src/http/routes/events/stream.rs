@@ -40,6 +40,9 @@ const GAP_NOTICE: &[u8] = b"event: souk.gap\ndata: {}\n\n";
 /// The number of events read from the store at a time. A reader that stalls holds so many.
 const PAGE_SIZE: u32 = 100;
 
+/// The most bytes of those events, except that one is held however large it is.
+const MAX_PAGE_BYTES: usize = 128 * 1024;
+
 /// An open feed. It holds at most one page of events, which live readers share.
 pub(super) struct EventStream {
     state: Arc<AppState>,
@@ -135,7 +138,8 @@ impl EventStream {
     async fn read_missed_events(&mut self) -> Result<(), StoreUnavailable> {
         let page = {
             let _permit = self.state.feed_limiter.read_permit().await;
-            self.state.store.list_events_after(&self.cursor, PAGE_SIZE).await?
+            let page = self.state.store.list_events_after(&self.cursor, PAGE_SIZE).await?;
+            page.within(&self.cursor, MAX_PAGE_BYTES)
         };
         self.is_behind = page.has_more;
         self.begin_page(Arc::new(FeedPage::new(self.cursor.clone(), page))).await
