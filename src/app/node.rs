@@ -19,7 +19,7 @@ use super::{
 use crate::{
     actors::{
         accounts::{AccountActor, AccountDeps, PasswordHasher, admin_bootstrap::AdminBootstrap},
-        cart::{CartDeps, CartRegistry, OrderIds},
+        cart::{CartDeps, CartRegistry, MAX_RENDERED_BYTES, OrderIds},
         catalog::{CatalogActor, CatalogService, ImportLookup},
         orders::{OrderActor, OrderService},
         pricing::{PricingActor, PricingService},
@@ -267,6 +267,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         sends_mail: context.sends_mail,
         pricing_rules: Arc::clone(&context.listeners.pricing_rules),
         reply_quota: reply_quota(settings),
+        max_rendered_bytes: MAX_RENDERED_BYTES,
         currency: settings.shop.currency,
         render: http::render_cart,
         mailbox: context.metrics.actors.mailbox("cart"),

@@ -3,6 +3,7 @@
 mod abandonment;
 mod actor;
 mod checkout;
+mod memory;
 mod merge;
 mod order_ids;
 mod passivation;
@@ -16,7 +17,8 @@ mod tests;
 use std::sync::Arc;
 
 pub use self::{
-    actor::CartActor, order_ids::OrderIds, registry::CartRegistry, reply_quota::ReplyQuota,
+    actor::CartActor, memory::MAX_RENDERED_BYTES, order_ids::OrderIds, registry::CartRegistry,
+    reply_quota::ReplyQuota,
 };
 use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower, pricing_rules::PricingRulesCache},
@@ -50,6 +52,8 @@ pub struct CartDeps {
     pub sends_mail: bool,
     /// The limits on what is stored under idempotency keys.
     pub reply_quota: ReplyQuota,
+    /// The most bytes of rendered carts in memory.
+    pub max_rendered_bytes: usize,
     /// The rules for discounts, shipping and tax.
     pub pricing_rules: Arc<PricingRulesCache>,
     /// The currency of all prices.

@@ -1,9 +1,6 @@
 //! Passivation stops the actors of idle carts. The store keeps the carts.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{CartRegistry, registry::ActiveCart};
 use crate::{domain::ids::UserId, panics::guarded_tick};
@@ -30,8 +27,7 @@ impl CartRegistry {
     pub fn passivate_idle(&self, idle: Duration) {
         let now = self.started_at.elapsed();
         let is_idle = |active: &ActiveCart| {
-            let last_used =
-                Duration::from_secs(u64::from(active.state.last_used.load(Ordering::Relaxed)));
+            let last_used = Duration::from_secs(u64::from(active.state.last_used()));
             now.saturating_sub(last_used) >= idle
         };
         let idle_ids: Vec<UserId> = self
@@ -49,7 +45,7 @@ impl CartRegistry {
         let mut ages: Vec<(u32, UserId)> = self
             .carts
             .iter()
-            .map(|entry| (entry.value().state.last_used.load(Ordering::Relaxed), *entry.key()))
+            .map(|entry| (entry.value().state.last_used(), *entry.key()))
             .collect();
         let oldest = MAX_ACTIVE_CARTS / 10;
         if ages.len() > oldest {

@@ -11,7 +11,9 @@ use actix_rt::ArbiterHandle;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 
-use super::{CartActor, CartDeps, passivation::MAX_ACTIVE_CARTS, state::CartState};
+use super::{
+    CartActor, CartDeps, memory::CartMemory, passivation::MAX_ACTIVE_CARTS, state::CartState,
+};
 use crate::{
     actors::{ask::timeout_error, mailbox::Queued},
     domain::{
@@ -37,6 +39,7 @@ const ORDER_MOVE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct CartRegistry {
     pub(super) deps: Arc<CartDeps>,
     pub(super) carts: DashMap<UserId, ActiveCart>,
+    pub(super) memory: Arc<CartMemory>,
     arbiters: Vec<ArcSwap<ArbiterHandle>>,
     pub(super) started_at: Instant,
 }
@@ -58,6 +61,7 @@ impl CartRegistry {
         Arc::new(Self {
             deps: Arc::new(deps),
             carts: DashMap::new(),
+            memory: Arc::default(),
             arbiters,
             started_at: Instant::now(),
         })
@@ -249,6 +253,7 @@ impl CartRegistry {
     }
 
     fn find_or_start_actor(&self, owner: CartOwner) -> ActiveCart {
+        self.shrink_if_due();
         if let Some(active) = self.carts.get(&owner.id) {
             self.mark_used(&active.state);
             return active.clone();
@@ -262,7 +267,7 @@ impl CartRegistry {
     }
 
     fn start_actor(&self, owner: CartOwner) -> ActiveCart {
-        let state = Arc::new(CartState::new(owner));
+        let state = Arc::new(CartState::new(owner, Arc::clone(&self.memory)));
         let actor = CartActor::new(Arc::clone(&state), Arc::clone(&self.deps));
         let address = CartActor::start_in_arbiter(&self.arbiter_for(owner.id), |_| actor);
         ActiveCart { actor: address, state }

@@ -12,7 +12,11 @@ use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use super::{CartDeps, reply_quota::ReplyUsage};
+use super::{
+    CartDeps,
+    memory::{CartMemory, rendered_bytes},
+    reply_quota::ReplyUsage,
+};
 use crate::{
     cache::pricing_rules::PricingEpoch,
     domain::{
@@ -44,6 +48,8 @@ pub(crate) struct CartState {
     pub(super) change_lock: Mutex<()>,
     /// When the cart was last used, in seconds since the registry started.
     pub(super) last_used: AtomicU32,
+    /// Counts the bytes of `rendered`.
+    memory: Arc<CartMemory>,
 }
 
 /// How often the catalog and the rules of prices have changed.
@@ -69,10 +75,12 @@ pub(super) struct RenderedCart {
     uses_epoch: u64,
     /// The codes that it shows as not applied.
     refused_codes: Vec<String>,
+    /// About how much memory it takes.
+    bytes: usize,
 }
 
 impl CartState {
-    pub(super) fn new(owner: CartOwner) -> Self {
+    pub(super) fn new(owner: CartOwner, memory: Arc<CartMemory>) -> Self {
         Self {
             owner,
             rendered: ArcSwapOption::empty(),
@@ -83,7 +91,13 @@ impl CartState {
             refused_checkout: ArcSwapOption::empty(),
             change_lock: Mutex::new(()),
             last_used: AtomicU32::new(0),
+            memory,
         }
+    }
+
+    /// When the cart was last used, in seconds since the registry started.
+    pub(super) fn last_used(&self) -> u32 {
+        self.last_used.load(Ordering::Relaxed)
     }
 
     /// Returns the cached cart, unless a newer version is known.
@@ -110,7 +124,19 @@ impl CartState {
 
     pub(super) fn cache_view(&self, rendered: Arc<RenderedCart>) {
         self.observe_version(rendered.view.cart.version);
-        self.rendered.store(Some(rendered));
+        self.set_rendered(Some(rendered));
+    }
+
+    /// Drops the rendered cart, so that the next command reads the store.
+    pub(super) fn drop_view(&self) {
+        self.set_rendered(None);
+    }
+
+    fn set_rendered(&self, rendered: Option<Arc<RenderedCart>>) {
+        // Before the swap, so that whoever swaps it out again subtracts what was added.
+        self.memory.add(rendered.as_ref().map_or(0, |rendered| rendered.bytes));
+        let previous = self.rendered.swap(rendered);
+        self.memory.remove(previous.map_or(0, |previous| previous.bytes));
     }
 
     /// The codes that the cart was last shown with as not applied, to whoever checks out under this
@@ -187,12 +213,18 @@ impl CartState {
 
     /// Drops the cached cart, so that the next command reads the store.
     pub(super) fn invalidate(&self) {
-        self.rendered.store(None);
+        self.drop_view();
         self.buyer_uses.store(None);
     }
 
     pub(super) fn observe_version(&self, version: u64) {
         self.newest_version.fetch_max(version, Ordering::AcqRel);
+    }
+}
+
+impl Drop for CartState {
+    fn drop(&mut self) {
+        self.drop_view();
     }
 }
 
@@ -240,7 +272,8 @@ impl CartDeps {
         let codes = priced.breakdown.codes.into_iter();
         let refused_codes =
             codes.filter(|code| code.refusal.is_some()).map(|code| code.code).collect();
+        let bytes = rendered_bytes(&cart, &body);
         let view = Arc::new(CartView { cart, body, etag });
-        Arc::new(RenderedCart { view, epoch, uses_epoch, refused_codes })
+        Arc::new(RenderedCart { view, epoch, uses_epoch, refused_codes, bytes })
     }
 }

@@ -88,6 +88,7 @@ pub(super) struct CartFixture {
     observer: Arc<ForwardToRegistries>,
     pub(super) tea: ProductId,
     pub(super) reply_quota: ReplyQuota,
+    pub(super) max_rendered_bytes: usize,
 }
 
 pub(super) fn usd() -> Currency {
@@ -127,7 +128,17 @@ impl CartFixture {
             StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
         );
         let reply_quota = ReplyQuota { max_keys: 0, max_bytes: 0, max_guest_bytes: 0 };
-        Self { _dir: dir, store, writer, catalog_cache, clock, observer, tea: id, reply_quota }
+        Self {
+            _dir: dir,
+            store,
+            writer,
+            catalog_cache,
+            clock,
+            observer,
+            tea: id,
+            reply_quota,
+            max_rendered_bytes: usize::MAX,
+        }
     }
 
     pub(super) fn start_registry(&self) -> Arc<CartRegistry> {
@@ -188,6 +199,7 @@ impl CartFixture {
             },
             order_ids: OrderIds::default(),
             reply_quota: self.reply_quota,
+            max_rendered_bytes: self.max_rendered_bytes,
             currency: usd(),
             render: render_text,
             mailbox: MailboxMetrics::default(),

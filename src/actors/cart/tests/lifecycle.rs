@@ -44,3 +44,27 @@ async fn passivated_cart_reloads_from_store() {
     assert_eq!(carts.active_count(), 0);
     assert_eq!(read_body(&carts, owner).await, "1 1 2.50");
 }
+
+#[actix_rt::test]
+async fn rendered_carts_are_bounded_in_bytes() {
+    let mut shop = CartFixture::open();
+    shop.max_rendered_bytes = 4096;
+    let carts = shop.start_observed_registry();
+    let first = user_owner();
+    carts.change_cart(first, shop.add_tea_message()).await.unwrap();
+    let one = carts.memory.bytes();
+    for _ in 0..50 {
+        carts.change_cart(first, shop.add_tea_message()).await.unwrap();
+    }
+    assert!((1..2 * one).contains(&carts.memory.bytes()), "the last one counts");
+    let owners: Vec<_> = (0..100).map(|_| user_owner()).collect();
+    for owner in &owners {
+        carts.change_cart(*owner, shop.add_tea_message()).await.unwrap();
+        assert!(carts.memory.bytes() < 4096 + 2 * one);
+    }
+    assert_eq!(carts.active_count(), 101, "their actors stay");
+    for owner in owners {
+        assert_eq!(read_body(&carts, owner).await, "1 1 2.50");
+    }
+    assert_eq!(read_body(&carts, first).await, "51 51 127.50");
+}
