@@ -5,6 +5,7 @@
 mod client_address;
 pub mod connection_limiter;
 pub mod feed_limiter;
+mod hourly_counts;
 mod keyed_permits;
 pub mod rate_limits;
 pub mod stop_phase;

@@ -1,9 +1,10 @@
 //! Request rate limits per address and per user.
 
-use std::{net::IpAddr, num::NonZeroU32};
+use std::{net::IpAddr, num::NonZeroU32, time::Instant};
 
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 
+use super::hourly_counts::{HourlyCounts, WINDOW};
 use crate::{
     domain::{account::client_network, ids::UserId},
     error::{Error, ErrorCode},
@@ -14,6 +15,20 @@ pub struct RateLimits {
     per_address: Option<KeyedRateLimiter<IpAddr>>,
     per_user: Option<KeyedRateLimiter<UserId>>,
     guests: Option<KeyedRateLimiter<IpAddr>>,
+    registrations: Option<HourlyCounts>,
+}
+
+/// How much is allowed; 0 disables a limit.
+#[derive(Debug, Clone, Copy)]
+pub struct RateQuotas {
+    /// Requests per second of one address, with bursts of twice that.
+    pub per_address: u32,
+    /// Requests per second of one user, with bursts of twice that.
+    pub per_user: u32,
+    /// New guest carts, and checkouts of guests, per minute from one address.
+    pub guests: u32,
+    /// New accounts per hour from one address.
+    pub registrations: u32,
 }
 
 struct KeyedRateLimiter<K: std::hash::Hash + Eq + Clone> {
@@ -37,18 +52,43 @@ pub struct RateLimited {
 }
 
 impl RateLimits {
-    /// Creates limits: requests per second of one address and of one user, with bursts of twice
-    /// that, and new guest carts per minute from one address. 0 disables a limit.
+    /// Creates limits.
     #[must_use]
-    pub fn new(per_address: u32, per_user: u32, guests: u32) -> Self {
+    pub fn new(quotas: RateQuotas) -> Self {
         Self {
-            per_address: KeyedRateLimiter::per_second("address", per_address),
-            per_user: KeyedRateLimiter::per_second("user", per_user),
-            guests: KeyedRateLimiter::per_minute("guests", guests),
+            per_address: KeyedRateLimiter::per_second("address", quotas.per_address),
+            per_user: KeyedRateLimiter::per_second("user", quotas.per_user),
+            guests: KeyedRateLimiter::per_minute("guests", quotas.guests),
+            registrations: HourlyCounts::new(quotas.registrations),
         }
     }
 
-    /// Counts a new guest cart from `address`.
+    /// Counts a registration from `address`, which is about to begin. If it fails, it must be
+    /// [taken back](Self::forget_registration).
+    ///
+    /// # Errors
+    /// There were too many new accounts within an hour.
+    pub fn check_registration(&self, address: IpAddr) -> Result<(), RateLimited> {
+        let Some(registrations) = &self.registrations else { return Ok(()) };
+        registrations.add(client_network(address), Instant::now()).map_err(|wait| {
+            let (limit, window) = (registrations.limit(), WINDOW.as_secs());
+            let wait = wait.as_secs() + 1;
+            RateLimited {
+                policy: format!("\"registrations\";q={limit};w={window}"),
+                state: format!("\"registrations\";r=0;t={wait}"),
+                retry_after_secs: wait,
+            }
+        })
+    }
+
+    /// Takes a registration back that has failed.
+    pub fn forget_registration(&self, address: IpAddr) {
+        if let Some(registrations) = &self.registrations {
+            registrations.remove(client_network(address));
+        }
+    }
+
+    /// Counts a new guest cart, or the checkout of a guest, from `address`.
     ///
     /// # Errors
     /// There were too many.
@@ -82,6 +122,9 @@ impl RateLimits {
         }
         if let Some(limit) = &self.guests {
             limit.limiter.retain_recent();
+        }
+        if let Some(registrations) = &self.registrations {
+            registrations.evict_idle(Instant::now());
         }
     }
 }

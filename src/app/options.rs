@@ -13,7 +13,9 @@ use super::{
 use crate::{
     actors::cart::ReplyQuota,
     admission::{
-        connection_limiter::ConnectionLimits, feed_limiter::FeedLimits, rate_limits::RateLimits,
+        connection_limiter::ConnectionLimits,
+        feed_limiter::FeedLimits,
+        rate_limits::{RateLimits, RateQuotas},
     },
     auth::derive_cluster_key,
     config::Settings,
@@ -39,7 +41,12 @@ pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
 
 pub(super) fn rate_limits(settings: &Settings) -> RateLimits {
     let limits = &settings.limits;
-    RateLimits::new(limits.per_address, limits.per_user, limits.guests)
+    RateLimits::new(RateQuotas {
+        per_address: limits.per_address,
+        per_user: limits.per_user,
+        guests: limits.guests,
+        registrations: limits.registrations,
+    })
 }
 
 pub(super) const fn reply_quota(settings: &Settings) -> ReplyQuota {

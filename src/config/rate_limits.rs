@@ -24,9 +24,12 @@ pub struct RateLimitSettings {
     /// Mails per hour to one account that somebody asked for.
     #[serde(deserialize_with = "values::whole_number")]
     pub mail: u32,
-    /// New guest carts per minute from one address.
+    /// New guest carts, and checkouts of guests, per minute from one address.
     #[serde(deserialize_with = "values::whole_number")]
     pub guests: u32,
+    /// New accounts per hour from one address.
+    #[serde(deserialize_with = "values::whole_number")]
+    pub registrations: u32,
     /// Idempotency keys of one user with a stored reply.
     #[serde(deserialize_with = "values::whole_number")]
     pub idempotency_keys: u32,
@@ -54,6 +57,7 @@ impl RateLimitSettings {
         check_range("limits.login", self.login, 0..=MAX_LIMIT)?;
         check_range("limits.mail", self.mail, 0..=MAX_LIMIT)?;
         check_range("limits.guests", self.guests, 0..=MAX_LIMIT)?;
+        check_range("limits.registrations", self.registrations, 0..=MAX_LIMIT)?;
         check_range("limits.idempotency_keys", self.idempotency_keys, 0..=MAX_LIMIT)?;
         let connections = self.connections_per_address;
         check_range("limits.connections_per_address", connections, 0..=MAX_LIMIT)?;
@@ -68,6 +72,7 @@ impl RateLimitSettings {
         out.write_literal("login", self.login);
         out.write_literal("mail", self.mail);
         out.write_literal("guests", self.guests);
+        out.write_literal("registrations", self.registrations);
         out.write_literal("idempotency_keys", self.idempotency_keys);
         out.write_string("idempotency_bytes", &format_size(self.idempotency_bytes));
         let guest_bytes = format_size(self.guest_idempotency_bytes);

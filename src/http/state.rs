@@ -171,23 +171,25 @@ impl AppState {
         note_caller(request, caller);
         let address = self.client_address(request);
         let admitted = admit_caller(&self.connections, &self.rate_limits, caller, address);
-        admitted.map_err(|limited| {
-            let error = Error::from(&limited);
-            request.extensions_mut().insert(limited);
-            error
-        })
+        admitted.map_err(|limited| with_limit_headers(request, limited))
     }
 
-    /// Counts a new guest cart of the client.
+    /// Counts a new guest cart of the client, or its checkout as a guest.
     ///
     /// # Errors
     /// `rate_limited`
     pub fn admit_guest(&self, request: &HttpRequest) -> Result<(), Error> {
-        self.rate_limits.check_guest(self.client_address(request)).map_err(|limited| {
-            let error = Error::from(&limited);
-            request.extensions_mut().insert(limited);
-            error
-        })
+        let admitted = self.rate_limits.check_guest(self.client_address(request));
+        admitted.map_err(|limited| with_limit_headers(request, limited))
+    }
+
+    /// Counts a registration of the client that is about to begin.
+    ///
+    /// # Errors
+    /// `rate_limited`
+    pub fn admit_registration(&self, request: &HttpRequest) -> Result<(), Error> {
+        let admitted = self.rate_limits.check_registration(self.client_address(request));
+        admitted.map_err(|limited| with_limit_headers(request, limited))
     }
 
     /// Adds rate limit headers to the response if `error` reports too many failed logins.
@@ -285,4 +287,11 @@ impl AppState {
     pub fn is_stopping(&self) -> bool {
         *self.stop_phase.borrow() != StopPhase::Running
     }
+}
+
+/// The error of a request over a limit, whose response gets the headers that tell of the limit.
+fn with_limit_headers(request: &HttpRequest, limited: RateLimited) -> Error {
+    let error = Error::from(&limited);
+    request.extensions_mut().insert(limited);
+    error
 }

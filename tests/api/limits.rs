@@ -13,12 +13,11 @@ use crate::support::{
 /// Asserts that a refusal names its policy and the time to wait.
 fn assert_rate_limited(response: Response, name: &str) {
     let retry: u64 = response.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=60).contains(&retry), "{retry}");
+    let policy = response.header("ratelimit-policy").unwrap();
+    let window: u64 = policy.rsplit_once("w=").unwrap().1.parse().unwrap();
+    assert!((1..=window).contains(&retry), "{retry} of {window}");
     assert_eq!(response.header("ratelimit").unwrap(), format!("\"{name}\";r=0;t={retry}"));
-    assert!(
-        response.header("ratelimit-policy").unwrap().starts_with(&format!("\"{name}\";q=")),
-        "{response}"
-    );
+    assert!(policy.starts_with(&format!("\"{name}\";q=")), "{response}");
     response.problem(429, "rate_limited");
 }
 
@@ -77,6 +76,66 @@ async fn new_guest_carts_are_limited_per_address() {
     assert_eq!(limited.header("ratelimit-policy"), Some("\"guests\";q=3;w=60"));
     assert_rate_limited(limited, "guests");
     create("192.0.2.1").await.is(201);
+}
+
+#[tokio::test]
+async fn checkouts_of_guests_are_limited_per_address() {
+    let app =
+        TestApp::with_settings(&[("limits.guests", "3"), ("http.trusted_proxies", "127.0.0.1")])
+            .await;
+    let (guest, ada) = (app.guest().await, app.customer().await);
+    let check_out = |account: &Account| {
+        let body = json!({"email": "guest@shop.example"});
+        let call = app.post("/api/checkout", &body).token(account);
+        call.header("idempotency-key", unique_number().to_string())
+            .header("x-forwarded-for", "2001:db8:0:aa00::1")
+    };
+    let began = Instant::now();
+    let (mut refused, mut limited) = (0, None);
+    while limited.is_none() {
+        check_out(&ada).await.problem(409, "cart_empty");
+        let response = check_out(&guest).await;
+        match response.status {
+            409 => refused += 1,
+            _ => limited = Some(response),
+        }
+    }
+    // One becomes free every 20 seconds.
+    let most = 3 + began.elapsed().as_secs() / 20 + 1;
+    assert!((3..=most).contains(&refused), "{refused} of {most}");
+    assert_rate_limited(limited.unwrap(), "guests");
+    check_out(&ada).await.problem(409, "cart_empty");
+}
+
+#[tokio::test]
+async fn new_accounts_are_limited_per_address() {
+    let settings = [("limits.registrations", "3"), ("http.trusted_proxies", "127.0.0.1")];
+    let app = TestApp::with_settings(&settings).await;
+    let register = |address: &str, email: &str| {
+        let body = json!({"email": email, "password": PASSWORD, "name": "Eve"});
+        app.post("/api/auth/register", &body).header("x-forwarded-for", address)
+    };
+    let attacker = "2001:db8:0:aa00::1";
+    for _ in 0..5 {
+        register(attacker, ADMIN_EMAIL).await.problem(409, "email_taken");
+        register(attacker, "nobody").await.problem(422, "validation_failed");
+    }
+    let emails: Vec<_> = (0..8).map(|_| unique_email()).collect();
+    let calls = emails
+        .iter()
+        .enumerate()
+        .map(|(host, email)| register(&format!("2001:db8:0:aa{host:02x}::1"), email).into_future());
+    let (limited, created): (Vec<_>, Vec<_>) =
+        join_all(calls).await.into_iter().partition(|response| response.status == 429);
+    assert_eq!(created.len(), 3);
+    for response in created {
+        response.is(201);
+    }
+    for response in limited {
+        assert_eq!(response.header("ratelimit-policy"), Some("\"registrations\";q=3;w=3600"));
+        assert_rate_limited(response, "registrations");
+    }
+    register("192.0.2.1", &unique_email()).await.is(201);
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ impl TestApp {
             ("limits.per_user", "0"),
             ("limits.login", "0"),
             ("limits.guests", "0"),
+            ("limits.registrations", "0"),
             ("limits.idempotency_keys", "0"),
             ("limits.idempotency_bytes", "0B"),
             ("limits.guest_idempotency_bytes", "0B"),

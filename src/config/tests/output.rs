@@ -46,6 +46,7 @@ const SETTING_KEYS: &[&str] = &[
     "limits.login",
     "limits.mail",
     "limits.guests",
+    "limits.registrations",
     "limits.idempotency_keys",
     "limits.idempotency_bytes",
     "limits.guest_idempotency_bytes",

@@ -208,6 +208,9 @@ async fn check_out(change: ChangeRequest<Bearer, CheckoutRequest>) -> RouteResul
         return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
     }
     let options = change.body.parse(&change.state, change.caller.is_guest())?;
+    if change.caller.is_guest() {
+        change.state.admit_guest(&change.request)?;
+    }
     let message = PlaceOrder { options, context };
     let reply = change.state.carts.check_out(change.caller.owner(), message).await?;
     let render = |placed: PlacedOrder| {

@@ -19,6 +19,7 @@ use crate::{
         account::{Email, Password, Role, validate_account_name},
         validation::ValidationErrors,
     },
+    error::ErrorCode,
     http::{
         request::{
             body::JsonRequest,
@@ -121,6 +122,8 @@ tag = "Auth", security(()), request_body = RegisterRequest, responses(
     (status = 201, body = SessionResponse),
     (status = 409, body = ProblemDetails, description = "`email_taken`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+    (status = 429, body = ProblemDetails,
+        description = "`rate_limited`: too many new accounts from this address within an hour"),
 ))]
 async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteResult {
     let body = &mut change.body;
@@ -134,18 +137,25 @@ async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteRe
     };
     let name = std::mem::take(&mut body.name);
     let guest = guest_id_if_valid(&change.state, change.body.guest_token.as_deref());
+    change.state.admit_registration(&change.request)?;
     let ticket = change.ticket();
+    let address = change.state.client_address(&change.request);
     let message = RegisterUser {
         email,
         password,
         name,
         role: Role::Customer,
-        address: change.state.client_address(&change.request),
+        address,
         user_agent: user_agent(change.request.headers()),
         ticket: ticket.clone(),
         trace: change.trace(),
     };
-    let session = ask(&change.state.accounts, message, &ticket).await?;
+    let session = ask(&change.state.accounts, message, &ticket).await.inspect_err(|error| {
+        // Then there may be an account.
+        if error.code != ErrorCode::OutcomeUnknown {
+            change.state.rate_limits.forget_registration(address);
+        }
+    })?;
     session_response(&change, StatusCode::CREATED, session, guest).await
 }
 
