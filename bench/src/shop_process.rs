@@ -125,6 +125,7 @@ impl ShopProcess {
             ("LIMITS__PER_USER", "0"),
             ("LIMITS__CONNECTIONS_PER_ADDRESS", "0"),
             ("LIMITS__GUESTS", "0"),
+            ("LIMITS__REGISTRATIONS", "0"),
             ("LIMITS__IDEMPOTENCY_KEYS", "0"),
             ("LIMITS__IDEMPOTENCY_BYTES", "0B"),
             ("LIMITS__GUEST_IDEMPOTENCY_BYTES", "0B"),

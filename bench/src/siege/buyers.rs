@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,11 +30,17 @@ const FIRST_LOGINS: Duration = Duration::from_secs(15);
 pub struct Buyers {
     server: SocketAddr,
     scene: Arc<Scene>,
+    purchases: Arc<AtomicU64>,
 }
 
 impl Buyers {
     pub fn new(shop: &ShopProcess, scene: &Arc<Scene>) -> Self {
-        Self { server: shop.address, scene: Arc::clone(scene) }
+        Self { server: shop.address, scene: Arc::clone(scene), purchases: Arc::default() }
+    }
+
+    /// The purchases that were paid so far.
+    pub fn purchases(&self) -> u64 {
+        self.purchases.load(Ordering::Relaxed)
     }
 
     /// Buys for `time`. Returns the outcome of every request.
@@ -41,12 +50,13 @@ impl Buyers {
         let tasks: Vec<_> = (0..count)
             .map(|number| {
                 let scene = Arc::clone(&self.scene);
-                let server = self.server;
+                let (server, paid) = (self.server, Arc::clone(&self.purchases));
                 let delay = FIRST_LOGINS.min(time / 2) * number / count;
                 tokio::spawn(async move {
                     tokio::time::sleep(delay).await;
                     let mut outcomes = Outcomes::default();
-                    buy_until(end, number as usize, server, &scene, &mut outcomes).await;
+                    let number = number as usize;
+                    buy_until(end, number, server, &scene, &paid, &mut outcomes).await;
                     outcomes
                 })
             })
@@ -66,6 +76,7 @@ async fn buy_until(
     number: usize,
     server: SocketAddr,
     scene: &Scene,
+    paid: &AtomicU64,
     outcomes: &mut Outcomes,
 ) {
     let Some(account) = scene.buyers.get(number) else { return };
@@ -96,7 +107,9 @@ async fn buy_until(
         let order = send(&mut client, "check out", &checkout, outcomes).await;
         if let Ok(id) = text(&order, "id") {
             let pay = Request::post(&format!("/api/orders/{id}/pay"), &account.cashier, "{}");
-            send(&mut client, "pay", &pay, outcomes).await;
+            if text(&send(&mut client, "pay", &pay, outcomes).await, "id").is_ok() {
+                paid.fetch_add(1, Ordering::Relaxed);
+            }
             let show = Request::get(&format!("/api/orders/{id}"), &token);
             send(&mut client, "browse", &show, outcomes).await;
         }

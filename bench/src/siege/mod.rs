@@ -8,6 +8,7 @@
 mod buyers;
 mod client;
 mod floods;
+mod footprint;
 pub mod node;
 mod report;
 mod setup;
@@ -23,11 +24,7 @@ use std::{
 use anyhow::bail;
 use clap::Parser;
 
-use self::{
-    buyers::Buyers,
-    report::{Footprint, Outcomes},
-    setup::Scene,
-};
+use self::{buyers::Buyers, footprint::Footprint, report::Outcomes, setup::Scene};
 use crate::shop_process::ShopProcess;
 
 /// Besieges a shop on the embedded store. Exits with 1 if an honest request was refused.
@@ -67,6 +64,7 @@ pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ("LIMITS__PER_USER", "50"),
         ("LIMITS__CONNECTIONS_PER_ADDRESS", "256"),
         ("LIMITS__GUESTS", "60"),
+        ("LIMITS__REGISTRATIONS", "60"),
         ("LIMITS__IDEMPOTENCY_KEYS", "2000"),
         ("LIMITS__IDEMPOTENCY_BYTES", "2MiB"),
         ("LIMITS__GUEST_IDEMPOTENCY_BYTES", "256KiB"),
@@ -87,8 +85,9 @@ pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
 
     report::print_floods(&answered);
     report::print_buyers(&quiet.0, &siege.0);
-    report::print_footprint("quiet", &quiet.1);
-    report::print_footprint("siege", &siege.1);
+    quiet.1.print("quiet");
+    siege.1.print("siege");
+    footprint::print_growth(&quiet.1, &siege.1);
     let refused = siege.0.refused();
     if refused > 0 {
         bail!("{refused} honest requests were refused");
@@ -102,6 +101,7 @@ async fn measure(
     buyers: &Buyers,
     time: Duration,
 ) -> anyhow::Result<(Outcomes, Footprint)> {
-    let (outcomes, footprint) = tokio::join!(buyers.buy_for(time), Footprint::sample(shop, time));
+    let sample = Footprint::sample(shop, buyers, time);
+    let (outcomes, footprint) = tokio::join!(buyers.buy_for(time), sample);
     Ok((outcomes, footprint?))
 }

@@ -8,7 +8,7 @@ use std::{
 use clap::Parser;
 use souk::domain::ids::EventId;
 
-use super::{buyers::Buyers, measure, report, setup::Scene};
+use super::{buyers::Buyers, measure, setup::Scene};
 use crate::{mongo::connect, shop_process::ShopProcess};
 
 /// Measures the processor time and memory of a node while buyers log in, browse, buy and pay; on
@@ -58,7 +58,7 @@ pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
         used.as_secs_f64() * 1000.0 / requests,
     );
     outcomes.print();
-    report::print_footprint("buyers", &footprint);
+    footprint.print("buyers");
     drop(shop);
     if let Some(uri) = uri {
         connect(&uri).await?.database(&name).drop().await?;

@@ -1,15 +1,11 @@
 //! What a siege measures, and how it is printed.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::client::NO_RESPONSE;
-use crate::shop_process::ShopProcess;
 
 /// The most that the buyers' 99th percentile may grow.
 const MAX_RATIO: f64 = 5.0;
-
-/// Growth in the second half that still counts as flat, in MiB.
-const FLAT_MIB: f64 = 8.0;
 
 /// Responses by status.
 pub type Statuses = BTreeMap<u16, u64>;
@@ -66,38 +62,6 @@ impl Outcomes {
     }
 }
 
-/// Memory and disk of the shop, in MiB, sampled at the beginning, the middle and the end.
-pub struct Footprint {
-    memory: [f64; 3],
-    disk: [f64; 3],
-}
-
-impl Footprint {
-    pub async fn sample(shop: &ShopProcess, time: Duration) -> anyhow::Result<Self> {
-        let mut sampled = Self { memory: [0.0; 3], disk: [0.0; 3] };
-        let slots = sampled.memory.iter_mut().zip(sampled.disk.iter_mut());
-        for (number, (memory, disk)) in slots.enumerate() {
-            if number > 0 {
-                tokio::time::sleep(time / 2).await;
-            }
-            *memory = shop.resident_mib()?;
-            *disk = size_mib(shop.dir());
-        }
-        Ok(sampled)
-    }
-}
-
-/// The size of all files below `dir`. A file that vanishes meanwhile counts as nothing.
-fn size_mib(dir: &Path) -> f64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(found) if found.is_dir() => size_mib(&entry.path()),
-        Ok(found) => found.len() as f64 / f64::from(1 << 20),
-        Err(_) => 0.0,
-    };
-    entries.map(size).sum()
-}
-
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or_default().as_secs_f64() * 1000.0
@@ -144,17 +108,5 @@ pub fn print_buyers(quiet: &Outcomes, siege: &Outcomes) {
         for ((kind, status), count) in &outcomes.refused {
             println!("    {kind}: {}", describe(&Statuses::from([(*status, *count)])));
         }
-    }
-}
-
-pub fn print_footprint(phase: &str, footprint: &Footprint) {
-    println!("\n{phase}: MiB at the beginning, the middle and the end; growth in the halves");
-    for (name, [begin, middle, end]) in [("memory", footprint.memory), ("disk", footprint.disk)] {
-        let (first, second) = (middle - begin, end - middle);
-        let verdict = if second <= FLAT_MIB { "flat" } else { "not flat" };
-        println!(
-            "  {name:<8} {begin:>8.1} {middle:>8.1} {end:>8.1}   \
-             {first:>+7.1} {second:>+7.1}  {verdict}"
-        );
     }
 }
