@@ -122,10 +122,13 @@ impl CatalogCache {
         let words = filter.text.as_ref().map_or(0, |text| text.words.len());
         let scores = matches.map(|matches| listing.score_text(matches, words));
         let filtered = listing.filter(filter, scores.as_ref(), self.slots_of(filter));
+        // It may have the room of a whole page, also without a match, and is remembered.
+        let mut first = listing.page(&filtered.products, sort, scores.as_ref(), after, limit);
+        first.shrink_to_fit();
         SearchResult {
             generation: listing.generation(filter),
             total: filtered.products.len(),
-            first: listing.page(&filtered.products, sort, scores.as_ref(), after, limit),
+            first,
             facets: Arc::new(listing.count_facets(&filtered)),
         }
     }
