@@ -99,10 +99,11 @@ async fn checkouts_of_guests_are_limited_per_address() {
             409 => refused += 1,
             _ => limited = Some(response),
         }
+        // One becomes free every 20 seconds.
+        let most = 3 + began.elapsed().as_secs() / 20 + 1;
+        assert!(refused <= most, "{refused} of {most}");
     }
-    // One becomes free every 20 seconds.
-    let most = 3 + began.elapsed().as_secs() / 20 + 1;
-    assert!((3..=most).contains(&refused), "{refused} of {most}");
+    assert!(refused >= 3, "{refused}");
     assert_rate_limited(limited.unwrap(), "guests");
     check_out(&ada).await.problem(409, "cart_empty");
 }
