@@ -14,7 +14,7 @@ use super::buyers::Buyers;
 use crate::shop_process::ShopProcess;
 
 /// What memory, and the disk, may grow by in a minute of the siege besides the buyers' own, in MiB:
-/// no more than two measurements without floods differ by.
+/// a margin for an allocator that gives memory back in steps, and for pages that are partly filled.
 const MAX_MEMORY_GROWTH: f64 = 8.0;
 const MAX_DISK_GROWTH: f64 = 2.0;
 
