@@ -51,7 +51,10 @@ async fn compare_reads(shop: &ShopProcess, path: &str, tokens: &[String]) -> any
     }
     baseline_process.kill()?;
     baseline_process.wait()?;
-    let path = path.rsplit_once('/').map_or(path, |(start, _)| start);
+    let path = match path.strip_prefix("/api/products/") {
+        Some(_) => "/api/products/{id}",
+        None => path,
+    };
     println!(
         "GET {path}: {CONNECTIONS} connections, {} bytes, {ROUNDS} rounds of {ROUND_TIME:?}",
         body.len()

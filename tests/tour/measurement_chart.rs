@@ -102,12 +102,41 @@ fn chart_shows_the_medians_of_a_result() -> Result<()> {
 
 #[test]
 fn picture_in_the_documentation_is_that_of_its_results() -> Result<()> {
-    let exists = [RESULTS, PICTURE].map(|path| root().join(path).exists());
-    ensure!(exists[0] == exists[1], "{RESULTS} and {PICTURE} belong together");
-    if !exists[0] || !all_installed("the chart", &["python3"])? {
+    if !all_installed("the chart", &["python3"])? {
         return Ok(());
     }
-    let picture = fs::read_to_string(root().join(PICTURE))?;
+    let picture = fs::read_to_string(root().join(PICTURE)).context(PICTURE)?;
     ensure!(picture == draw(RESULTS)?, "run scripts/measurement-chart {RESULTS} > {PICTURE}");
+    Ok(())
+}
+
+/// Both rates and the ratio of a row.
+fn figures(row: &str) -> Option<[&str; 3]> {
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    let [_, _, souk, other, ratio, _] = cells[..] else { return None };
+    (souk.ends_with("/s") && other.ends_with("/s")).then_some([souk, other, ratio])
+}
+
+#[test]
+fn tables_have_the_figures_of_the_results() -> Result<()> {
+    if !all_installed("the chart", &["python3"])? {
+        return Ok(());
+    }
+    let rows = chart(&["--rows", RESULTS])?;
+    let measured: Vec<[&str; 3]> = rows.lines().filter_map(figures).collect();
+    // The README has the median of a ratio, and the page its range, too.
+    let median = |ratio: &str| ratio.split(' ').next().unwrap_or_default().to_owned();
+    for (page, has_range) in [("README.md", false), ("docs/measurements.md", true)] {
+        let text = fs::read_to_string(root().join(page))?;
+        let shown: Vec<[&str; 3]> = text.lines().filter_map(figures).collect();
+        ensure!(shown.len() > 3, "{page} has a table of {} rows", shown.len());
+        for row in shown {
+            let is_row = |[souk, other, ratio]: &[&str; 3]| {
+                let ratio = if has_range { (*ratio).to_owned() } else { median(ratio) };
+                [*souk, *other, ratio.as_str()] == row
+            };
+            ensure!(measured.iter().any(is_row), "{page} has {row:?}; measured was\n{rows}");
+        }
+    }
     Ok(())
 }
