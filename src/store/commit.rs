@@ -95,11 +95,11 @@ pub enum Write {
     ///
     /// The commit must write the account's cart, so that no order is placed meanwhile.
     EraseAccount(Arc<User>),
-    /// Makes the replies that are stored for a guest, or [about](IdempotencyRecord::about) one,
-    /// tell of the guest's account; a conflict if there is no such account. The commit writes the
-    /// orders that move to the account. An erasure of the account comes before or after this
-    /// commit, and not beside it.
-    ClaimGuest {
+    /// Records that the replies stored for a guest, or [about](IdempotencyRecord::about) one, are
+    /// about the guest's account from now on; a conflict if there is no such account. The commit
+    /// also writes the orders that move to the account. An erasure of the account comes before or
+    /// after this commit, never at the same time.
+    ReassignGuestReplies {
         /// The guest.
         guest_id: UserId,
         /// The guest's account.
@@ -136,7 +136,7 @@ pub struct IdempotencyRecord {
     pub key: IdempotencyKey,
     /// The response's body.
     pub body: StoredReplyBody,
-    /// The account that the response tells of, if it is not the key's owner.
+    /// The account that the response is about, if it is not the key's owner.
     pub about: Option<UserId>,
 }
 

@@ -245,7 +245,7 @@ fn lane_index(commit: &Commit, lanes: usize) -> usize {
         | Write::Order(_)
         | Write::Stock(_)
         | Write::EraseAccount(_)
-        | Write::ClaimGuest { .. }
+        | Write::ReassignGuestReplies { .. }
         | Write::Webhook(_)
         | Write::WebhookDelivery(_)
         | Write::ApiKey(_)

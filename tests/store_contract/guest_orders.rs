@@ -54,10 +54,10 @@ fn moving(orders: &[&Order], user_id: UserId) -> Commit {
     let moved = orders.iter().map(|order| order.moved_to(user_id, Timestamp::default()));
     let moved: Vec<_> = moved.map(std::sync::Arc::new).collect();
     let writes = moved.iter().cloned().map(Write::Order);
-    let claim = Write::ClaimGuest { guest_id: orders[0].user_id, user_id };
+    let reassignment = Write::ReassignGuestReplies { guest_id: orders[0].user_id, user_id };
     Commit {
         events: moved.iter().cloned().map(DomainEvent::OrderOwnerChanged).collect(),
-        ..commit(writes.chain([claim]).collect::<Vec<_>>())
+        ..commit(writes.chain([reassignment]).collect::<Vec<_>>())
     }
 }
 

@@ -131,7 +131,7 @@ impl CartService {
             commit.events.push(DomainEvent::OrderOwnerChanged(moved));
         }
         if !orders.is_empty() {
-            commit.writes.push(Write::ClaimGuest { guest_id, user_id });
+            commit.writes.push(Write::ReassignGuestReplies { guest_id, user_id });
         }
     }
 }

@@ -209,7 +209,7 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Write::Order(order) => order.id.as_uuid() == record,
         Write::Stock(stock) => stock.product_id.as_uuid() == record,
         Write::User(user) | Write::EraseAccount(user) => user.id.as_uuid() == record,
-        Write::ClaimGuest { guest_id, user_id } => {
+        Write::ReassignGuestReplies { guest_id, user_id } => {
             [guest_id, user_id].iter().any(|id| id.as_uuid() == record)
         }
         Write::AddressBook(book) => book.user_id.as_uuid() == record,

@@ -54,14 +54,14 @@ pub(super) async fn load_unfinished_orders(
     Ok(())
 }
 
-/// Makes the replies that are stored for guests, or about them, tell of their accounts. It also
-/// writes the accounts, so that it meets whoever erases one of them meanwhile.
-pub(super) async fn claim_replies(
+/// Records that the replies stored for guests, or about them, are about their accounts from now on.
+/// It also writes the accounts, so that it conflicts with an erasure of one of them.
+pub(super) async fn reassign_replies(
     transaction: &mut Transaction<'_>,
     writes: &WriteSet,
     commit_time: i64,
 ) -> Result<(), TransactionError> {
-    for (guest, user) in &writes.guest_claims {
+    for (guest, user) in &writes.reply_reassignments {
         let account = doc! {
             "q": { "_id": id_to_bson(user.as_uuid()) },
             "u": { "$set": { COMMIT_TIME: commit_time } },

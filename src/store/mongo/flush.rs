@@ -51,7 +51,7 @@ pub(super) async fn flush(
     for documents in ordered_writes(writes, existing, outbox, commit_time)? {
         documents.execute(transaction).await?;
     }
-    erasure::claim_replies(transaction, writes, commit_time).await?;
+    erasure::reassign_replies(transaction, writes, commit_time).await?;
     erasure::erase_traces(transaction, writes).await
 }
 

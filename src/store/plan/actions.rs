@@ -73,7 +73,7 @@ fn record_of(write: &Write) -> Option<(Uuid, u64)> {
         | Write::Cart(_)
         | Write::Session(_)
         | Write::Mail(_)
-        | Write::ClaimGuest { .. }
+        | Write::ReassignGuestReplies { .. }
         | Write::AddressBook(_) => None,
     }
 }

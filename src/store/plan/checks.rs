@@ -60,10 +60,12 @@ impl Planner<'_> {
                 Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
                 Write::Product(product) => (self.state.products.get(&product.id), product.version),
                 Write::Order(order) => (self.version_before(commit, index, order), order.version),
-                Write::ClaimGuest { user_id, .. } => match self.state.users.get(user_id) {
-                    Some(_) => continue,
-                    None => return Err(CommitError::Conflict),
-                },
+                Write::ReassignGuestReplies { user_id, .. } => {
+                    match self.state.users.get(user_id) {
+                        Some(_) => continue,
+                        None => return Err(CommitError::Conflict),
+                    }
+                }
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::ApiKey(key) => (self.state.api_keys.get(&key.id), key.version),

@@ -255,8 +255,8 @@ impl<'a> Planner<'a> {
                 self.writes.address_books.insert(book.user_id, Arc::clone(book));
             }
             Write::EraseAccount(user) => self.record_erasure(user),
-            Write::ClaimGuest { guest_id, user_id } => {
-                self.writes.guest_claims.insert(*guest_id, *user_id);
+            Write::ReassignGuestReplies { guest_id, user_id } => {
+                self.writes.reply_reassignments.insert(*guest_id, *user_id);
             }
             Write::Webhook(webhook) => self.record_webhook(webhook),
             Write::WebhookDelivery(delivery) => {

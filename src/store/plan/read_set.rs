@@ -147,7 +147,7 @@ impl ReadSet {
             Write::EraseAccount(user) => {
                 self.users.insert(user.id);
             }
-            Write::ClaimGuest { user_id, .. } => {
+            Write::ReassignGuestReplies { user_id, .. } => {
                 self.users.insert(*user_id);
             }
             Write::Webhook(webhook) => {

@@ -235,7 +235,7 @@ fn read_set_has_every_named_record() {
         Write::Webhook(Arc::new(webhook)),
         stock_write(5, StockChange::Set(1), None),
         Write::PricingRule(Arc::new(rule_at_version(15, 1, 1))),
-        Write::ClaimGuest { guest_id: numbered_id(18), user_id: numbered_id(19) },
+        Write::ReassignGuestReplies { guest_id: numbered_id(18), user_id: numbered_id(19) },
     ];
     let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {

@@ -36,7 +36,7 @@ pub struct ReplyToStore {
     pub reply: StoredReply,
     /// The time that the key expires from.
     pub at: Timestamp,
-    /// The account that the response tells of, if it is not the key's owner.
+    /// The account that the response is about, if it is not the key's owner.
     pub about: Option<UserId>,
 }
 
@@ -60,9 +60,9 @@ pub struct WriteSet {
     /// Accounts to erase, in their last state. What there is of them has to be erased after
     /// everything else is written, and their e-mail addresses are free before.
     pub erased_accounts: BTreeMap<UserId, Arc<User>>,
-    /// Guests whose stored replies are to tell of an account. That comes after the replies are
-    /// written, and before accounts are erased.
-    pub guest_claims: BTreeMap<UserId, UserId>,
+    /// Guests, and the accounts that their stored replies are about from now on. The engine applies
+    /// them after it writes replies and before it erases accounts.
+    pub reply_reassignments: BTreeMap<UserId, UserId>,
     /// Sessions, by id.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// API keys, by id.
@@ -106,7 +106,7 @@ impl WriteSet {
             && self.users.is_empty()
             && self.address_books.is_empty()
             && self.erased_accounts.is_empty()
-            && self.guest_claims.is_empty()
+            && self.reply_reassignments.is_empty()
             && self.sessions.is_empty()
             && self.api_keys.is_empty()
             && self.mails.is_empty()

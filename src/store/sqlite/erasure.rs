@@ -23,9 +23,9 @@ pub(super) fn delete_accounts(connection: &Connection, writes: &WriteSet) -> rus
     Ok(())
 }
 
-/// Makes the replies that are stored for guests, or about them, tell of their accounts.
-pub(super) fn claim_replies(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
-    for (guest, user) in &writes.guest_claims {
+/// Records that the replies stored for guests, or about them, are about their accounts from now on.
+pub(super) fn reassign_replies(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    for (guest, user) in &writes.reply_reassignments {
         let ids = [guest.as_uuid(), user.as_uuid()].map(UuidText::new);
         let sql = "UPDATE idempotency_keys SET about_id = ?2 WHERE owner_id = ?1 OR about_id = ?1";
         connection.prepare_cached(sql)?.execute(ids)?;

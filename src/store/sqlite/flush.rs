@@ -52,7 +52,7 @@ pub(super) fn flush(
     write_idempotency_keys(connection, writes)?;
     write_inbox(connection, writes)?;
     write_outbox(connection, writes, outbox_events)?;
-    erasure::claim_replies(connection, writes)?;
+    erasure::reassign_replies(connection, writes)?;
     erasure::erase_traces(connection, writes)
 }
 

@@ -90,7 +90,7 @@ pub(in crate::store::mongo) struct IdempotencyKeyDocument<'a> {
     status: u16,
     body: Bson,
     at: DateTime,
-    /// The account that the response tells of, if it is not the owner.
+    /// The account that the response is about, if it is not the owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     about: Option<BsonUuid>,
 }

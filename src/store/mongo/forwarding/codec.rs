@@ -158,7 +158,7 @@ fn write_document(write: &Write) -> Option<WriteDocument<'_>> {
         Write::PromotionUse(promotion, change) => WriteDocument::PromotionUse(*promotion, *change),
         Write::Product(_)
         | Write::User(_)
-        | Write::ClaimGuest { .. }
+        | Write::ReassignGuestReplies { .. }
         | Write::Session(_)
         | Write::ApiKey(_)
         | Write::Mail(_)

@@ -93,8 +93,9 @@ const GUEST: u8 = 3;
 fn moving(status: OrderStatus) -> Commit {
     let moved =
         order_at_version(0, GUEST, status, 1).moved_to(numbered_id(USER), Timestamp::default());
-    let claim = Write::ClaimGuest { guest_id: numbered_id(GUEST), user_id: numbered_id(USER) };
-    commit_of(vec![Write::Order(Arc::new(moved)), claim])
+    let reassignment =
+        Write::ReassignGuestReplies { guest_id: numbered_id(GUEST), user_id: numbered_id(USER) };
+    commit_of(vec![Write::Order(Arc::new(moved)), reassignment])
 }
 
 fn store_with_order_of_guest(status: OrderStatus) -> ModelStore {

@@ -353,7 +353,7 @@ pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
         Write::Stock(_)
         | Write::Session(_)
         | Write::PromotionUse(..)
-        | Write::ClaimGuest { .. }
+        | Write::ReassignGuestReplies { .. }
         | Write::AddressBook(_)
         | Write::ApiKey(_)
         | Write::Mail(_)
