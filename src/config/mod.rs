@@ -10,11 +10,11 @@ mod grpc;
 mod http;
 mod ip_network;
 mod layers;
+mod limits;
 mod mail;
 mod ops;
 mod orders;
 mod payments;
-mod rate_limits;
 mod reference;
 mod secret_strength;
 mod shop;
@@ -41,11 +41,11 @@ pub use cluster::ClusterSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
 pub use http::{CorsSettings, HttpSettings};
+pub use limits::LimitSettings;
 pub use mail::{MailSecurity, MailServer, MailSettings};
 pub use ops::OpsSettings;
 pub use orders::OrdersSettings;
 pub use payments::{PaymentsSettings, StripeSettings};
-pub use rate_limits::RateLimitSettings;
 pub use secret_strength::{readable_file_warning, secret_weakness};
 pub use shop::{CatalogSettings, ShopSettings};
 pub use store::{StartCheck, StoreKind, StoreSettings};
@@ -84,7 +84,7 @@ pub struct Settings {
     /// Tokens, passwords and the first administrator.
     pub auth: AuthSettings,
     /// Limits per caller: rates, connections and feeds.
-    pub limits: RateLimitSettings,
+    pub limits: LimitSettings,
     /// Limits of unpaid orders.
     pub orders: OrdersSettings,
     /// How orders are paid.

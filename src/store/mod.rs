@@ -6,7 +6,7 @@
 //! the planned writes durable.
 
 pub mod account_emails;
-mod anonymize_reply;
+mod anonymized_reply;
 mod charges_codec;
 pub mod cleanup;
 pub mod commit;
@@ -22,6 +22,7 @@ pub mod plan;
 pub mod pricing_store;
 pub(crate) mod readiness;
 mod reply_codec;
+mod retention;
 mod rule_codec;
 pub mod sqlite;
 pub mod staff_store;
@@ -42,11 +43,11 @@ pub use self::commit::{
 };
 use self::{forwarding::ForwardingOptions, writer::CommitWriter};
 pub use self::{
-    limits::INBOX_RETENTION,
     order_id_store::OrderIdStore,
     outbox_page::{OutboxChanges, OutboxPage},
     payment_store::PaymentStore,
     pricing_store::PricingStore,
+    retention::INBOX_RETENTION,
     staff_store::{ActionPosition, StaffStore},
     store_error::{ApplyError, StoreUnavailable},
     webhook_store::WebhookStore,

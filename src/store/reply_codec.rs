@@ -1,5 +1,5 @@
 //! The stored form of replies. A reply can be as large as a full cart, and each is kept for a day
-//! (see [`IDEMPOTENCY_KEY_TTL`](super::limits::IDEMPOTENCY_KEY_TTL)), so larger ones are
+//! (see [`IDEMPOTENCY_KEY_TTL`](super::retention::IDEMPOTENCY_KEY_TTL)), so larger ones are
 //! compressed.
 
 use std::{borrow::Cow, cell::RefCell};

@@ -1,28 +1,24 @@
-//! Merging a guest's cart into an account's, and moving the guest's orders to the account.
+//! Merging a guest's cart into an account's.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::service::{CartService, add_cart_change};
+use super::{
+    guest_orders::MAX_MOVED_ORDERS,
+    service::{CartService, add_cart_change},
+};
 use crate::{
     actors::retry_on_conflict::Decision,
     domain::{
         cart::{Cart, CartError, CartMerge, CartOwner},
         ids::UserId,
-        order::{Order, OrderFilter},
     },
     error::Error,
-    events::DomainEvent,
     messages::{
-        cart::{CartView, MergeCart, MoveGuestOrders},
+        cart::{CartView, MergeCart},
         command_context::{CommandContext, Reply},
     },
-    store::{Commit, CommitReceipt, Write},
+    store::CommitReceipt,
 };
-
-/// The orders that one commit moves.
-const MAX_MOVED_ORDERS: u32 = 100;
 
 impl CartService {
     /// Merges the cart and moves the orders in one commit, so that an order that the guest places
@@ -95,44 +91,6 @@ impl CartService {
             }
             Some(view)
         }))
-    }
-
-    /// Moves a guest's orders without the cart.
-    pub(super) async fn move_guest_orders(&self, message: MoveGuestOrders) -> Result<(), Error> {
-        let MoveGuestOrders { guest_id, context } = message;
-        loop {
-            let decide = async || {
-                self.load_cart().await?.ensure_open()?;
-                let orders = self.list_guest_orders(guest_id, MAX_MOVED_ORDERS).await?;
-                if orders.is_empty() {
-                    return Ok(Decision::NoChange { reply: true, body: Bytes::new() });
-                }
-                let mut commit = self.new_commit(&context);
-                self.add_moved_orders(guest_id, &orders, &mut commit);
-                let is_last = orders.len() < MAX_MOVED_ORDERS as usize;
-                Ok(Decision::Commit(Box::new(commit), move |_: CommitReceipt| is_last))
-            };
-            match self.decide_and_commit(&context, None, decide).await? {
-                Reply::Completed(false) => {}
-                Reply::Completed(true) | Reply::Replayed(_) => return Ok(()),
-            }
-        }
-    }
-
-    async fn list_guest_orders(&self, guest: UserId, limit: u32) -> Result<Vec<Order>, Error> {
-        Ok(self.deps.store.list_orders(OrderFilter::of_user(guest), None, limit).await?)
-    }
-
-    fn add_moved_orders(&self, guest_id: UserId, orders: &[Order], commit: &mut Commit) {
-        let user_id = self.state.owner.id;
-        for order in orders {
-            let moved = Arc::new(order.moved_to(user_id, commit.decided_at));
-            commit.writes.push(Write::Order(Arc::clone(&moved)));
-            commit.events.push(DomainEvent::OrderOwnerChanged(moved));
-        }
-        if !orders.is_empty() {
-            commit.writes.push(Write::ReassignGuestReplies { guest_id, user_id });
-        }
     }
 }
 

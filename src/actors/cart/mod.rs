@@ -3,6 +3,7 @@
 mod abandonment;
 mod actor;
 mod checkout;
+mod guest_orders;
 mod memory;
 mod merge;
 mod order_ids;

@@ -5,7 +5,8 @@ use std::{cmp::Reverse, io, sync::Arc};
 use tantivy::{InvertedIndexReader, SegmentReader, postings::TermInfo, schema::Field};
 
 use super::{
-    compiled::{CompiledWord, OutOfTime, TimeBudget},
+    compiled_query::CompiledWord,
+    time_budget::{OutOfTime, TimeBudget},
     vocabulary::Vocabulary,
 };
 use crate::domain::catalog::search::MatchKind;

@@ -4,11 +4,11 @@ use tantivy::{DocId, DocSet, TERMINATED, postings::Postings, schema::IndexRecord
 
 use super::{
     SearchField,
-    compiled::{
-        CompiledQuery, CompiledWord, OutOfTime, SKU_POINTS, TimeBudget, match_points,
-        place_of_frequency,
-    },
+    compiled_query::{CompiledQuery, CompiledWord},
     expand::{Expansion, FieldView},
+    schema::place_of_frequency,
+    scoring::{SKU_POINTS, match_points},
+    time_budget::{OutOfTime, TimeBudget},
 };
 use crate::domain::catalog::search::{MatchKind, Place};
 

@@ -5,12 +5,14 @@
 //! that a search always finds the latest change.
 
 mod automaton;
-mod compiled;
+mod compiled_query;
 mod expand;
 mod matcher;
 mod pending;
 mod schema;
+mod scoring;
 mod segment;
+mod time_budget;
 mod vocabulary;
 mod writer;
 
@@ -20,7 +22,10 @@ use std::{
     thread,
 };
 
-pub(crate) use self::compiled::{CompiledQuery, OutOfTime, TimeBudget};
+pub(crate) use self::{
+    compiled_query::CompiledQuery,
+    time_budget::{OutOfTime, TimeBudget},
+};
 use self::{pending::Pending, schema::Fields, segment::IndexView, writer::run_writer};
 use crate::domain::catalog::search::ProductTerms;
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::{
     SearchField, TextMatch,
-    compiled::{CompiledQuery, CompiledWord, OutOfTime, SKU_POINTS, TimeBudget, match_points},
+    compiled_query::{CompiledQuery, CompiledWord},
+    scoring::{SKU_POINTS, match_points},
+    time_budget::{OutOfTime, TimeBudget},
 };
 use crate::domain::catalog::search::{ProductTerms, TermList};
 

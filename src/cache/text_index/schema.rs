@@ -10,7 +10,7 @@ use tantivy::{
     tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer},
 };
 
-use super::{SearchField, compiled::frequency_of_place};
+use super::SearchField;
 use crate::domain::catalog::search::{Place, ProductTerms};
 
 /// The name of [`TermReader`].
@@ -57,6 +57,28 @@ fn write_terms<'a>(terms: impl Iterator<Item = (&'a str, Place)>) -> String {
         text.push(TERM_END);
     }
     text
+}
+
+/// How often a term is written that occurs in `place`: the fewest times where most terms are.
+const fn frequency_of_place(place: Place) -> u8 {
+    match place {
+        Place::Description => 1,
+        Place::Labels => 2,
+        Place::Name => 3,
+        Place::Attributes => 4,
+        Place::NameStart => 5,
+    }
+}
+
+/// The place that a term frequency stands for.
+pub(super) const fn place_of_frequency(frequency: u32) -> Place {
+    match frequency {
+        0 | 1 => Place::Description,
+        2 => Place::Labels,
+        3 => Place::Name,
+        4 => Place::Attributes,
+        _ => Place::NameStart,
+    }
 }
 
 /// Reads the terms of a field, each as often as [`frequency_of_place`] says.

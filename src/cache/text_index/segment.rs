@@ -6,10 +6,11 @@ use tantivy::{SegmentReader, index::SegmentId};
 
 use super::{
     SearchField, TextMatch,
-    compiled::{CompiledQuery, OutOfTime, TimeBudget},
+    compiled_query::CompiledQuery,
     expand::FieldView,
     matcher::{Matcher, Scratch},
     schema::{Fields, SLOT},
+    time_budget::{OutOfTime, TimeBudget},
 };
 
 /// The index at one time.

@@ -2,7 +2,7 @@
 
 use super::{
     Breakdown, CodeOutcome, Destination, Discount, LineAmounts, Shipping, Tax,
-    fraction::divide_half_up,
+    rounding::divide_half_up,
 };
 use crate::domain::{ids::PromotionId, money::Money};
 

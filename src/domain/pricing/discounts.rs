@@ -6,7 +6,7 @@ use super::{
     Basket, BasketLine, Candidate, CodeOutcome, CodeRefusal, Effect, Percentage, PricingRules,
     Promotion, Selection, TaxRate,
     candidate::gives_something,
-    fraction::{Share, Spreader},
+    spread::{Share, Spreader},
 };
 use crate::domain::clock::Timestamp;
 

@@ -1,7 +1,8 @@
-//! Percentages and tax rates, exact, and the arithmetic of rounding and spreading.
+//! Percentages and tax rates, exact.
 
 use std::{fmt, str::FromStr};
 
+use super::rounding::divide_half_up;
 use crate::domain::money::{MoneyError, parse_scaled};
 
 /// Hundredths of one per cent in the whole.
@@ -114,94 +115,9 @@ fn write_decimal(f: &mut fmt::Formatter<'_>, scaled: u32, decimals: usize) -> fm
     f.write_str(digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// `amount / divisor`, rounded half up. Both are 0 or more; 0 if `divisor` is.
-pub(super) const fn divide_half_up(amount: i128, divisor: i128) -> i128 {
-    if divisor <= 0 {
-        return 0;
-    }
-    let rest = amount % divisor;
-    amount / divisor + if rest >= divisor - rest { 1 } else { 0 }
-}
-
-/// What a line gets of an amount that is spread over several.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Share {
-    /// The line's part, in relation to the others'.
-    pub(super) weight: i128,
-    /// The most it can get.
-    pub(super) most: i128,
-}
-
-/// Spreads amounts, and keeps its buffers from one to the next.
-#[derive(Default)]
-pub(super) struct Spreader {
-    parts: Vec<i128>,
-    /// The remainders, the largest first, with the positions of their shares.
-    order: Vec<(i128, usize)>,
-}
-
-impl Spreader {
-    /// Spreads `amount` over `shares` by weight and returns each one's part. Parts are rounded
-    /// down, and what is left goes to the largest remainders, of equal ones to the first. The sum
-    /// is `amount` unless that is more than all can get.
-    pub(super) fn spread(&mut self, amount: i128, shares: &[Share]) -> &[i128] {
-        let Self { parts, order } = self;
-        parts.clear();
-        let whole: i128 = shares.iter().map(|share| share.weight).sum();
-        match shares {
-            _ if whole <= 0 => parts.resize(shares.len(), 0),
-            // What most carts have: nothing is divided.
-            [only] => parts.push(amount.min(only.most)),
-            _ => spread_over_several(amount, shares, whole, parts, order),
-        }
-        parts
-    }
-}
-
-fn spread_over_several(
-    amount: i128,
-    shares: &[Share],
-    whole: i128,
-    parts: &mut Vec<i128>,
-    order: &mut Vec<(i128, usize)>,
-) {
-    let product = |share: &Share| amount.saturating_mul(share.weight);
-    parts.extend(shares.iter().map(|share| (product(share) / whole).min(share.most)));
-    let mut left = amount - parts.iter().sum::<i128>();
-    if left <= 0 {
-        return;
-    }
-    order.clear();
-    let remainders = shares.iter().map(|share| -(product(share) % whole));
-    order.extend(remainders.zip(0..));
-    order.sort_unstable();
-    while left > 0 {
-        let before = left;
-        for (_, at) in &*order {
-            if let (Some(part), Some(share)) = (parts.get_mut(*at), shares.get(*at))
-                && left > 0
-                && *part < share.most
-            {
-                *part += 1;
-                left -= 1;
-            }
-        }
-        if left == before {
-            break;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rounds_half_up() {
-        let rounded = |(amount, divisor)| divide_half_up(amount, divisor);
-        let cases = [(0, 3), (1, 3), (1, 2), (3, 2), (5, 3), (4, 3), (7, 0)];
-        assert_eq!(cases.map(rounded), [0, 0, 1, 2, 2, 1, 0]);
-    }
 
     #[test]
     fn percentages_are_exact() {
@@ -230,23 +146,5 @@ mod tests {
         for text in ["", ".5", "1.", "1.000001", "2", "-0.1", "+0.1", "1e-1", "0.1000000", "0,1"] {
             assert_eq!(text.parse::<Rate>(), Err(InvalidRate), "{text}");
         }
-    }
-
-    #[test]
-    fn spreads_to_the_largest_remainders_and_never_above_the_most() {
-        let even = |weight| Share { weight, most: weight };
-        let mut spreader = Spreader::default();
-        let mut spread = |amount, shares: &[Share]| spreader.spread(amount, shares).to_vec();
-        assert_eq!(spread(2, &[even(1), even(1), even(1)]), [1, 1, 0]);
-        assert_eq!(spread(10, &[even(1), even(50), even(49)]), [0, 5, 5]);
-        // A third of 5 and two thirds: 1.67 and 3.33.
-        assert_eq!(spread(5, &[even(4), even(8)]), [2, 3]);
-        let capped = [Share { weight: 100, most: 1 }, Share { weight: 1, most: 9 }];
-        assert_eq!(spread(4, &capped), [1, 3]);
-        assert_eq!(spread(4, &[even(0), even(0)]), [0, 0]);
-        assert_eq!(spread(9, &[even(1), even(2)]), [1, 2], "no more than all can get");
-        assert_eq!([3, 9].map(|amount| spread(amount, &[even(5)])), [[3], [5]]);
-        assert_eq!(spread(9, &[Share { weight: 0, most: 5 }]), [0]);
-        assert_eq!(spread(9, &[]), []);
     }
 }

@@ -11,9 +11,11 @@ mod edit;
 mod fraction;
 mod promotion_edit;
 mod record;
+mod rounding;
 mod rules;
 mod selection_index;
 mod shipping;
+mod spread;
 mod tax;
 #[cfg(test)]
 mod tests;

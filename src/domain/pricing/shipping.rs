@@ -1,7 +1,7 @@
 //! What shipping costs.
 
 use super::{
-    Basket, BasketLine, Destination, PricingRules, ShippingMethod, fraction::divide_half_up,
+    Basket, BasketLine, Destination, PricingRules, ShippingMethod, rounding::divide_half_up,
 };
 use crate::domain::{ids::ShippingMethodId, money::Money};
 

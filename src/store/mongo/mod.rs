@@ -3,7 +3,7 @@
 //! A few tasks in each node write. Each applies a batch in one transaction, with few round trips
 //! however many commits the batch has: it loads what the batch depends on from a snapshot, plans
 //! the batch as every engine does, and writes the records. Of two transactions that write the same
-//! record, the server aborts one, which the node then retries; `write` has the details.
+//! record, the server aborts one, which the node then retries; `transaction_loop` has the details.
 //!
 //! Reads go to the primary and return only what a majority of the members has.
 
@@ -34,10 +34,10 @@ mod stock_queue;
 mod store;
 mod transaction;
 mod transaction_error;
+mod transaction_loop;
 mod transaction_timing;
 mod trim;
 mod webhooks;
-mod write;
 
 use std::{
     sync::{
@@ -62,7 +62,7 @@ use self::{
     nodes::NodeMembership,
     read::ReadError,
     stock_queue::StockQueue,
-    write::{MongoWriter, QueuedBatch},
+    transaction_loop::{MongoWriter, QueuedBatch},
 };
 use super::{
     StoreUnavailable, limits::MAX_QUEUED_BATCHES, write_health::WriteHealth, writer::STOCK_LANE,

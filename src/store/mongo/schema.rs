@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{account::login_failures::FAILURE_WINDOW, order::OrderStatus},
-    store::limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
+    store::retention::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
 };
 
 pub(super) const CARTS: &str = "carts";

@@ -11,7 +11,8 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::Span;
 
 use super::{
-    MongoStore, WRITE_LANES, audit, delete, integrity, login_failures, read, write::QueuedBatch,
+    MongoStore, WRITE_LANES, audit, delete, integrity, login_failures, read,
+    transaction_loop::QueuedBatch,
 };
 use crate::{
     domain::{
@@ -34,7 +35,7 @@ use crate::{
         AppliedBatch, ApplyError, Commit, CommitOutcome, OutboxChanges, OutboxPage, Store,
         StoreUnavailable, StoredReplyUsage,
         forwarding::ForwardingOptions,
-        limits::IDEMPOTENCY_KEY_TTL,
+        retention::IDEMPOTENCY_KEY_TTL,
         writer::{CommitWriter, STOCK_LANE},
     },
 };

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     events::{OutboxCursor, OutboxPosition},
-    store::limits::{MIN_RETAINED_EVENTS, WEBHOOK_RETENTION},
+    store::retention::{MIN_RETAINED_EVENTS, WEBHOOK_RETENTION},
 };
 
 /// What is needed of a document with events.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::rows::UuidText;
 use crate::{
     domain::{account::ENDED_SESSION_RETENTION, clock::Timestamp, ids::UserId},
-    store::limits::{GUEST_CART_RETENTION, MAX_DELETED_RECORDS},
+    store::{limits::MAX_DELETED_RECORDS, retention::GUEST_CART_RETENTION},
 };
 
 /// Deletes up to [`MAX_DELETED_RECORDS`] of each kind, and returns how many there were.

@@ -11,7 +11,7 @@ use crate::{
         account::Email,
         order::{BuyerKey, KEPT_ADDRESS_FIELDS, OrderStatus},
     },
-    store::{anonymize_reply::anonymize_reply, plan::WriteSet, reply_codec},
+    store::{anonymized_reply::anonymize_reply, plan::WriteSet, reply_codec},
 };
 
 /// Deletes the erased accounts, so that others can have their e-mail addresses in the same batch.

@@ -50,7 +50,7 @@ use self::{
 };
 use super::{
     AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable, StoredReplyUsage,
-    limits::IDEMPOTENCY_KEY_TTL,
+    retention::IDEMPOTENCY_KEY_TTL,
 };
 use crate::{
     domain::{

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{read, webhooks};
 use crate::{
     events::{OutboxCursor, OutboxPosition},
-    store::limits::MIN_RETAINED_EVENTS,
+    store::retention::MIN_RETAINED_EVENTS,
 };
 
 /// The one partition of the outbox. Its offsets are the column `position`.

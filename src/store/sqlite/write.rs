@@ -28,8 +28,8 @@ use crate::{
     store::{
         AppliedBatch, ApplyError, StoreUnavailable,
         commit::{Commit, CommittedChanges},
-        limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
         plan::{self, ReadSet},
+        retention::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
         write_health::WriteHealth,
     },
 };

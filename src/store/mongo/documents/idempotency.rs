@@ -14,7 +14,7 @@ use crate::{
     domain::{clock::Timestamp, ids::UserId},
     messages::command_context::{IdempotencyKey, StoredReply},
     store::{
-        anonymize_reply::anonymize_reply,
+        anonymized_reply::anonymize_reply,
         plan::{OwnedIdempotencyKey, ReplyToStore},
         reply_codec,
     },

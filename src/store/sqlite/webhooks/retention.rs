@@ -7,7 +7,7 @@ use crate::{
     domain::ids::EventId,
     events::OutboxCursor,
     store::{
-        limits::WEBHOOK_RETENTION,
+        retention::WEBHOOK_RETENTION,
         sqlite::{
             PARTITION,
             rows::{UuidText, id_column},

@@ -11,7 +11,7 @@ const MAX_LIMIT: u32 = 1_000_000;
 /// Limits per caller; 0 disables a limit.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RateLimitSettings {
+pub struct LimitSettings {
     /// Requests per second from one address, with bursts of twice that.
     #[serde(deserialize_with = "values::whole_number")]
     pub per_address: u32,
@@ -50,7 +50,7 @@ pub struct RateLimitSettings {
     pub feeds_per_user: u32,
 }
 
-impl RateLimitSettings {
+impl LimitSettings {
     pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
         check_range("limits.per_address", self.per_address, 0..=MAX_LIMIT)?;
         check_range("limits.per_user", self.per_user, 0..=MAX_LIMIT)?;

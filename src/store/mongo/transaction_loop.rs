@@ -64,8 +64,8 @@ use crate::{
     store::{
         AppliedBatch, ApplyError,
         commit::Commit,
-        limits::IDEMPOTENCY_KEY_TTL,
         plan::{self, ReadSet},
+        retention::IDEMPOTENCY_KEY_TTL,
         writer::STOCK_LANE,
     },
 };

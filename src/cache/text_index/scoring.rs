@@ -1,0 +1,25 @@
+//! The points for matches, which rank the products.
+
+use crate::domain::catalog::search::{MatchKind, Place};
+
+/// What the product with the SKU gets that the whole query is.
+pub(super) const SKU_POINTS: u32 = 10_000_000;
+
+/// The points for a match. A word without typos is worth more than any place of one with a typo.
+pub(super) fn match_points(kind: MatchKind, place: Place) -> u16 {
+    let place_points: u16 = match place {
+        Place::Description => 100,
+        Place::Attributes => 250,
+        Place::Labels => 350,
+        Place::Name => 500,
+        Place::NameStart => 550,
+    };
+    match kind {
+        MatchKind::Sku => 20_999,
+        MatchKind::Exact => 20_000 + place_points,
+        MatchKind::Stem => 20_000 + place_points / 25 * 24,
+        MatchKind::Prefix => 20_000 + place_points / 5 * 4,
+        MatchKind::OneTypo => 10_000 + place_points,
+        MatchKind::TwoTypos => 1 + place_points,
+    }
+}
