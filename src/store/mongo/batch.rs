@@ -73,7 +73,7 @@ impl BatchProgress {
         let reason = failure.reason;
         let is_single = self.current.len() == 1;
         match failure.class {
-            ErrorClass::Conflict | ErrorClass::PartitionLost | ErrorClass::Unavailable => {
+            ErrorClass::Aborted | ErrorClass::PartitionLost | ErrorClass::Unavailable => {
                 self.backoff.wait(failure.class).await;
             }
             ErrorClass::OutcomeUnknown => {

@@ -114,7 +114,7 @@ impl CollectionWrites {
         let updated = transaction.update(self.collection, &self.updates).await;
         updated.map_err(|failure| match failure.class {
             // Nobody else writes the partition, unless its head is not the one that is known.
-            ErrorClass::Conflict if self.collection == OUTBOX => {
+            ErrorClass::Aborted if self.collection == OUTBOX => {
                 TransactionError { class: ErrorClass::PartitionLost, ..failure }
             }
             _ => failure,

@@ -114,7 +114,7 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// [`ErrorClass::RecordRejected`] for the first update that the server rejects, and
-    /// [`ErrorClass::Conflict`] when one finds no document.
+    /// [`ErrorClass::Aborted`] when one finds no document.
     pub(super) async fn update(
         &mut self,
         collection: &str,
@@ -254,6 +254,6 @@ fn check_write_reply(reply: &Document, statements: &[Statement]) -> Result<(), T
     if applied == Some(statements.len()) {
         Ok(())
     } else {
-        Err(TransactionError::conflict("a record has changed since it was loaded"))
+        Err(TransactionError::aborted("a record has changed since it was loaded"))
     }
 }

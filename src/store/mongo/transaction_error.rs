@@ -15,7 +15,7 @@ use super::documents::DocumentError;
 /// Error codes of a server that is not the primary, or is starting or shutting down.
 const UNAVAILABLE_CODES: [i32; 11] = [6, 7, 89, 91, 134, 189, 9001, 10107, 11600, 11602, 13435];
 
-/// Error codes of a transaction that lost to another one or was ended from outside: `LockTimeout`,
+/// Error codes of a transaction that lost to another one or was killed by the server: `LockTimeout`,
 /// `MaxTimeMSExpired`, `WriteConflict`, `TransactionTooOld`, `SnapshotUnavailable`,
 /// `NoSuchTransaction`, `TransactionExceededLifetimeLimitSeconds`, `Interrupted`.
 const ABORTED_CODES: [i32; 8] = [24, 50, 112, 225, 246, 251, 290, 11601];
@@ -26,8 +26,10 @@ pub(super) const ACCESS_DENIED_CODES: [i32; 2] = [13, 18];
 /// The class of a failed step. All but the last mean: certainly not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ErrorClass {
-    /// Another transaction won, or this one was ended from outside. A retry may succeed.
-    Conflict,
+    /// Another transaction won, or the server killed this one. A retry may succeed. (A commit that
+    /// finds another version than it expects is no error of the transaction; see
+    /// [`CommitError::Conflict`](crate::store::CommitError::Conflict).)
+    Aborted,
     /// Another writer has this one's partition of the outbox. A retry in another partition may
     /// succeed.
     PartitionLost,
@@ -43,10 +45,10 @@ pub(super) enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// The name of the class, for metrics and traces.
+    /// The name of the class in metrics and traces.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Conflict => "conflict",
+            Self::Aborted => "conflict",
             Self::PartitionLost => "partition_lost",
             Self::Unavailable => "unavailable",
             Self::RecordRejected(_) => "record_rejected",
@@ -66,8 +68,8 @@ pub(super) struct TransactionError {
 }
 
 impl TransactionError {
-    pub(super) fn conflict(reason: impl Into<String>) -> Self {
-        Self { class: ErrorClass::Conflict, reason: reason.into() }
+    pub(super) fn aborted(reason: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Aborted, reason: reason.into() }
     }
 
     pub(super) fn permanent(reason: impl Into<String>) -> Self {
@@ -105,8 +107,8 @@ impl From<&Error> for TransactionError {
                 _,
             ) => ErrorClass::Unavailable,
             (_, Some(code)) if UNAVAILABLE_CODES.contains(&code) => ErrorClass::Unavailable,
-            (_, Some(code)) if ABORTED_CODES.contains(&code) => ErrorClass::Conflict,
-            _ if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => ErrorClass::Conflict,
+            (_, Some(code)) if ABORTED_CODES.contains(&code) => ErrorClass::Aborted,
+            _ if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => ErrorClass::Aborted,
             _ => ErrorClass::Permanent,
         };
         Self { class, reason: one_line_message(error) }

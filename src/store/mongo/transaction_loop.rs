@@ -133,7 +133,7 @@ impl MongoWriter {
                 Err(failure) => {
                     match (failure.class, &self.stock_queue) {
                         (ErrorClass::Unavailable, _) => self.log_unavailable(&failure.reason),
-                        (ErrorClass::Conflict, Some(queue)) => {
+                        (ErrorClass::Aborted, Some(queue)) => {
                             queue.record_contention();
                             self.forwarder.record_contention(&commits);
                         }
@@ -172,7 +172,7 @@ impl MongoWriter {
         let is_stock = self.lane == STOCK_LANE;
         let lane = if is_stock { "stock" } else { "other" };
         self.metrics.record_transaction(lane, began.elapsed(), abort);
-        if is_stock && matches!(&result, Err(failure) if failure.class == ErrorClass::Conflict) {
+        if is_stock && matches!(&result, Err(failure) if failure.class == ErrorClass::Aborted) {
             self.metrics.record_stock_conflict(StockConflict::Transaction);
         }
         result
@@ -221,7 +221,7 @@ impl MongoWriter {
                     with_deadline(deadline, session.abort_transaction().into_future()).await.is_ok()
                 };
                 self.keep_or_orphan_session(session, aborted);
-                if failure.class == ErrorClass::Conflict {
+                if failure.class == ErrorClass::Aborted {
                     self.partition = Some(partition);
                 }
                 return Err(failure);
@@ -232,7 +232,7 @@ impl MongoWriter {
             commit.instrument(tracing::info_span!("confirm", otel.kind = "client")).await;
         // After a conflict the server has aborted the transaction itself.
         let is_closed =
-            committed.as_ref().err().is_none_or(|failure| failure.class == ErrorClass::Conflict);
+            committed.as_ref().err().is_none_or(|failure| failure.class == ErrorClass::Aborted);
         self.keep_or_orphan_session(session, is_closed);
         committed?;
         let mut partition = partition;

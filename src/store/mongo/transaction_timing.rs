@@ -34,7 +34,7 @@ impl RetryBackoff {
     /// The outcome of a commit that runs out of time now. `None` before the first retry.
     pub(super) fn last_error(&self) -> Option<CommitError> {
         match self.last_class? {
-            ErrorClass::Conflict | ErrorClass::PartitionLost => Some(CommitError::Overloaded),
+            ErrorClass::Aborted | ErrorClass::PartitionLost => Some(CommitError::Overloaded),
             _ => Some(CommitError::Unavailable),
         }
     }
@@ -51,7 +51,7 @@ impl RetryBackoff {
     /// Waits after an error of `class`.
     pub(super) async fn wait(&mut self, class: ErrorClass) {
         let (first, longest) = match class {
-            ErrorClass::Conflict | ErrorClass::PartitionLost => CONFLICT_BACKOFF,
+            ErrorClass::Aborted | ErrorClass::PartitionLost => CONFLICT_BACKOFF,
             _ => UNAVAILABLE_BACKOFF,
         };
         if self.last_class != Some(class) {
