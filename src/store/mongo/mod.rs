@@ -172,6 +172,7 @@ impl MongoStore {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Runs a read with the usual time limit.
     async fn run_read<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<T, StoreUnavailable>
     where
         T: Send + 'static,
@@ -180,8 +181,6 @@ impl MongoStore {
         self.run_read_within(self.timeout, read).await
     }
 
-    /// Reads on the driver's runtime. A caller that is dropped in the middle of a read would close
-    /// the connection; a spawned read goes on.
     async fn run_read_within<T, F>(
         &self,
         limit: Duration,
@@ -191,20 +190,47 @@ impl MongoStore {
         T: Send + 'static,
         F: Future<Output = Result<T, ReadError>> + Send + 'static,
     {
+        self.run_on_driver("read from the store", limit, read).await
+    }
+
+    /// Runs a small change that is not a commit.
+    async fn run_update<T, F>(
+        &self,
+        change: impl FnOnce(Database) -> F,
+    ) -> Result<T, StoreUnavailable>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ReadError>> + Send + 'static,
+    {
+        self.run_on_driver("update the store", self.timeout, change).await
+    }
+
+    /// Runs `operation` on the driver's runtime. A caller that is dropped in the middle of it would
+    /// close the connection; a spawned task goes on. `purpose` completes "failed to".
+    async fn run_on_driver<T, F>(
+        &self,
+        purpose: &'static str,
+        limit: Duration,
+        operation: impl FnOnce(Database) -> F,
+    ) -> Result<T, StoreUnavailable>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ReadError>> + Send + 'static,
+    {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreUnavailable);
         }
-        let read = read(self.database.clone());
+        let operation = operation(self.database.clone());
         // The timeout is created inside the task, because a timer belongs to the runtime that it is
-        // created on, and the caller's runtime may stop before the read does.
-        let task = self.runtime.spawn(async move { timeout(limit, read).await });
+        // created on, and the caller's runtime may stop before the operation does.
+        let task = self.runtime.spawn(async move { timeout(limit, operation).await });
         let error = match task.await {
             Ok(Ok(Ok(result))) => return Ok(result),
             Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(_)) => "timed out".to_owned(),
             Err(error) => error.to_string(),
         };
-        tracing::error!(error, "failed to read from the store");
+        tracing::error!(error, "failed to {purpose}");
         Err(StoreUnavailable)
     }
 }

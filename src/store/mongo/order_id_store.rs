@@ -45,7 +45,7 @@ struct OrderIdDocument {
 #[async_trait]
 impl OrderIdStore for MongoStore {
     async fn lease_order_ids(&self, from: Timestamp) -> Result<OrderIdLease, StoreUnavailable> {
-        let lease = self.run_read(move |database| lease_order_ids(database, from)).await?;
+        let lease = self.run_update(move |database| lease_order_ids(database, from)).await?;
         lease.ok_or_else(|| {
             tracing::error!(
                 most = ORDER_ID_WORKERS,

@@ -35,6 +35,6 @@ impl PaymentStore for MongoStore {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<bool, StoreUnavailable> {
-        self.run_read(move |database| read::move_payment_due(database, order, from, to)).await
+        self.run_update(move |database| read::move_payment_due(database, order, from, to)).await
     }
 }

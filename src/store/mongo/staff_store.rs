@@ -34,7 +34,7 @@ impl StaffStore for MongoStore {
         &self,
         uses: Vec<(ApiKeyId, Timestamp)>,
     ) -> Result<(), StoreUnavailable> {
-        self.run_read(|database| read::record_api_key_uses(database, uses)).await
+        self.run_update(|database| read::record_api_key_uses(database, uses)).await
     }
 
     async fn list_actions(

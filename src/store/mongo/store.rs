@@ -254,7 +254,7 @@ impl Store for MongoStore {
         keys: Vec<LoginKey>,
         now: Timestamp,
     ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
-        self.run_read(move |database| login_failures::count_login_failure(database, keys, now))
+        self.run_update(move |database| login_failures::count_login_failure(database, keys, now))
             .await
     }
 
@@ -308,7 +308,7 @@ impl Store for MongoStore {
 
     async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable> {
         let now = self.clock.now();
-        self.run_read(move |database| delete::delete_ended_records(database, now)).await
+        self.run_update(move |database| delete::delete_ended_records(database, now)).await
     }
 
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
@@ -326,7 +326,7 @@ impl Store for MongoStore {
 
     async fn mark_published(&self, cursor: &OutboxCursor) -> Result<(), StoreUnavailable> {
         let cursor = cursor.clone();
-        self.run_read(move |database| read::mark_published(database, cursor)).await
+        self.run_update(move |database| read::mark_published(database, cursor)).await
     }
 
     async fn audit_products(
@@ -365,7 +365,7 @@ impl Store for MongoStore {
 
     async fn check_writable(&self) -> Result<(), StoreUnavailable> {
         let node = self.membership.id();
-        let probe = self.run_read(move |database| read::probe_write(database, node));
+        let probe = self.run_update(move |database| read::probe_write(database, node));
         self.write_health.check(probe).await
     }
 

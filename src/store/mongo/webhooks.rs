@@ -83,7 +83,7 @@ impl WebhookStore for MongoStore {
         node: Uuid,
         lifetime: Duration,
     ) -> Result<WebhookLeases, StoreUnavailable> {
-        self.run_read(|database| leases::renew(database, node, lifetime)).await
+        self.run_update(|database| leases::renew(database, node, lifetime)).await
     }
 
     async fn release_webhook_leases(
@@ -91,7 +91,7 @@ impl WebhookStore for MongoStore {
         node: Uuid,
         shards: Vec<u32>,
     ) -> Result<(), StoreUnavailable> {
-        self.run_read(|database| leases::release(database, node, shards)).await
+        self.run_update(|database| leases::release(database, node, shards)).await
     }
 
     async fn open_webhook(
@@ -99,7 +99,7 @@ impl WebhookStore for MongoStore {
         id: WebhookId,
         node: Uuid,
     ) -> Result<WebhookState, StoreUnavailable> {
-        self.run_read(|database| progress::open(database, id, node)).await
+        self.run_update(|database| progress::open(database, id, node)).await
     }
 
     async fn save_webhook_progress(
@@ -107,7 +107,7 @@ impl WebhookStore for MongoStore {
         node: Uuid,
         progress: Arc<[WebhookProgress]>,
     ) -> Result<(), StoreUnavailable> {
-        self.run_read(|database| progress::save(database, node, progress)).await
+        self.run_update(|database| progress::save(database, node, progress)).await
     }
 
     async fn list_waiting_deliveries(
@@ -146,10 +146,10 @@ impl WebhookStore for MongoStore {
         older_than: Timestamp,
         kept: u32,
     ) -> Result<(), StoreUnavailable> {
-        self.run_read(|database| progress::trim(database, id, older_than, kept)).await
+        self.run_update(|database| progress::trim(database, id, older_than, kept)).await
     }
 
     async fn delete_webhook_remains(&self) -> Result<u64, StoreUnavailable> {
-        self.run_read(progress::delete_remains).await
+        self.run_update(progress::delete_remains).await
     }
 }
