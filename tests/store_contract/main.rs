@@ -18,6 +18,7 @@ mod atomicity;
 mod audit;
 mod batch_cost;
 mod dead_nodes;
+mod deep_check;
 mod ended_records;
 mod erasure;
 mod failed_steps;

@@ -5,39 +5,13 @@ use mongodb::{
     bson::{Bson, Document, doc},
 };
 
-use super::{
-    read::ReadResult,
-    schema::{
-        ACTIONS, API_KEYS, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MAILS, META, MOVEMENTS, NODES,
-        ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
-    },
-    transaction_error::one_line_message,
-};
-
-const COLLECTIONS: [&str; 16] = [
-    ACTIONS,
-    API_KEYS,
-    CARTS,
-    COUNTERS,
-    IDEMPOTENCY_KEYS,
-    INBOX,
-    MAILS,
-    META,
-    MOVEMENTS,
-    NODES,
-    ORDERS,
-    OUTBOX,
-    PRODUCTS,
-    SESSIONS,
-    STOCK,
-    USERS,
-];
+use super::{read::ReadResult, schema::collections, transaction_error::one_line_message};
 
 /// Validates each collection on the primary. In the background the server checks its last
 /// checkpoint, and locks nobody out.
 pub(super) async fn find_damage(database: Database) -> ReadResult<Vec<String>> {
     let mut problems = Vec::new();
-    for collection in COLLECTIONS {
+    for collection in collections() {
         match database.run_command(doc! { "validate": collection, "background": true }).await {
             Ok(report) => problems.extend(report_problems(collection, &report)),
             // It may need the role dbAdmin, for one.

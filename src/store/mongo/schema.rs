@@ -101,6 +101,27 @@ const FAILURE_RETENTION: Duration = FAILURE_WINDOW.saturating_add(Duration::from
 /// another node.
 const REFUSAL_RETENTION: Duration = Duration::from_secs(60 * 60);
 
+/// The collections whose documents are found by their ids alone.
+const COLLECTIONS_WITHOUT_INDEXES: [&str; 11] = [
+    ADDRESS_BOOKS,
+    STOCK,
+    ORDER_ID_WORKERS,
+    PROMOTION_USES,
+    OUTBOX,
+    COUNTERS,
+    NODES,
+    META,
+    WEBHOOKS,
+    WEBHOOK_STATES,
+    WEBHOOK_LEASES,
+];
+
+/// The names of all collections that [`create_collections_and_indexes`] creates.
+pub(super) fn collections() -> impl Iterator<Item = &'static str> {
+    let indexed = all_index_definitions().map(|(collection, _)| collection);
+    COLLECTIONS_WITHOUT_INDEXES.into_iter().chain(indexed)
+}
+
 /// Creates missing collections and indexes. Several nodes may run it at once.
 ///
 /// `keep_unpublished` is recorded permanently and for all nodes: from then on no event is trimmed
@@ -110,23 +131,10 @@ pub(super) async fn create_collections_and_indexes(
     keep_unpublished: bool,
 ) -> Result<()> {
     // A transaction that creates a collection blocks every other transaction on it.
-    for collection in [
-        ADDRESS_BOOKS,
-        STOCK,
-        ORDER_ID_WORKERS,
-        PROMOTION_USES,
-        OUTBOX,
-        COUNTERS,
-        NODES,
-        META,
-        WEBHOOKS,
-        WEBHOOK_STATES,
-        WEBHOOK_LEASES,
-    ] {
+    for collection in COLLECTIONS_WITHOUT_INDEXES {
         create_collection_if_missing(database, collection).await?;
     }
-    for (collection, indexes) in index_definitions().into_iter().chain(account_index_definitions())
-    {
+    for (collection, indexes) in all_index_definitions() {
         // This also creates the collection.
         let command = doc! {
             "createIndexes": collection,
@@ -204,6 +212,11 @@ fn refusal_expiry_index() -> Document {
         "name": "refused", "key": { "refused_at": 1 }, "sparse": true,
         "expireAfterSeconds": seconds,
     }
+}
+
+/// The collections with indexes, and the indexes of each.
+fn all_index_definitions() -> impl Iterator<Item = (&'static str, Vec<Document>)> {
+    index_definitions().into_iter().chain(account_index_definitions())
 }
 
 fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {

@@ -15,7 +15,7 @@ use super::documents::DocumentError;
 /// Error codes of a server that is not the primary, or is starting or shutting down.
 const UNAVAILABLE_CODES: [i32; 11] = [6, 7, 89, 91, 134, 189, 9001, 10107, 11600, 11602, 13435];
 
-/// Error codes of a transaction that lost to another one or was killed by the server: `LockTimeout`,
+/// Error codes of a transaction that lost to another one or that the server killed: `LockTimeout`,
 /// `MaxTimeMSExpired`, `WriteConflict`, `TransactionTooOld`, `SnapshotUnavailable`,
 /// `NoSuchTransaction`, `TransactionExceededLifetimeLimitSeconds`, `Interrupted`.
 const ABORTED_CODES: [i32; 8] = [24, 50, 112, 225, 246, 251, 290, 11601];
