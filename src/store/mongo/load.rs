@@ -18,8 +18,8 @@ use super::{
     },
     erasure, promotion_uses, rules,
     schema::{
-        CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, MAILS, ORDERS, PAID_OF_USER, PAID_STATUSES,
-        PENDING_OF_USER, PRICING_RULES, PRODUCTS, SESSIONS, STOCK, USERS, WEBHOOKS,
+        BOUGHT_OF_USER, CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, MAILS, ORDERS, PAID_STATUSES,
+        PENDING_UNITS_OF_USER, PRICING_RULES, PRODUCTS, SESSIONS, STOCK, USERS, WEBHOOKS,
     },
     transaction::Transaction,
     transaction_error::TransactionError,
@@ -280,7 +280,7 @@ impl BuyerOrder {
     }
 }
 
-/// Counts users' unpaid orders, and what users have bought of products. Without products that have
+/// Counts users' pending orders, and what users have bought of products. Without products that have
 /// a purchase limit, this is one query, and the server reads no order but only the index. Neither
 /// index has cancelled or expired orders, so their number does not matter.
 async fn load_purchases(
@@ -312,7 +312,7 @@ async fn load_purchases(
         order.add_to(loaded);
         Ok(())
     };
-    let index = Some(PENDING_OF_USER);
+    let index = Some(PENDING_UNITS_OF_USER);
     transaction.for_each_document_in(ORDERS, index, pending, fields, count_pending).await?;
     if products.is_empty() {
         return Ok(());
@@ -328,7 +328,7 @@ async fn load_purchases(
         Ok(())
     };
     let fields = doc! { "_id": 0, "user_id": 1, "lines": limited_lines };
-    let index = Some(PAID_OF_USER);
+    let index = Some(BOUGHT_OF_USER);
     transaction.for_each_document_in(ORDERS, index, paid, fields, count_paid).await
 }
 

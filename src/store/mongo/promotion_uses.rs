@@ -10,7 +10,7 @@ use super::{
     documents::{id_from_bson, id_to_bson},
     flush::ExistingRecords,
     load::{commit_time, deserialize_document},
-    schema::{ORDERS, PROMOTION_USES, USES_OF_BUYER, USES_OF_EMAIL},
+    schema::{ORDERS, PROMOTION_USES, PROMOTIONS_OF_BUYER, PROMOTIONS_OF_EMAIL},
     transaction::Transaction,
     transaction_error::TransactionError,
 };
@@ -172,7 +172,7 @@ pub(super) fn orders_with(
         };
         (index, filter)
     };
-    [(USES_OF_BUYER, "user_id", users), (USES_OF_EMAIL, "email", emails)]
+    [(PROMOTIONS_OF_BUYER, "user_id", users), (PROMOTIONS_OF_EMAIL, "email", emails)]
         .into_iter()
         .filter(|(.., values)| !values.is_empty())
         .map(of_field)

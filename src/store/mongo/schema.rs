@@ -36,7 +36,7 @@ pub(super) const API_KEYS: &str = "api_keys";
 pub(super) const ACTIONS: &str = "actions";
 /// Mails that wait to be sent.
 pub(super) const MAILS: &str = "mails";
-/// Endpoints of webhooks.
+/// Webhook endpoints.
 pub(super) const WEBHOOKS: &str = "webhooks";
 /// How far each endpoint has come, and which node delivers to it.
 pub(super) const WEBHOOK_STATES: &str = "webhook_states";
@@ -44,7 +44,7 @@ pub(super) const WEBHOOK_STATES: &str = "webhook_states";
 pub(super) const WEBHOOK_DELIVERIES: &str = "webhook_deliveries";
 /// Attempts to deliver events.
 pub(super) const WEBHOOK_ATTEMPTS: &str = "webhook_attempts";
-/// Which node delivers to which share of the endpoints, and which nodes deliver at all.
+/// Which node delivers to which shard of the endpoints, and which nodes deliver at all.
 pub(super) const WEBHOOK_LEASES: &str = "webhook_leases";
 pub(super) const LOGIN_FAILURES: &str = "login_failures";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
@@ -59,21 +59,21 @@ pub(super) const PUBLISHED_COUNTER: &str = "published";
 /// The document that every transaction writes that depends on which admins or API keys there are,
 /// so that two of them conflict.
 pub(super) const ADMIN_GUARD: &str = "admins";
-/// The document that every transaction writes that changes rules of prices. It counts the changes.
+/// The document that every transaction writes that changes pricing rules. It counts the changes.
 pub(super) const RULES_GUARD: &str = "pricing_rules";
 /// How often promotions are used.
 pub(super) const PROMOTION_USES: &str = "promotion_uses";
 /// The index of the buyers' orders that have promotions.
-pub(super) const USES_OF_BUYER: &str = "promotions_of_buyer";
+pub(super) const PROMOTIONS_OF_BUYER: &str = "promotions_of_buyer";
 /// The same by the e-mail addresses of the orders.
-pub(super) const USES_OF_EMAIL: &str = "promotions_of_email";
+pub(super) const PROMOTIONS_OF_EMAIL: &str = "promotions_of_email";
 /// Promotions, shipping methods and tax rates.
 pub(super) const PRICING_RULES: &str = "pricing_rules";
-/// The index of users' unpaid orders and of the units in each.
-pub(super) const PENDING_OF_USER: &str = "pending_units_of_user";
+/// The index of users' pending orders, which are placed and not paid, and of the units in each.
+pub(super) const PENDING_UNITS_OF_USER: &str = "pending_units_of_user";
 /// The index of what users have paid for, by product.
-pub(super) const PAID_OF_USER: &str = "bought_of_user";
-/// The statuses of the orders in [`PAID_OF_USER`].
+pub(super) const BOUGHT_OF_USER: &str = "bought_of_user";
+/// The statuses of the orders in [`BOUGHT_OF_USER`].
 pub(super) const PAID_STATUSES: [OrderStatus; 3] =
     [OrderStatus::Paid, OrderStatus::PartiallyFulfilled, OrderStatus::Fulfilled];
 /// The field with the logical time at which a record was last written.
@@ -230,9 +230,10 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let of_promotions = doc! { "user_id": 1, "charges.discounts.promotion_id": 1 };
     let has_email = doc! { "email": { "$exists": true } };
     let has_promotions = doc! { "charges.discounts.promotion_id": { "$exists": true } };
-    let promotions_of_buyer = partial_index(USES_OF_BUYER, of_promotions, has_promotions.clone());
+    let promotions_of_buyer =
+        partial_index(PROMOTIONS_OF_BUYER, of_promotions, has_promotions.clone());
     let of_promotions = doc! { "email": 1, "charges.discounts.promotion_id": 1 };
-    let promotions_of_email = partial_index(USES_OF_EMAIL, of_promotions, has_promotions);
+    let promotions_of_email = partial_index(PROMOTIONS_OF_EMAIL, of_promotions, has_promotions);
     vec![
         (
             CARTS,
@@ -247,14 +248,14 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             vec![
                 index("of_user", doc! { "user_id": 1, "_id": -1 }),
                 partial_index(
-                    PENDING_OF_USER,
+                    PENDING_UNITS_OF_USER,
                     doc! { "user_id": 1, "status": 1, "pending_units": 1 },
                     pending.clone(),
                 ),
                 sparse_index("payment_intent", doc! { "payment.provider.intents.id": 1 }),
                 sparse_index("payment_due", doc! { "payment.provider.due_at": 1 }),
                 partial_index("to_ship", doc! { "status": 1, "_id": -1 }, to_ship),
-                partial_index(PAID_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
+                partial_index(BOUGHT_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
                 promotions_of_buyer,
                 promotions_of_email,
                 partial_index("of_email", doc! { "email": 1, "_id": -1 }, has_email),

@@ -105,7 +105,7 @@ impl StockQueue {
 
     /// Records that nodes compete for stock: for [`CONTENTION_PERIOD`] from now on, this node waits
     /// for its turn before it changes any.
-    pub(super) fn record_contention(&self) {
+    pub(super) fn begin_taking_turns(&self) {
         self.lock_state().contended_until = Some(Instant::now() + CONTENTION_PERIOD);
     }
 
@@ -150,7 +150,7 @@ impl StockQueue {
                 return Ok(());
             }
             // Others are in the queue, so the stock is still contended.
-            self.record_contention();
+            self.begin_taking_turns();
             self.lock_state().has_waited = true;
             match served {
                 Some(before) if before == found => {

@@ -121,7 +121,7 @@ impl MongoWriter {
 
     async fn apply(&mut self, commits: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
         if self.stock_queue.as_ref().is_some_and(|queue| queue.take_has_waited()) {
-            self.forwarder.record_contention(&commits);
+            self.forwarder.mark_hot(&commits);
         }
         let mut batch = BatchProgress::new(commits);
         while let Some(commits) = batch.next_commits() {
@@ -134,8 +134,8 @@ impl MongoWriter {
                     match (failure.class, &self.stock_queue) {
                         (ErrorClass::Unavailable, _) => self.log_unavailable(&failure.reason),
                         (ErrorClass::Aborted, Some(queue)) => {
-                            queue.record_contention();
-                            self.forwarder.record_contention(&commits);
+                            queue.begin_taking_turns();
+                            self.forwarder.mark_hot(&commits);
                         }
                         _ => {}
                     }

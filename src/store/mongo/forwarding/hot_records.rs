@@ -31,8 +31,8 @@ pub(super) struct HotRecords {
 }
 
 impl HotRecords {
-    /// Notes that other nodes change the same records as these commits.
-    pub(super) fn record_contention(&self, commits: &[Commit]) {
+    /// Marks the records that these commits change as hot, since other nodes change them, too.
+    pub(super) fn mark_hot(&self, commits: &[Commit]) {
         let now = Instant::now();
         let mut records = self.lock();
         records.retain(|_, until| *until > now);

@@ -103,8 +103,8 @@ impl Link {
         unanswered.replies.is_empty() || unanswered.progressed_at.elapsed() < STALL_TIME
     }
 
-    /// Waits for no answer any more, since the other node is dead. If it lives after all, what it
-    /// has got may still be applied.
+    /// Gives up waiting, since the other node seems dead. If it is alive after all, what it
+    /// received may still be applied.
     pub(super) fn give_up(&self) {
         self.state.fail_unanswered();
     }

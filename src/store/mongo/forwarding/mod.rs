@@ -1,10 +1,10 @@
-//! Hot products: one node applies the commits of all.
+//! Hot products and promotions: one node applies the commits of all.
 //!
-//! When several nodes sell one product, their transactions abort each other. A node that has lost
-//! one over a product, or has waited for its turn at it, forwards its commits that change the
-//! product's stock to the product's home for a while: the node that all nodes choose by the same
-//! hash of product and node. The home puts them into its own batches, so that all share one
-//! transaction and no node waits for another.
+//! When several nodes sell one product, or use one promotion, their transactions abort each other.
+//! A node that has lost one over such a record, or has waited for its turn at it, forwards its
+//! commits that change the record to the record's home for a while: the node that all nodes choose
+//! by the same hash of record and node. The home puts them into its own batches, so that all share
+//! one transaction and no node waits for another.
 //!
 //! - The commit is decided where the request was received, and travels whole, with conditions,
 //!   events and idempotency record. So the home's store decides on it as on any other.
@@ -105,13 +105,14 @@ impl Forwarder {
         }
     }
 
-    /// Records that other nodes change the same stock as these commits.
-    pub(super) fn record_contention(&self, commits: &[Commit]) {
-        self.hot_records.record_contention(commits);
+    /// Marks the products and promotions that these commits change as hot, since other nodes change
+    /// them, too.
+    pub(super) fn mark_hot(&self, commits: &[Commit]) {
+        self.hot_records.mark_hot(commits);
     }
 
-    /// Has the home of a hot product apply a commit. `None` if this node is to apply it: then it
-    /// certainly was not applied.
+    /// Has the home of a hot product or promotion apply a commit. `None` if this node is to apply
+    /// it: then it certainly was not applied.
     pub(super) async fn forward(
         &self,
         commit: &Commit,
