@@ -167,7 +167,7 @@ pub(crate) fn idempotency_record(
     context.idempotency_key.clone().map(|key| IdempotencyRecord { key, body, about: None })
 }
 
-/// The same for a response that tells of an account, which is usually not the caller's.
+/// The same for a response that is about an account, which is usually not the caller's.
 pub(crate) fn idempotency_record_about(
     user: UserId,
     context: &CommandContext,

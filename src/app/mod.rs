@@ -11,7 +11,7 @@
 //!
 //! `options` and `secrets` turn settings into what the components take. `broker_wiring` connects
 //! the broker to the actors, `mail_wiring` the SMTP server,
-//! `webhook_wiring` the endpoints of webhooks. `audit` opens a store without a node, and
+//! `webhook_wiring` the webhook endpoints. `audit` opens a store without a node, and
 //! `import_node` with nothing but the catalog's actor; `backup` copies one.
 //!
 //! # Adding a component

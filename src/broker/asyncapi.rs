@@ -96,7 +96,7 @@ const fn summary(kind: EventType) -> &'static str {
         }
         EventType::SessionRevoked => "A session ended. Its tokens are no longer valid.",
         EventType::WebhookPaused => {
-            "An endpoint of webhooks gets nothing any more. The subject is the endpoint."
+            "A webhook endpoint gets nothing any more. The subject is the endpoint."
         }
         EventType::PromotionCreated => "A promotion was created.",
         EventType::PromotionUpdated => "A promotion changed.",

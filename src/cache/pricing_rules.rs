@@ -1,4 +1,4 @@
-//! The rules of prices in memory, so that pricing a cart reads nothing from the store.
+//! The pricing rules in memory, so that pricing a cart reads nothing from the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

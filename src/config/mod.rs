@@ -85,7 +85,7 @@ pub struct Settings {
     pub auth: AuthSettings,
     /// Limits per caller: rates, connections and feeds.
     pub limits: LimitSettings,
-    /// Limits of unpaid orders.
+    /// Limits of pending orders, which are placed and not paid.
     pub orders: OrdersSettings,
     /// How orders are paid.
     pub payments: PaymentsSettings,

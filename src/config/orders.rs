@@ -1,4 +1,4 @@
-//! `[orders]`: unpaid orders.
+//! `[orders]`: pending orders, which are placed and not paid.
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -7,17 +7,17 @@ use super::error::{InvalidSetting, MAX_PERIOD, check_duration, check_range};
 use super::toml_writer::TomlWriter;
 use super::values;
 
-/// Limits of unpaid orders.
+/// Limits of pending orders.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrdersSettings {
     /// Time to pay, after which the order expires.
     #[serde(deserialize_with = "values::duration")]
     pub payment_timeout: Duration,
-    /// How many unpaid orders one user may have.
+    /// How many pending orders one user may have.
     #[serde(deserialize_with = "values::whole_number")]
     pub max_pending: u32,
-    /// How many units the unpaid orders of one user may have.
+    /// How many units the pending orders of one user may have.
     #[serde(deserialize_with = "values::whole_number")]
     pub max_pending_units: u32,
 }

@@ -161,7 +161,7 @@ impl EventId {
     }
 }
 id! {
-    /// A rule of prices: a shipping method or a tax rate.
+    /// A pricing rule: a shipping method or a tax rate.
     RuleId
 }
 id! {
@@ -177,7 +177,7 @@ id! {
     TaxRateId
 }
 id! {
-    /// An endpoint of webhooks.
+    /// A webhook endpoint.
     WebhookId
 }
 id! {

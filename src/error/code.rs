@@ -17,7 +17,7 @@ pub enum ErrorCode {
     /// The body cannot be parsed as JSON.
     #[strum(message = "Malformed JSON")]
     MalformedJson,
-    /// The request is not valid HTTP, or its message is none of the gRPC method.
+    /// The request is not valid HTTP, or its body is not the message of the gRPC method.
     #[strum(message = "Malformed request")]
     MalformedRequest,
     /// The head of the request is larger than allowed.
@@ -158,7 +158,8 @@ pub enum ErrorCode {
     /// One buyer may not buy so many units of this product.
     #[strum(message = "Purchase limit reached")]
     PurchaseLimitReached,
-    /// The user has as many unpaid orders, or units in them, as one user may have.
+    /// The user has as many pending orders, which are placed and not paid, or units in them, as one
+    /// user may have.
     #[strum(message = "Too many unpaid orders")]
     TooManyPendingOrders,
     /// The address or the user has as many event feeds as it may have.

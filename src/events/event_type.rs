@@ -15,7 +15,7 @@ pub enum EventFamily {
     Auth,
     /// Webhooks; the subject is the endpoint.
     Webhook,
-    /// Rules of prices; the subject is the rule.
+    /// Pricing rules; the subject is the rule.
     Pricing,
 }
 
@@ -103,7 +103,7 @@ event_types! {
     UserDeleted = "auth.user.deleted", Auth;
     /// A session was revoked.
     SessionRevoked = "auth.session.revoked", Auth;
-    /// An endpoint of webhooks was paused.
+    /// A webhook endpoint was paused.
     WebhookPaused = "webhook.paused", Webhook;
     /// A promotion was created.
     PromotionCreated = "pricing.promotion.created", Pricing;

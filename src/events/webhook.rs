@@ -1,4 +1,4 @@
-//! The data of `webhook.*` events, about endpoints of webhooks.
+//! The data of `webhook.*` events, about webhook endpoints.
 
 use bytes::Bytes;
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! What a node tells of each call: a span, a line in the log, and metrics.
+//! What a node reports about each call: a span, a line in the log, and metrics.
 
 use std::{
     pin::Pin,
@@ -140,7 +140,7 @@ pub(super) fn status_code(headers: &HeaderMap) -> Option<Code> {
     headers.get(GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
 }
 
-/// The body of a response. It tells of the call when it ends, and holds the call's places until
+/// The body of a response. It reports the call when it ends, and holds the call's places until
 /// then.
 pub(super) struct ObservedBody {
     body: Body,

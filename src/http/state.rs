@@ -50,9 +50,9 @@ pub struct AppState {
     pub carts: Arc<CartRegistry>,
     /// Changes orders.
     pub orders: Addr<OrderActor>,
-    /// Changes the rules of prices.
+    /// Changes the pricing rules.
     pub pricing: Addr<PricingActor>,
-    /// The rules of prices in memory, for reads.
+    /// The pricing rules in memory, for reads.
     pub pricing_rules: Arc<PricingRulesCache>,
     /// Changes the catalog.
     pub catalog: Addr<CatalogActor>,
@@ -62,7 +62,7 @@ pub struct AppState {
     pub search_pool: SearchPool,
     /// Manages accounts and sessions.
     pub accounts: Addr<AccountActor>,
-    /// Changes endpoints of webhooks.
+    /// Changes webhook endpoints.
     pub webhooks: Addr<WebhookActor>,
     /// Checks access tokens and finds their callers.
     pub authenticator: Arc<Authenticator>,

@@ -1,4 +1,4 @@
-//! Messages for the rules of prices.
+//! Messages for the pricing rules.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Messages about endpoints of webhooks. Plain reads use the store.
+//! Messages about webhook endpoints. Plain reads use the store.
 
 use std::sync::Arc;
 

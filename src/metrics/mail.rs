@@ -1,4 +1,4 @@
-//! Mails.
+//! How many mails were sent, postponed and given up.
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 

@@ -1,4 +1,4 @@
-//! Payments.
+//! The tasks for payment providers: how many are due, and how many attempts failed.
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,4 +1,4 @@
-//! Webhooks.
+//! The attempts to deliver events to webhook endpoints, and what waits.
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 

@@ -74,7 +74,7 @@ pub enum Write {
     /// Writes a mail that waits to be sent if its version follows the stored one. One that has
     /// ended is removed.
     Mail(Arc<Mail>),
-    /// Writes an endpoint of webhooks if its version follows the stored one. A deleted one is
+    /// Writes a webhook endpoint if its version follows the stored one. A deleted one is
     /// removed.
     Webhook(Arc<Webhook>),
     /// Writes an event that waits to be delivered to an endpoint, whatever is stored of it.
@@ -105,7 +105,7 @@ pub enum Write {
         /// The guest's account.
         user_id: UserId,
     },
-    /// Writes a rule of prices if its version follows the stored one and no other rule has its
+    /// Writes a pricing rule if its version follows the stored one and no other rule has its
     /// unique key.
     PricingRule(Arc<RuleRecord>),
     /// Takes a use of a promotion, if one is left, or gives one back.
@@ -252,9 +252,9 @@ pub enum CommitError {
     InsufficientStock(Vec<Shortage>),
     /// The stock would exceed the largest supported amount.
     StockOverflow,
-    /// The user has reached the limit of unpaid orders.
+    /// The user has reached the limit of pending orders, which are placed and not paid.
     TooManyPendingOrders,
-    /// The order would exceed the limit of units in the user's unpaid orders.
+    /// The order would exceed the limit of units in the user's pending orders.
     TooManyPendingUnits {
         /// The units that the user may still order.
         left: u64,
@@ -313,7 +313,7 @@ pub struct CommittedChanges {
     pub rights: Vec<VersionedRights>,
     /// The API keys that are new or deleted.
     pub api_keys: Vec<Arc<ApiKey>>,
-    /// The rules of prices that changed, in their new state.
+    /// The pricing rules that changed, in their new state.
     pub pricing_rules: Vec<Arc<RuleRecord>>,
     /// How often promotions are used, of those for which it changed.
     pub promotion_uses: Vec<PromotionUses>,

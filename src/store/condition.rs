@@ -16,16 +16,17 @@ pub enum Condition {
     /// The product still has the version that the commit was decided on; else it is a conflict. The
     /// commit must change the product's stock.
     ProductUnchanged(ProductId, u64),
-    /// The user has fewer unpaid orders than this. The commit must write the user's cart.
+    /// The user has fewer pending orders than this: orders that are placed and not paid. The commit
+    /// must write the user's cart.
     PendingOrdersBelow(UserId, u32),
-    /// The user's unpaid orders have at most `limit` units together with the `units` of the order
+    /// The user's pending orders have at most `limit` units together with the `units` of the order
     /// that the commit places. The commit must write the user's cart.
     PendingUnitsWithin {
         /// The buyer.
         user_id: UserId,
         /// The units of the new order.
         units: u64,
-        /// The most units in all unpaid orders of the buyer.
+        /// The most units in all pending orders of the buyer.
         limit: u32,
     },
     /// The user's orders that are neither cancelled nor expired have at most the product's purchase
@@ -34,7 +35,7 @@ pub enum Condition {
     /// [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose version the limit
     /// belongs to.
     PurchaseWithin(UserId, LimitedLine),
-    /// The rules of prices have this version; else it is a conflict. A commit that changes rules
+    /// The pricing rules have this version; else it is a conflict. A commit that changes rules
     /// meanwhile comes after this one.
     PricingRulesUnchanged(u64),
     /// The buyer has fewer orders with the promotion that are neither cancelled nor expired: those

@@ -1,4 +1,4 @@
-//! What a store keeps of the rules of prices, and of how often promotions are used.
+//! What a store keeps of the pricing rules, and of how often promotions are used.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,10 +14,10 @@ use crate::domain::{
 /// The reads of rules and of uses. Commits write them.
 #[async_trait]
 pub trait PricingStore: Send + Sync {
-    /// All rules of prices, also the deleted ones.
+    /// All pricing rules, also the deleted ones.
     async fn list_pricing_rules(&self) -> Result<Vec<RuleRecord>, StoreUnavailable>;
 
-    /// The rule of prices with this id, also a deleted one.
+    /// The pricing rule with this id, also a deleted one.
     async fn find_pricing_rule(&self, id: RuleId) -> Result<Option<RuleRecord>, StoreUnavailable>;
 
     /// How often promotions are used: all that an order has ever had, or those of these.

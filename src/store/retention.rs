@@ -17,5 +17,5 @@ pub(super) const MIN_RETAINED_EVENTS: u32 = 20_000;
 pub(super) const GUEST_CART_RETENTION: Duration =
     GUEST_LIFETIME.saturating_add(ENDED_SESSION_RETENTION);
 
-/// The least time that events are kept for an endpoint of webhooks that has not heard of them.
+/// The least time that events are kept for a webhook endpoint that has not heard of them.
 pub(super) const WEBHOOK_RETENTION: Duration = Duration::from_secs(72 * 60 * 60);

@@ -1,4 +1,4 @@
-//! How rules of prices are stored: their contents as JSON, the same for every engine. Amounts are
+//! How pricing rules are stored: their contents as JSON, the same for every engine. Amounts are
 //! minor units of the shop's currency.
 
 use std::collections::BTreeSet;

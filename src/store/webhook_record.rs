@@ -1,4 +1,4 @@
-//! An endpoint of webhooks as both engines store it.
+//! A webhook endpoint as both engines store it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -21,10 +21,10 @@ use crate::{
     events::OutboxCursor,
 };
 
-/// The shares that endpoints are divided into. A node delivers to the endpoints of whole shares.
+/// The shards that endpoints are divided into. A node delivers to the endpoints of whole shards.
 pub const WEBHOOK_SHARDS: u32 = 16;
 
-/// The share of an endpoint.
+/// The shard of an endpoint.
 #[must_use]
 pub fn webhook_shard(id: WebhookId) -> u32 {
     // The end of an id is random.
@@ -40,12 +40,13 @@ pub struct WebhookHeads {
     pub requested: Vec<WebhookId>,
 }
 
-/// Which shares of the endpoints a node delivers to.
+/// Which shards of the endpoints a node delivers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WebhookLeases {
-    /// The shares that the node has until its leases end.
+    /// The shards that the node has until its leases end.
     pub shards: Vec<u32>,
-    /// How many it should have, so that all nodes have as many. It should release the others.
+    /// The number of shards that the node should have, so that all nodes have as many. It should
+    /// release the others.
     pub fair_share: usize,
 }
 
@@ -92,15 +93,15 @@ pub trait WebhookStore: Send + Sync {
     async fn list_webhook_heads(&self) -> Result<WebhookHeads, StoreUnavailable>;
 
     /// Renews the leases of `node` by `lifetime` from now on, by the store's clock, and takes free
-    /// ones as far as its fair share goes.
+    /// shards up to its fair share.
     async fn renew_webhook_leases(
         &self,
         node: Uuid,
         lifetime: Duration,
     ) -> Result<WebhookLeases, StoreUnavailable>;
 
-    /// Lets other nodes have these shares. With all shares, the node stops to count as one that
-    /// delivers.
+    /// Releases these shards for other nodes. A node that releases all its shards no longer counts
+    /// as delivering.
     async fn release_webhook_leases(
         &self,
         node: Uuid,

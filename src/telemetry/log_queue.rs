@@ -1,9 +1,9 @@
 //! Lines of the log on their way to standard error.
 //!
 //! Lines wait in one buffer, which a thread of its own writes out every few milliseconds. So a
-//! request pays for the copy of its line, and for neither an allocation nor a call of the system,
-//! and whoever reads standard error slowly holds no request up. What the buffer cannot hold is
-//! dropped and counted. Warnings and errors have room of their own in it, and are written at once.
+//! request pays for the copy of its line, and for neither an allocation nor a system call, and a
+//! slow reader of standard error delays no request. What the buffer cannot hold is dropped and
+//! counted. Warnings and errors have room of their own in it, and are written at once.
 //
 // Not `tracing-appender` (0.2): it allocates each line and frees it on another thread, which it
 // wakes for nearly every line. With a line for each request, that was most of what a log cost.
@@ -44,7 +44,7 @@ pub(super) struct LogQueue(Arc<Shared>);
 struct Shared {
     waiting: Mutex<Waiting>,
     /// There is something to write at once, or the log ends.
-    hurry: Condvar,
+    wake_writer: Condvar,
     /// The last line is written.
     written: Condvar,
     dropped: AtomicU64,
@@ -94,7 +94,7 @@ impl Shared {
         waiting.is_urgent |= is_urgent;
         drop(waiting);
         if is_first || is_urgent {
-            self.hurry.notify_one();
+            self.wake_writer.notify_one();
         }
     }
 
@@ -102,9 +102,11 @@ impl Shared {
     fn take(&self, taken: &mut Vec<u8>) -> bool {
         let is_idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.is_closing;
         let may_gather = |waiting: &mut Waiting| !waiting.is_urgent && !waiting.is_closing;
-        let waiting =
-            self.hurry.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
-        let gathered = self.hurry.wait_timeout_while(waiting, GATHERING, may_gather);
+        let waiting = self
+            .wake_writer
+            .wait_while(self.lock(), is_idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.wake_writer.wait_timeout_while(waiting, GATHERING, may_gather);
         let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         waiting.is_urgent = false;
         std::mem::swap(&mut waiting.lines, taken);
@@ -135,7 +137,7 @@ impl Drop for LogGuard {
     fn drop(&mut self) {
         let mut waiting = self.0.lock();
         waiting.is_closing = true;
-        self.0.hurry.notify_one();
+        self.0.wake_writer.notify_one();
         let is_open = |waiting: &mut Waiting| !waiting.is_closed;
         drop(self.0.written.wait_timeout_while(waiting, LAST_WRITE, is_open));
     }

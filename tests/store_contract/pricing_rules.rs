@@ -1,4 +1,4 @@
-//! Rules of prices, and what is priced with them.
+//! Pricing rules, and what is priced with them.
 
 use std::sync::Arc;
 

@@ -98,7 +98,7 @@ impl MailServer {
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // It tells of each connection that a client ends early.
+            // It reports each connection that a client ends early.
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

@@ -25,7 +25,7 @@ impl TestApp {
         RawConnection(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
     }
 
-    /// The status of the response to HEAD, which has no body that tells of an error.
+    /// The status of the response to HEAD, which has no body to describe an error.
     pub(crate) async fn status_of_head(&self, path: &str) -> u16 {
         let mut connection = self.connect().await;
         connection.send(format!("HEAD {path} HTTP/1.1\r\nhost: souk\r\n\r\n")).await;

@@ -1,4 +1,4 @@
-//! Rules of prices that change no price.
+//! Pricing rules that change no price.
 
 use serde_json::json;
 

@@ -41,7 +41,7 @@ impl AccountService {
                 return Ok(Decision::NoChange { reply: user, body: Bytes::new() });
             }
             let commit = self.build_commit(&context.ticket, context.trace.clone());
-            // A response that changed nothing is stored, too, and tells of the account.
+            // A response that changed nothing is stored, too, and is about the account.
             let (user, mut commit) = match is_changed {
                 true => add_rights_change(&*self.deps.store, &user, rights, commit).await?,
                 false => (user, commit),

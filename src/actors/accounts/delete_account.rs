@@ -20,7 +20,7 @@ use crate::{
     store::{Commit, Condition, StoreUnavailable, Write},
 };
 
-/// The unpaid orders that one commit cancels. `orders.max_pending` is usually lower.
+/// The pending orders that one commit cancels. `orders.max_pending` is usually lower.
 const MAX_CANCELLED_ORDERS: u32 = 100;
 
 impl AccountService {

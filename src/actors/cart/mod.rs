@@ -45,7 +45,7 @@ pub struct CartDeps {
     pub clock: Arc<dyn Clock>,
     /// The limits on quantities and lines.
     pub limits: CartLimits,
-    /// The rules for checkout: payment timeout and unpaid orders.
+    /// The rules for checkout: payment timeout and pending orders.
     pub order_rules: OrderRules,
     /// Makes the ids of orders.
     pub order_ids: OrderIds,

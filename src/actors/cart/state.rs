@@ -37,7 +37,7 @@ pub(crate) struct CartState {
     newest_version: AtomicU64,
     /// What is stored under the owner's idempotency keys.
     pub(super) reply_usage: ReplyUsage,
-    /// How many of the owner's orders have the promotions that one buyer can have only so often.
+    /// How many of the owner's orders have the promotions with a per-customer limit.
     /// `None` means that it must be read from the store if the cart can have such a promotion.
     buyer_uses: ArcSwapOption<BuyerUses>,
     /// Counts how often these have changed. What was read or rendered before is outdated.
@@ -52,7 +52,7 @@ pub(crate) struct CartState {
     memory: Arc<CartMemory>,
 }
 
-/// How often the catalog and the rules of prices have changed.
+/// How often the catalog and the pricing rules have changed.
 type PriceEpoch = (u64, PricingEpoch);
 
 /// How many of the owner's orders have promotions, as it was read.

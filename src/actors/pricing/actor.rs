@@ -1,4 +1,4 @@
-//! The actor for the rules of prices.
+//! The actor for the pricing rules.
 
 use std::sync::Arc;
 

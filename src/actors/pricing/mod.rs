@@ -1,4 +1,4 @@
-//! The rules of prices: promotions, shipping methods and tax rates.
+//! The pricing rules: promotions, shipping methods and tax rates.
 
 mod actor;
 mod service;

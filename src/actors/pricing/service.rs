@@ -1,4 +1,4 @@
-//! The commands that create, change and delete rules of prices.
+//! The commands that create, change and delete pricing rules.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The actor for endpoints of webhooks.
+//! The actor for webhook endpoints.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The commands on endpoints of webhooks.
+//! The commands on webhook endpoints.
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 

@@ -16,7 +16,8 @@ use crate::domain::catalog::search::{MatchKind, Place};
 /// all.
 const SEEK_RATIO: u32 = 16;
 
-/// If one document in so many matches, reading all points is faster than sorting the documents.
+/// If more than one document in `SORT_SHARE` matches, reading all points is faster than sorting the
+/// documents.
 const SORT_SHARE: usize = 32;
 
 /// Memory that searches of a thread use again.

@@ -96,7 +96,7 @@ pub struct Offer {
     pub price: Money,
     /// The number of units available.
     pub available: u64,
-    /// The product, which the rules of prices depend on. `None` is a product with nothing but a
+    /// The product, which the pricing rules depend on. `None` is a product with nothing but a
     /// price.
     pub product: Option<Arc<Product>>,
 }

@@ -91,7 +91,7 @@ impl Cart {
         pricing::shipping_offers(&basket, shop.rules, goods)
     }
 
-    /// What the rules of prices see of this cart with these lines.
+    /// What the pricing rules see of this cart with these lines.
     fn basket<'a>(&'a self, lines: &'a [BasketLine<'a>], shop: ShopPricing<'a>) -> Basket<'a> {
         Basket {
             currency: shop.currency,
@@ -152,7 +152,7 @@ impl CartLine {
     }
 }
 
-/// What the rules of prices see of a line whose product exists.
+/// What the pricing rules see of a line whose product exists.
 fn basket_line<'a>(line: &CartLine, offer: &'a Offer) -> BasketLine<'a> {
     match &offer.product {
         Some(product) => BasketLine::of_product(product, line.quantity),

@@ -1,11 +1,11 @@
-//! Whose orders belong together.
+//! Finding all orders of one person.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Order, OrderStatus};
 use crate::domain::{account::Email, clock::Timestamp, ids::UserId};
 
-/// Whom the orders of one person are recognized by.
+/// What identifies the orders of one person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buyer {
     /// The account or the guest.
@@ -22,7 +22,7 @@ impl Buyer {
     }
 }
 
-/// What some orders have in common.
+/// One of the keys that identify a person's orders.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BuyerKey {
     /// The orders of an account or a guest.

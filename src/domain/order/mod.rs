@@ -45,16 +45,16 @@ use super::{
 /// An order. Its lines are copies, which later catalog changes do not affect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
-    /// The order's identifier.
+    /// Identifies the order, and determines its [`number`](Self::number).
     pub id: OrderId,
-    /// The buyer's identifier.
+    /// The account or the guest that placed the order, or the account that it was moved to.
     pub user_id: UserId,
     /// Whether the buyer is a guest, without an account.
     pub guest: bool,
     /// Where mails about the order go. `None` in an anonymized order, and in orders from before
     /// there were guests' orders whose buyer has no account any more.
     pub email: Option<Email>,
-    /// The current status.
+    /// How far payment and shipment have come.
     pub status: OrderStatus,
     /// The version: 1 at first, plus 1 per change.
     pub version: u64,
@@ -74,7 +74,7 @@ pub struct Order {
     pub billing_address: Option<OrderAddress>,
     /// The time at which the order was placed.
     pub placed_at: Timestamp,
-    /// The payment deadline, while the order is unpaid.
+    /// The payment deadline, while the order is pending.
     pub expires_at: Option<Timestamp>,
     /// The time of the last change.
     pub updated_at: Timestamp,
@@ -119,7 +119,8 @@ impl OrderLine {
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum OrderStatus {
-    /// Unpaid. The units are reserved, and released if the order expires or is cancelled.
+    /// Pending: placed and not paid. The units are reserved, and released if the order expires or is
+    /// cancelled.
     PendingPayment,
     /// Paid. The units stay reserved until they ship.
     Paid,
@@ -175,7 +176,7 @@ impl OrderStatus {
 pub struct OrderRules {
     /// The time a buyer has to pay.
     pub payment_timeout: Duration,
-    /// The most pending orders per user.
+    /// The most pending orders per user: orders that are placed and not paid.
     pub max_pending: u32,
     /// The most units in all pending orders of a user.
     pub max_pending_units: u32,

@@ -1,4 +1,4 @@
-//! Refunds as a provider tells of them: one by one, as a sum, or both in any order.
+//! Refunds as a provider reports them: one by one, as a sum, or both in any order.
 
 use super::{Payment, ProviderEvent, ProviderRefund, Refund, RefundStatus};
 use crate::domain::{clock::Timestamp, ids::RefundId, money::Money};
@@ -7,7 +7,7 @@ use crate::domain::{clock::Timestamp, ids::RefundId, money::Money};
 const PROVIDER_REASON: &str = "provider";
 
 impl Refund {
-    /// Whether only the provider's sum tells of it.
+    /// Whether it is only known from the provider's sum.
     fn is_anonymous(&self) -> bool {
         self.provider_id.is_none()
             && self.status == RefundStatus::Succeeded
@@ -67,7 +67,7 @@ impl Payment {
         }
     }
 
-    /// The refund that the provider tells of. It may be one of which only the provider's sum has
+    /// The refund that the provider reports. It may be one of which only the provider's sum has
     /// told so far.
     fn find_refund(&mut self, told: &ProviderRefund) -> Option<&mut Refund> {
         let is_asked = |refund: &Refund| Some(refund.id) == told.refund;

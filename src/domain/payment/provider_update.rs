@@ -54,11 +54,11 @@ pub enum ProviderUpdate {
         /// The refund.
         refund: RefundId,
     },
-    /// So much of the payment has gone back in all.
+    /// The total of all refunds of the payment so far.
     RefundedInAll {
         /// The provider's id.
         intent: String,
-        /// The sum.
+        /// The total refunded so far.
         total: Money,
     },
     /// The buyer disputes the payment.

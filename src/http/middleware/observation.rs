@@ -1,4 +1,4 @@
-//! What a node tells of each request: a span, a line in the log, and metrics.
+//! What a node reports about each request: a span, a line in the log, and metrics.
 
 use std::{
     sync::Arc,

@@ -186,7 +186,7 @@ fn idempotency_key_writes(
 }
 
 /// Of two transactions that depend on which admins there are, one fails on this document, and is
-/// decided again on what the other left. So does one of two that change rules of prices.
+/// decided again on what the other left. So does one of two that change pricing rules.
 fn guard_writes(writes: &WriteSet, commit_time: i64) -> CollectionWrites {
     let mut guard = CollectionWrites::for_collection(COUNTERS);
     if writes.depends_on_admins {

@@ -68,7 +68,7 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
     }
     if found <= 8 {
         // Version 9 has mails about orders, payments at providers, events that are kept for
-        // webhooks, rules of prices, and carts and orders that were priced with them. Nodes of
+        // webhooks, pricing rules, and carts and orders that were priced with them. Nodes of
         // version 8 cannot read these, would not apply them, or would remove them. What is stored
         // stays as it is.
         raise_schema_version(database, 8).await?;

@@ -1,4 +1,4 @@
-//! The trait [`PricingStore`]: rules of prices, and how often promotions are used.
+//! The trait [`PricingStore`]: pricing rules, and how often promotions are used.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! Rules of prices: shipping methods and tax rates.
+//! Pricing rules: shipping methods and tax rates.
 //!
 //! Every transaction that changes one writes [`RULES_GUARD`], so of two such transactions one fails
 //! and is decided again on what the other left. A transaction that only depends on the rules reads

@@ -29,7 +29,7 @@ struct BatchHeader {
 }
 
 /// Deletes published events, except the newest [`MIN_RETAINED_EVENTS`] of all partitions together,
-/// and those that an endpoint of webhooks may still hear.
+/// and those that a webhook endpoint may still hear.
 pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     let partitions = read_partitions(database).await.map_err(to_driver_error)?;
     let heads: OutboxCursor = partitions.iter().map(|head| position_at(head, head.last)).collect();
@@ -74,7 +74,7 @@ const fn position_at(head: &PartitionDocument, offset: u64) -> OutboxPosition {
 struct KeptEvents {
     /// What the broker has confirmed.
     published: OutboxCursor,
-    /// What every endpoint of webhooks has heard.
+    /// What every webhook endpoint has heard.
     heard: OutboxCursor,
     /// The commit time from which on events are kept for endpoints, in microseconds.
     kept_from: i64,

@@ -45,7 +45,7 @@ impl Planner<'_> {
         self.writes.orders.insert(order.id, Arc::clone(order));
     }
 
-    /// Updates the counts of the unpaid orders and purchases of `buyer`. Counts that were not
+    /// Updates the counts of the pending orders and purchases of `buyer`. Counts that were not
     /// loaded may be wrong, and no condition of the batch reads them.
     fn count_order(&mut self, order: &Order, buyer: UserId, status: OrderStatus, step: Step) {
         if status == OrderStatus::PendingPayment {

@@ -1,4 +1,4 @@
-//! Rules of prices, and the uses of promotions.
+//! Pricing rules, and the uses of promotions.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -28,7 +28,7 @@ pub struct ReadSet {
     pub products: BTreeSet<ProductId>,
     /// Orders, for their version and status.
     pub orders: BTreeSet<OrderId>,
-    /// Users, for their unpaid orders.
+    /// Users, for their pending orders.
     pub pending_order_users: BTreeSet<UserId>,
     /// Users and products, for the units that the user's orders have of the product. The users are
     /// in `pending_order_users`, too.
@@ -45,7 +45,7 @@ pub struct ReadSet {
     pub sessions: BTreeSet<SessionId>,
     /// Mails that wait, for their version.
     pub mails: BTreeSet<MailId>,
-    /// Endpoints of webhooks, for their version.
+    /// Webhook endpoints, for their version.
     pub webhooks: BTreeSet<WebhookId>,
     /// Idempotency keys, for their stored replies.
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
@@ -59,7 +59,7 @@ pub struct ReadSet {
     pub api_keys: BTreeSet<ApiKeyId>,
     /// Admins, for the number of their API keys.
     pub api_key_makers: BTreeSet<UserId>,
-    /// Rules of prices, for their version.
+    /// Pricing rules, for their version.
     pub rules: BTreeSet<RuleId>,
     /// Unique keys of rules, for the rule that has each.
     pub rule_keys: BTreeSet<String>,
@@ -167,7 +167,7 @@ impl ReadSet {
     }
 }
 
-/// A user's unpaid orders.
+/// A user's pending orders, which are placed and not paid.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PendingOrders {
     /// How many they are.
@@ -201,7 +201,7 @@ pub struct LoadedState {
     /// The [unfinished](BuyerKey::unfinished_statuses) orders. Every key that the read set asks for
     /// is present.
     pub unfinished_orders: HashMap<BuyerKey, HashMap<OrderId, OrderStatus>>,
-    /// Unpaid orders, by user.
+    /// Pending orders, by user.
     pub pending_orders: HashMap<UserId, PendingOrders>,
     /// The units of a product in a user's orders that are neither cancelled nor expired. Every pair
     /// of the read set is present, with 0 if there are none.
@@ -218,7 +218,7 @@ pub struct LoadedState {
     pub sessions: HashMap<SessionId, u64>,
     /// Versions of mails that wait.
     pub mails: HashMap<MailId, u64>,
-    /// Versions of endpoints of webhooks.
+    /// Versions of webhook endpoints.
     pub webhooks: HashMap<WebhookId, u64>,
     /// Stored responses, with the fingerprints of their requests.
     pub stored_replies: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
@@ -233,7 +233,7 @@ pub struct LoadedState {
     /// The number of an admin's API keys that are not deleted. Every admin that the read set asks
     /// for is present.
     pub api_keys_made: HashMap<UserId, u64>,
-    /// Versions of rules of prices.
+    /// Versions of pricing rules.
     pub rules: HashMap<RuleId, u64>,
     /// Rules that exist, by unique key.
     pub rule_keys: HashMap<String, RuleId>,

@@ -47,9 +47,9 @@ pub struct WriteSet {
     pub carts: BTreeMap<UserId, Arc<Cart>>,
     /// Products. A deleted product releases its sku.
     pub products: BTreeMap<ProductId, Arc<Product>>,
-    /// Orders, by id.
+    /// Orders. Their units and promotions are counted in `stock` and `promotion_uses`.
     pub orders: BTreeMap<OrderId, Arc<Order>>,
-    /// Stock levels that moved.
+    /// The new levels of the products whose stock moved.
     pub stock: BTreeMap<ProductId, StockLevel>,
     /// Movements of stock, in commit order.
     pub movements: Vec<StockMovement>,
@@ -71,7 +71,7 @@ pub struct WriteSet {
     pub actions: Vec<Action>,
     /// Mails that wait, by id. Those that have ended are to be removed.
     pub mails: BTreeMap<MailId, Arc<Mail>>,
-    /// Endpoints of webhooks, by id. Deleted ones are to be removed.
+    /// Webhook endpoints, by id. Deleted ones are to be removed.
     pub webhooks: BTreeMap<WebhookId, Arc<Webhook>>,
     /// Events that wait to be delivered to an endpoint, in commit order.
     pub webhook_deliveries: Vec<Arc<PendingDelivery>>,
@@ -87,7 +87,7 @@ pub struct WriteSet {
     /// Whether a commit depends on which admins or API keys there are. An engine that several nodes
     /// share then writes a record that all such transactions write.
     pub depends_on_admins: bool,
-    /// Rules of prices, by id.
+    /// Pricing rules, by id.
     pub rules: BTreeMap<RuleId, Arc<RuleRecord>>,
     /// How many versions of rules the batch adds. An engine that several nodes share then writes a
     /// record that all such transactions write.

@@ -230,7 +230,7 @@ fn count_pending_orders(connection: &Connection, user: UserId) -> rusqlite::Resu
         })
 }
 
-/// Counts users' unpaid orders, and what users have bought of products. Orders are parsed only for
+/// Counts users' pending orders, and what users have bought of products. Orders are parsed only for
 /// products with a purchase limit, and of the paid ones only those that name the product.
 fn load_purchases(
     connection: &Connection,

@@ -1,4 +1,4 @@
-//! Rules of prices: shipping methods and tax rates.
+//! Pricing rules: shipping methods and tax rates.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 

@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 use super::{Listing, facet_index::FacetField};
 use crate::{cache::text_index::TextMatch, domain::catalog::search::ProductFilter};
 
-/// If one product in so many matches, their slots are collected as bits.
+/// If at least one product in `MANY_SHARE` matches, their slots are collected as bits.
 const MANY_SHARE: usize = 32;
 
 /// The products that match the text of a search, with their scores, in no order.

@@ -13,8 +13,8 @@ use crate::{
     domain::{catalog::search::ProductSort, ids::ProductId},
 };
 
-/// If fewer than one product in so many is on the list, the list is sorted; otherwise the order of
-/// all products is walked.
+/// If fewer than one product in `WALK_SHARE` is on the list, the list is sorted; otherwise all
+/// products are walked in their order.
 pub(super) const WALK_SHARE: u64 = 32;
 
 /// A product on a page.

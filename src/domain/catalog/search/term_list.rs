@@ -26,7 +26,7 @@ fn head(text: &str) -> u64 {
 }
 
 impl TermList {
-    /// The number of terms.
+    /// How many different terms there are.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.terms.len()

@@ -1,4 +1,4 @@
-//! Refunds that a provider tells of twice, as a sum and one by one, and what buyers hear of them.
+//! Refunds that a provider reports twice, as a sum and one by one, and what buyers hear of them.
 
 use super::{
     provider::{begun, hear, paid, stripe_order, succeeded},

@@ -44,7 +44,7 @@ const fn hears_all_of(caller: &Caller, family: Option<EventFamily>) -> bool {
     }
 }
 
-/// Whether `caller` may read all events of `family` in full. Rules of prices have no scope of their
+/// Whether `caller` may read all events of `family` in full. Pricing rules have no scope of their
 /// own for events.
 pub(crate) const fn may_read_all_of(caller: &Caller, family: EventFamily) -> bool {
     let needed = match family {

@@ -1,4 +1,4 @@
-//! The routes for the rules of prices: promotions, shipping methods and tax rates.
+//! The routes for the pricing rules: promotions, shipping methods and tax rates.
 
 pub(crate) mod promotions;
 pub(crate) mod shipping_methods;

@@ -43,7 +43,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     deliveries::configure_routes(config);
 }
 
-/// An endpoint of webhooks.
+/// A webhook endpoint.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WebhookResponse<'a> {
     id: Uuid,

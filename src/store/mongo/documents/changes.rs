@@ -27,7 +27,7 @@ pub(in crate::store::mongo) struct ChangesDocument {
     /// API keys that are new or deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     api_keys: Vec<BsonUuid>,
-    /// Rules of prices that changed.
+    /// Pricing rules that changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pricing_rules: Vec<ChangedRecord>,
     /// How often promotions are used.

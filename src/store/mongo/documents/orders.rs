@@ -36,7 +36,7 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     currency: Cow<'a, str>,
     #[serde(borrow)]
     lines: Vec<OrderLineDocument<'a>>,
-    /// The units of all lines, only in an unpaid order: the buyer's are counted in the index alone.
+    /// The units of all lines, only in a pending order: the buyer's are counted in the index alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pending_units: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Reads of rules of prices, and of how often promotions are used.
+//! Reads of pricing rules, and of how often promotions are used.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

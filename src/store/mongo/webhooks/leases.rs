@@ -1,6 +1,6 @@
-//! Which node delivers to which share of the endpoints.
+//! Which node delivers to which shard of the endpoints.
 //!
-//! Each share has a document with the node that has it and the end of its lease, and each node that
+//! Each shard has a document with the node that has it and the end of its lease, and each node that
 //! delivers has one that says until when it counts. All times are the server's.
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::store::{
     webhook_store::{WEBHOOK_SHARDS, WebhookLeases},
 };
 
-/// A share's lease.
+/// A shard's lease.
 #[derive(Deserialize)]
 struct Lease {
     #[serde(rename = "_id")]
@@ -27,7 +27,7 @@ struct Lease {
     is_active: bool,
 }
 
-/// Creates the documents of the shares, if there are none.
+/// Creates the documents of the shards, if there are none.
 pub(in crate::store::mongo) async fn create_leases(database: &Database) -> Result<()> {
     let leases = database.collection::<Document>(WEBHOOK_LEASES);
     for shard in 0..WEBHOOK_SHARDS {
@@ -79,7 +79,7 @@ pub(super) async fn renew(
     Ok(WebhookLeases { shards, fair_share })
 }
 
-/// Frees shares. A node without any no longer counts.
+/// Frees shards. A node that frees all of them no longer counts.
 pub(super) async fn release(database: Database, node: Uuid, shards: Vec<u32>) -> ReadResult<()> {
     let leases = database.collection::<Document>(WEBHOOK_LEASES);
     let node = id_to_bson(node);

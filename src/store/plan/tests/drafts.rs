@@ -85,9 +85,9 @@ pub(super) struct DraftCommit {
     writes: Vec<DraftWrite>,
     /// A product that must be unchanged, and how many versions the expected one is behind.
     unchanged: Option<(u8, u64)>,
-    /// A user who must have fewer unpaid orders than this.
+    /// A user who must have fewer pending orders than this.
     pending_below: Option<(u8, u32)>,
-    /// A user, units that are about to be ordered, and the limit of unpaid units.
+    /// A user, units that are about to be ordered, and the limit of pending units.
     pending_units: Option<(u8, u64, u32)>,
     /// A user, a product, a quantity that is about to be ordered, and the purchase limit.
     purchase: Option<(u8, u8, u32, u32)>,

@@ -1,4 +1,4 @@
-//! Rules of prices and the uses of promotions in the model of the store.
+//! Pricing rules and the uses of promotions in the model of the store.
 
 use std::{collections::HashSet, sync::Arc};
 

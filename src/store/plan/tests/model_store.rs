@@ -146,7 +146,7 @@ impl ModelStore {
         self.users.values().find(|user| user.email.as_str() == email).map(|user| user.id)
     }
 
-    /// A user's unpaid orders.
+    /// A user's pending orders.
     pub(super) fn pending_orders(&self, user: UserId) -> PendingOrders {
         let is_pending = |order: &&Arc<Order>| {
             order.user_id == user && order.status == OrderStatus::PendingPayment
