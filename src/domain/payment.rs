@@ -13,7 +13,7 @@ mod tests;
 pub use self::{
     provider_amount::{provider_amount, provider_currency, provider_units, shop_amount},
     provider_state::{Intent, IntentState, ProviderState, ProviderTask, RefundTask, look_up_pause},
-    provider_update::{ProviderEvent, ProviderMessage, ProviderRefund, ProviderUpdate},
+    provider_update::{PaymentEvent, ProviderMessage, ProviderRefund, ProviderUpdate},
 };
 
 use super::{clock::Timestamp, ids::RefundId, money::Money};

@@ -10,7 +10,7 @@ use crate::{
     domain::{
         ids::OrderId,
         order::{LateMoney, OrderStatus, UsesTransition},
-        payment::{Payment, PaymentStatus, ProviderEvent, ProviderMessage, ProviderUpdate},
+        payment::{Payment, PaymentEvent, PaymentStatus, ProviderMessage, ProviderUpdate},
     },
     error::{Error, ErrorCode},
     events::DomainEvent,
@@ -92,9 +92,9 @@ impl OrderService {
             }
             let warnings = warnings(&before.payment, &order.payment);
             commit.events = vec![match decided.event {
-                ProviderEvent::Paid => DomainEvent::Order(order),
-                ProviderEvent::Refunded => DomainEvent::OrderRefunded(order),
-                ProviderEvent::PaymentChanged => DomainEvent::PaymentChanged(order),
+                PaymentEvent::Paid => DomainEvent::Order(order),
+                PaymentEvent::Refunded => DomainEvent::OrderRefunded(order),
+                PaymentEvent::PaymentChanged => DomainEvent::PaymentChanged(order),
             }];
             Ok(Decision::Commit(Box::new(commit), move |_| {
                 for warning in warnings {

@@ -7,7 +7,7 @@ use crate::domain::{
     inventory::StockChange,
     money::Money,
     payment::{
-        Intent, IntentState, PaymentMethod, PaymentStatus, ProviderEvent, ProviderState,
+        Intent, IntentState, PaymentEvent, PaymentMethod, PaymentStatus, ProviderState,
         ProviderUpdate,
     },
 };
@@ -31,8 +31,8 @@ pub struct ProviderTransition {
     pub order: Order,
     /// The stock changes.
     pub stock_changes: Vec<(ProductId, StockChange)>,
-    /// The event.
-    pub event: ProviderEvent,
+    /// The event to publish.
+    pub event: PaymentEvent,
 }
 
 impl Order {
@@ -84,7 +84,7 @@ impl Order {
         amount: Option<Money>,
         late_money: LateMoney,
         now: Timestamp,
-    ) -> Option<ProviderEvent> {
+    ) -> Option<PaymentEvent> {
         let none_yet = || ProviderState { intents: Vec::new(), due_at: None, refunded: None };
         let provider = self.payment.provider.get_or_insert_with(none_yet);
         if provider.find_or_adopt(id).is_none() {
@@ -99,7 +99,7 @@ impl Order {
         }
         if is_paid_otherwise {
             intent.state = IntentState::Surplus;
-            return Some(ProviderEvent::PaymentChanged);
+            return Some(PaymentEvent::PaymentChanged);
         }
         intent.state = IntentState::Paid;
         provider.drop_open_intents();
@@ -107,7 +107,7 @@ impl Order {
         self.payment.failure = None;
         if amount != Some(self.payment.amount) || self.payment.status == PaymentStatus::Unclear {
             self.payment.status = PaymentStatus::Unclear;
-            return Some(ProviderEvent::PaymentChanged);
+            return Some(PaymentEvent::PaymentChanged);
         }
         self.payment.status = PaymentStatus::Paid;
         let is_paid = match self.status {
@@ -119,15 +119,15 @@ impl Order {
         if is_paid {
             self.status = OrderStatus::Paid;
             self.expires_at = None;
-            return Some(ProviderEvent::Paid);
+            return Some(PaymentEvent::Paid);
         }
         let reason = Some(LATE_REASON.to_owned());
         // Nothing is left if all of it went back at the provider.
         let _ = self.payment.refund(RefundId::new(), None, reason, now);
-        Some(ProviderEvent::PaymentChanged)
+        Some(PaymentEvent::PaymentChanged)
     }
 
-    fn note_called_off(&mut self, id: &str) -> Option<ProviderEvent> {
+    fn note_called_off(&mut self, id: &str) -> Option<PaymentEvent> {
         let is_open = self.status == OrderStatus::PendingPayment && self.payment.is_open();
         let provider = self.payment.provider.as_mut()?;
         let intent = provider.find_or_adopt(id)?;
@@ -144,6 +144,6 @@ impl Order {
             self.payment.reference = None;
             self.payment.failure = None;
         }
-        Some(ProviderEvent::PaymentChanged)
+        Some(PaymentEvent::PaymentChanged)
     }
 }

@@ -1,6 +1,6 @@
 //! Refunds as a provider reports them: one by one, as a sum, or both in any order.
 
-use super::{Payment, ProviderEvent, ProviderRefund, Refund, RefundStatus};
+use super::{Payment, PaymentEvent, ProviderRefund, Refund, RefundStatus};
 use crate::domain::{clock::Timestamp, ids::RefundId, money::Money};
 
 /// The reason of a refund that somebody made at the provider.
@@ -30,7 +30,7 @@ impl Payment {
         &mut self,
         told: &ProviderRefund,
         now: Timestamp,
-    ) -> Option<ProviderEvent> {
+    ) -> Option<PaymentEvent> {
         if !self.is_paid_with(&told.intent) {
             return self.note_early_refund(&told.intent, told.amount?);
         }
@@ -60,10 +60,10 @@ impl Payment {
     }
 
     /// Whether money went back since so much had gone.
-    fn event_since(&self, gone_before: Money) -> ProviderEvent {
+    fn event_since(&self, gone_before: Money) -> PaymentEvent {
         match self.succeeded_refunds().exceeds(gone_before) {
-            true => ProviderEvent::Refunded,
-            false => ProviderEvent::PaymentChanged,
+            true => PaymentEvent::Refunded,
+            false => PaymentEvent::PaymentChanged,
         }
     }
 
@@ -83,7 +83,7 @@ impl Payment {
 
     /// Books a refund that somebody made at the provider. A part of it may be booked already, since
     /// the provider's sum came before. If that was less, the refund goes on under its id.
-    fn book_at_provider(&mut self, told: &ProviderRefund, now: Timestamp) -> Option<ProviderEvent> {
+    fn book_at_provider(&mut self, told: &ProviderRefund, now: Timestamp) -> Option<PaymentEvent> {
         let amount = told.amount?;
         let gone_before = self.succeeded_refunds();
         let summed = self.refunds.iter().filter(|refund| refund.is_anonymous());
@@ -118,7 +118,7 @@ impl Payment {
         &mut self,
         id: RefundId,
         now: Timestamp,
-    ) -> Option<ProviderEvent> {
+    ) -> Option<PaymentEvent> {
         let is_asked = |refund: &&mut Refund| {
             refund.id == id
                 && refund.status == RefundStatus::Pending
@@ -127,7 +127,7 @@ impl Payment {
         self.refunds.iter_mut().find(is_asked)?.status = RefundStatus::Failed;
         let booked = self.book_unknown_refunds(now);
         self.follow_refunds();
-        booked.or(Some(ProviderEvent::PaymentChanged))
+        booked.or(Some(PaymentEvent::PaymentChanged))
     }
 
     pub(in crate::domain) fn note_refunded_in_all(
@@ -135,7 +135,7 @@ impl Payment {
         id: &str,
         total: Money,
         now: Timestamp,
-    ) -> Option<ProviderEvent> {
+    ) -> Option<PaymentEvent> {
         if !self.is_paid_with(id) {
             return self.note_early_refund(id, total);
         }
@@ -147,7 +147,7 @@ impl Payment {
     }
 
     /// Keeps in mind that money went back of which it is not known yet that it came.
-    fn note_early_refund(&mut self, id: &str, total: Money) -> Option<ProviderEvent> {
+    fn note_early_refund(&mut self, id: &str, total: Money) -> Option<PaymentEvent> {
         let provider = self.provider.as_mut()?;
         let is_repeat = provider.refunded.is_some_and(|known| !total.exceeds(known));
         let intent = provider.find_or_adopt(id)?;
@@ -155,14 +155,14 @@ impl Payment {
             return None;
         }
         provider.refunded = Some(total);
-        Some(ProviderEvent::PaymentChanged)
+        Some(PaymentEvent::PaymentChanged)
     }
 
     /// Books what has gone back at the provider beyond the refunds that are known.
     pub(in crate::domain) fn book_unknown_refunds(
         &mut self,
         now: Timestamp,
-    ) -> Option<ProviderEvent> {
+    ) -> Option<PaymentEvent> {
         let total = self.provider.as_ref()?.refunded?;
         // The provider's sum has what the provider took, also if it failed later.
         let counts = |refund: &&Refund| {
@@ -181,7 +181,7 @@ impl Payment {
         status: RefundStatus,
         provider_id: Option<String>,
         now: Timestamp,
-    ) -> Option<ProviderEvent> {
+    ) -> Option<PaymentEvent> {
         if !amount.exceeds(self.nothing()) {
             return None;
         }
@@ -196,8 +196,8 @@ impl Payment {
         self.make_room(now);
         self.follow_refunds();
         Some(match status {
-            RefundStatus::Succeeded => ProviderEvent::Refunded,
-            _ => ProviderEvent::PaymentChanged,
+            RefundStatus::Succeeded => PaymentEvent::Refunded,
+            _ => PaymentEvent::PaymentChanged,
         })
     }
 

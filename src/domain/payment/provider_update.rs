@@ -94,14 +94,14 @@ pub struct ProviderMessage {
     pub update: ProviderUpdate,
 }
 
-/// What a change of a payment means to others.
+/// Which event the shop publishes when a provider's update changes a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProviderEvent {
-    /// The order was paid.
+pub enum PaymentEvent {
+    /// `order.paid`.
     Paid,
-    /// Money went back.
+    /// `order.refunded`: money went back to the buyer.
     Refunded,
-    /// The payment changed otherwise.
+    /// `order.payment_changed`: anything else.
     PaymentChanged,
 }
 
@@ -111,20 +111,20 @@ impl Payment {
         attempt: u32,
         id: &str,
         client_secret: &str,
-    ) -> Option<ProviderEvent> {
+    ) -> Option<PaymentEvent> {
         let intents = &mut self.provider.as_mut()?.intents;
         let same_id = |known: &&mut Intent| known.id.as_deref() == Some(id);
         if let Some(known) = intents.iter_mut().find(same_id) {
             // A message about it came before.
             let needs_secret = known.state == IntentState::Begun && known.client_secret.is_none();
             known.client_secret = Some(client_secret.to_owned());
-            return needs_secret.then_some(ProviderEvent::PaymentChanged);
+            return needs_secret.then_some(PaymentEvent::PaymentChanged);
         }
         let known = intents.iter_mut().rev().find(|known| known.attempt == attempt)?;
         if known.id.is_some() {
             // The attempt was paid with another intent, so nobody needs this one.
             intents.insert(0, Intent::known(attempt, IntentState::Unwanted, id));
-            return Some(ProviderEvent::PaymentChanged);
+            return Some(PaymentEvent::PaymentChanged);
         }
         known.id = Some(id.to_owned());
         if known.state == IntentState::Wanted {
@@ -132,22 +132,22 @@ impl Payment {
             known.client_secret = Some(client_secret.to_owned());
             self.reference = Some(id.to_owned());
         }
-        Some(ProviderEvent::PaymentChanged)
+        Some(PaymentEvent::PaymentChanged)
     }
 
-    pub(in crate::domain) fn note_begin_refused(&mut self, attempt: u32) -> Option<ProviderEvent> {
+    pub(in crate::domain) fn note_begin_refused(&mut self, attempt: u32) -> Option<PaymentEvent> {
         let is_dropped = |known: &&mut Intent| {
             known.attempt == attempt && known.id.is_none() && known.state == IntentState::Unwanted
         };
         self.provider.as_mut()?.intents.iter_mut().find(is_dropped)?.state = IntentState::CalledOff;
-        Some(ProviderEvent::PaymentChanged)
+        Some(PaymentEvent::PaymentChanged)
     }
 
     pub(in crate::domain) fn note_declined(
         &mut self,
         id: &str,
         failure: &PaymentFailure,
-    ) -> Option<ProviderEvent> {
+    ) -> Option<PaymentEvent> {
         let is_known = self.failure.as_ref() == Some(failure);
         let is_repeat = self.status == PaymentStatus::Failed && is_known;
         let intent = self.provider.as_mut()?.find_or_adopt(id)?;
@@ -157,15 +157,15 @@ impl Payment {
         self.status = PaymentStatus::Failed;
         self.failure = Some(failure.clone());
         self.reference = Some(id.to_owned());
-        Some(ProviderEvent::PaymentChanged)
+        Some(PaymentEvent::PaymentChanged)
     }
 
-    pub(in crate::domain) fn note_given_back(&mut self, id: &str) -> Option<ProviderEvent> {
+    pub(in crate::domain) fn note_given_back(&mut self, id: &str) -> Option<PaymentEvent> {
         let is_surplus = |known: &&mut Intent| {
             known.id.as_deref() == Some(id) && known.state == IntentState::Surplus
         };
         self.provider.as_mut()?.intents.iter_mut().find(is_surplus)?.state = IntentState::GivenBack;
-        Some(ProviderEvent::PaymentChanged)
+        Some(PaymentEvent::PaymentChanged)
     }
 
     /// Whether the intent with this id paid the order.
@@ -175,7 +175,7 @@ impl Payment {
             && paid.is_some_and(|intent| intent.id.as_deref() == Some(id))
     }
 
-    pub(in crate::domain) fn note_dispute(&mut self, id: &str) -> Option<ProviderEvent> {
+    pub(in crate::domain) fn note_dispute(&mut self, id: &str) -> Option<PaymentEvent> {
         // The message can come before the one that says that the money came.
         let intent = self.provider.as_mut()?.find_or_adopt(id)?;
         let can_get_money = intent.state.can_get_money();
@@ -184,6 +184,6 @@ impl Payment {
             return None;
         }
         self.status = PaymentStatus::Unclear;
-        Some(ProviderEvent::PaymentChanged)
+        Some(PaymentEvent::PaymentChanged)
     }
 }

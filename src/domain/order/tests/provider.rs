@@ -6,7 +6,7 @@ use super::{provider_book::Book, *};
 use crate::domain::{
     ids::RefundId,
     payment::{
-        PaymentFailure, PaymentStatus, ProviderEvent, ProviderTask, ProviderUpdate, RefundStatus,
+        PaymentEvent, PaymentFailure, PaymentStatus, ProviderTask, ProviderUpdate, RefundStatus,
     },
 };
 
@@ -256,7 +256,7 @@ pub(super) fn begun(order: &Order) -> Order {
     hear(order, &update).0
 }
 
-pub(super) fn hear(order: &Order, update: &ProviderUpdate) -> (Order, ProviderEvent) {
+pub(super) fn hear(order: &Order, update: &ProviderUpdate) -> (Order, PaymentEvent) {
     let done = order.decide_provider_update(update, LateMoney::Revives, NOW).unwrap();
     (done.order, done.event)
 }
@@ -277,12 +277,12 @@ fn client_secret_is_there_while_the_buyer_can_pay() {
     let failure = PaymentFailure { code: "card_declined".into(), message: "Declined.".into() };
     let declined = ProviderUpdate::Declined { intent: "pi_1".into(), failure };
     let (failed, event) = hear(&order, &declined);
-    assert_eq!(event, ProviderEvent::PaymentChanged);
+    assert_eq!(event, PaymentEvent::PaymentChanged);
     assert_eq!(failed.payment.status, PaymentStatus::Failed);
     assert_eq!(failed.payment.client_secret(), Some("pi_1_secret"));
     assert!(failed.decide_provider_update(&declined, LateMoney::Revives, NOW).is_none());
     let (paid, event) = hear(&failed, &succeeded("30"));
-    assert_eq!((paid.status, event), (OrderStatus::Paid, ProviderEvent::Paid));
+    assert_eq!((paid.status, event), (OrderStatus::Paid, PaymentEvent::Paid));
     assert_eq!((paid.payment.failure.as_ref(), paid.payment.client_secret()), (None, None));
     assert!(paid.decide_provider_update(&declined, LateMoney::Revives, NOW).is_none());
     assert!(paid.decide_provider_update(&succeeded("30"), LateMoney::Revives, NOW).is_none());
@@ -296,7 +296,7 @@ fn another_amount_or_currency_is_unclear() {
         assert_eq!(order.payment.status, PaymentStatus::Unclear);
         assert_eq!(
             (order.status, event),
-            (OrderStatus::PendingPayment, ProviderEvent::PaymentChanged)
+            (OrderStatus::PendingPayment, PaymentEvent::PaymentChanged)
         );
     }
 }
@@ -317,7 +317,7 @@ fn money_from_an_intent_that_nobody_asked_for_pays_or_goes_back() {
     let foreign =
         |id: &str| ProviderUpdate::Succeeded { intent: id.into(), amount: Some(eur_price("30")) };
     let (order, event) = hear(&begun(&stripe_order()), &foreign("pi_x"));
-    assert_eq!((order.status, event), (OrderStatus::Paid, ProviderEvent::Paid));
+    assert_eq!((order.status, event), (OrderStatus::Paid, PaymentEvent::Paid));
     assert_eq!(order.payment.reference.as_deref(), Some("pi_x"));
     let call_off = ProviderTask::CallOff { intent: "pi_1".into() };
     assert_eq!(order.payment.provider_task(), Some(call_off));

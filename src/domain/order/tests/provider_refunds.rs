@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::domain::payment::{
-    PaymentStatus, ProviderEvent, ProviderRefund, ProviderUpdate, RefundStatus,
+    PaymentEvent, PaymentStatus, ProviderRefund, ProviderUpdate, RefundStatus,
 };
 
 fn in_all(total: &str) -> ProviderUpdate {
@@ -36,7 +36,7 @@ fn hear_all(updates: &[ProviderUpdate]) -> (Order, Vec<Vec<String>>) {
             refund.amount.to_string()
         };
         told.push(notices.iter().map(amount).collect::<Vec<_>>());
-        assert_eq!(event == ProviderEvent::Refunded, !notices.is_empty());
+        assert_eq!(event == PaymentEvent::Refunded, !notices.is_empty());
         order = after;
     }
     (order, told)
@@ -47,7 +47,7 @@ fn refund_at_the_provider_is_one_refund_and_one_notice() {
     for outcome in [Some(true), None] {
         let (before, _) = hear(&paid(), &in_all("5"));
         let (after, event) = hear(&before, &refund("re_1", "5", outcome));
-        assert_eq!(event, ProviderEvent::PaymentChanged);
+        assert_eq!(event, PaymentEvent::PaymentChanged);
         let [refund] = &*after.payment.refunds else { panic!("{:?}", after.payment) };
         assert_eq!(refund.id, before.payment.refunds[0].id, "it keeps its id");
         assert_eq!(
