@@ -26,7 +26,7 @@ impl WebhookService {
             let commit = self.delivery_commit(delivery, now, &context, Bytes::new());
             Ok(Decision::Commit(Box::new(commit), |_| ()))
         };
-        self.retry().retry_on_conflict(&context, decide, async || Ok(())).await
+        self.command_retry().retry_on_conflict(&context, decide, async || Ok(())).await
     }
 
     /// An event with its attempts so far: as it waits or has failed, or from the outbox.

@@ -97,7 +97,7 @@ impl WebhookService {
             let reply = NewSecret { webhook, secret: text };
             Ok(Decision::Commit(Box::new(commit), move |_| reply))
         };
-        self.retry().retry_on_conflict(&context, decide, async || Ok(())).await
+        self.command_retry().retry_on_conflict(&context, decide, async || Ok(())).await
     }
 
     pub(super) async fn change(
@@ -128,7 +128,7 @@ impl WebhookService {
             }
             Ok(Decision::Commit(Box::new(commit), move |_| after))
         };
-        self.retry().retry_on_conflict(&context, decide, async || Ok(())).await
+        self.command_retry().retry_on_conflict(&context, decide, async || Ok(())).await
     }
 
     pub(super) async fn delete(&self, message: DeleteWebhook) -> Result<Reply<()>, Error> {
@@ -139,7 +139,7 @@ impl WebhookService {
             let commit = self.commit(&deleted, &context, Bytes::new());
             Ok(Decision::Commit(Box::new(commit), |_| ()))
         };
-        self.retry().retry_on_conflict(&context, decide, async || Ok(())).await
+        self.command_retry().retry_on_conflict(&context, decide, async || Ok(())).await
     }
 
     pub(super) async fn rotate(&self, message: RotateSecret) -> Result<Reply<NewSecret>, Error> {
@@ -153,7 +153,7 @@ impl WebhookService {
             let reply = NewSecret { webhook, secret: text };
             Ok(Decision::Commit(Box::new(commit), move |_| reply))
         };
-        self.retry().retry_on_conflict(&context, decide, async || Ok(())).await
+        self.command_retry().retry_on_conflict(&context, decide, async || Ok(())).await
     }
 
     pub(super) async fn test(&self, message: TestWebhook) -> Result<Reply<EventId>, Error> {
@@ -180,7 +180,7 @@ impl WebhookService {
             let commit = self.delivery_commit(delivery, now, &context, body.into());
             Ok(Decision::Commit(Box::new(commit), move |_| event_id))
         };
-        self.retry().retry_on_conflict(&context, decide, async || Ok(())).await
+        self.command_retry().retry_on_conflict(&context, decide, async || Ok(())).await
     }
 
     /// The endpoint, if the caller expects its version.
@@ -199,7 +199,7 @@ impl WebhookService {
         }
     }
 
-    pub(super) fn retry(&self) -> CommandRetry<'_> {
+    pub(super) fn command_retry(&self) -> CommandRetry<'_> {
         CommandRetry {
             store: &*self.store,
             writer: &self.writer,
