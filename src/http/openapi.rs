@@ -61,7 +61,7 @@ use crate::{error::ErrorCode, metrics::requests::method_label};
         cart::create_guest_cart, cart::merge,
         cart::shipping::set, cart::shipping::list_methods, cart::codes::add, cart::codes::remove,
         orders::check_out, orders::list::list, orders::export::export, orders::show,
-        orders::cancel, orders::pay, orders::fulfil::fulfil, orders::refund::refund,
+        orders::cancel, orders::pay, orders::fulfill::fulfill, orders::refund::refund,
         orders::refund::payment, payments::stripe,
         users::list, users::show, users::patch,
         api_keys::create, api_keys::list, api_keys::delete, actions::list,

@@ -1,7 +1,7 @@
 //! The routes for checkout and orders.
 
 pub(crate) mod export;
-pub(crate) mod fulfil;
+pub(crate) mod fulfill;
 pub(crate) mod list;
 pub(crate) mod refund;
 
@@ -55,7 +55,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/orders/{id}").get(show))
         .service(web::resource("/api/orders/{id}/cancel").post(cancel))
         .service(web::resource("/api/orders/{id}/pay").post(pay))
-        .service(web::resource("/api/orders/{id}/fulfil").post(fulfil::fulfil))
+        .service(web::resource("/api/orders/{id}/fulfil").post(fulfill::fulfill))
         .service(web::resource("/api/orders/{id}/refund").post(refund::refund))
         .service(web::resource("/api/orders/{id}/payment").post(refund::payment));
 }

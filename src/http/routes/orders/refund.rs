@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{CancelRequest, change_order, fulfil::OrderUnitsRequest};
+use super::{CancelRequest, change_order, fulfill::OrderUnitsRequest};
 use crate::{
     actors::ask::ask,
     domain::{

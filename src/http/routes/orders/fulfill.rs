@@ -26,7 +26,8 @@ use crate::{
 
 /// A shipment. Without `items` it has all units that are left.
 #[derive(Deserialize, ToSchema)]
-pub(crate) struct FulfilRequest {
+#[schema(as = FulfilRequest)]
+pub(crate) struct FulfillRequest {
     #[schema(nullable = false, min_items = 1)]
     items: Option<Vec<OrderUnitsRequest>>,
     /// Who carries it.
@@ -48,7 +49,7 @@ pub(crate) struct OrderUnitsRequest {
     quantity: u32,
 }
 
-impl JsonRequest for FulfilRequest {
+impl JsonRequest for FulfillRequest {
     const OPTIONAL: bool = true;
 }
 
@@ -58,7 +59,7 @@ impl From<OrderUnitsRequest> for OrderUnits {
     }
 }
 
-impl FulfilRequest {
+impl FulfillRequest {
     fn into_command(self) -> Result<OrderCommand, Error> {
         let Self { items, carrier, tracking, reference } = self;
         let mut errors = ValidationErrors::new();
@@ -79,7 +80,7 @@ impl FulfilRequest {
 /// The units leave `on_hand`. The shipment is listed in the order, with its carrier and tracking
 /// number, and the stock movements have its reference.
 #[utoipa::path(post, path = "/api/orders/{id}/fulfil", operation_id = "fulfil_order",
-tag = "Orders", security(("bearer" = [])), request_body = Option<FulfilRequest>, params(
+tag = "Orders", security(("bearer" = [])), request_body = Option<FulfillRequest>, params(
     ("id" = Uuid, Path, description = "The id of the order."),
     ("Idempotency-Key" = Option<String>, Header),
     ("If-Match" = Option<String>, Header),
@@ -94,8 +95,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<FulfilRequest>,
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-pub(crate) async fn fulfil(
-    change: ChangeRequest<Staff<OrdersScope>, FulfilRequest, OrderId>,
+pub(crate) async fn fulfill(
+    change: ChangeRequest<Staff<OrdersScope>, FulfillRequest, OrderId>,
 ) -> RouteResult {
     let context = change.context()?;
     let command = change.body.into_command()?;
