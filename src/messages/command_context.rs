@@ -153,7 +153,8 @@ impl IfMatch {
     }
 }
 
-/// A queued request. The caller can give up, and then learns whether the work had started.
+/// A request's place in a queue: its deadline, and whether its work has started. The caller can
+/// give up, and then learns whether it had.
 #[derive(Debug, Clone)]
 pub struct Ticket {
     deadline: Instant,

@@ -51,7 +51,7 @@ pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
 /// Events, and the owners and heads of the partitions.
 pub(super) const OUTBOX: &str = "outbox";
-/// Holds [`PUBLISHED_COUNTER`], [`ADMIN_GUARD`], [`RULES_GUARD`], and the tickets of `stock_queue`.
+/// Holds [`PUBLISHED_COUNTER`], [`ADMIN_GUARD`], [`RULES_GUARD`], and the numbers of `stock_queue`.
 pub(super) const COUNTERS: &str = "counters";
 /// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
 /// has connected.

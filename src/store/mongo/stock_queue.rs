@@ -2,11 +2,11 @@
 //!
 //! When all nodes sell the same product, their transactions abort each other: while one commits,
 //! the work of the others is lost, and every node more makes it worse. So nodes that meet such a
-//! conflict queue for a while: each draws a ticket and waits until it is served. Commits that
+//! conflict queue for a while: each draws a number and waits until it is served. Commits that
 //! arrive at the node meanwhile join its next transaction.
 //!
 //! The queue is only a hint, since the server still decides which transaction wins. A node that
-//! does not know of it, or that was so slow that its ticket was skipped, does no harm.
+//! does not know of it, or that was so slow that its number was skipped, does no harm.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,12 +23,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{schema::COUNTERS, transaction_error};
 
-/// Counts the tickets that were drawn.
-const TICKETS: &str = "stock_tickets";
+/// The last number that was drawn.
+const DRAWN_NUMBERS: &str = "stock_tickets";
 
-/// The ticket that is served. The node that has the turn raises it in its own transaction, so the
+/// The number that is served. The node that has the turn raises it in its own transaction, so the
 /// next node goes on as soon as that is committed, before a majority confirms it.
-const SERVED_TICKET: &str = "stock_served";
+const SERVED_NUMBER: &str = "stock_served";
 
 /// How long nodes go on taking turns after the last sign of contention.
 const CONTENTION_PERIOD: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ const FIRST_EXPECTED_TURN: Duration = Duration::from_millis(4);
 /// server nearly as much as the commit of one more change, so more of them slow down the turns.
 const POLLS_PER_TURN: u32 = 6;
 
-/// After this long without progress, a ticket is skipped: its node is dead or very slow.
+/// After this long without progress, a number is skipped: its node is dead or very slow.
 const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The longest wait for a turn. After that the node tries without.
@@ -59,8 +59,8 @@ pub(super) struct StockQueue {
 struct QueueState {
     /// Until when this node takes turns.
     contended_until: Option<Instant>,
-    /// The ticket of this node, from when it is drawn until its turn is over.
-    ticket: Option<i64>,
+    /// The number of this node, from when it is drawn until its turn is over.
+    number: Option<i64>,
     /// Whether this node has waited for another one since [`StockQueue::take_has_waited`].
     has_waited: bool,
     /// How long turns take, as a moving average.
@@ -123,10 +123,10 @@ impl StockQueue {
         }
         match timeout(MAX_WAIT, self.draw_and_wait()).await {
             Ok(Ok(())) => {}
-            // The others skip the ticket when it is served: to end it now would end theirs, too.
-            Err(_) => self.forget_ticket(),
+            // The others skip the number when it is served: to end it now would end theirs, too.
+            Err(_) => self.forget_number(),
             Ok(Err(error)) => {
-                self.forget_ticket();
+                self.forget_number();
                 tracing::debug!(
                     error = transaction_error::one_line_message(&error),
                     "failed to wait for a turn; trying without"
@@ -137,16 +137,16 @@ impl StockQueue {
 
     async fn draw_and_wait(&self) -> Result<()> {
         // The last turn was not used if all commits that waited for it had expired.
-        let unused = self.lock_state().ticket.take();
-        if let Some(ticket) = unused {
-            self.skip_ticket(ticket).await?;
+        let unused = self.lock_state().number.take();
+        if let Some(number) = unused {
+            self.skip_number(number).await?;
         }
-        let ticket = self.draw_ticket().await?;
-        self.lock_state().ticket = Some(ticket);
+        let number = self.draw_number().await?;
+        self.lock_state().number = Some(number);
         let (mut served, mut progressed) = (None, Instant::now());
         loop {
-            let found = self.read_served_ticket().await?;
-            if found >= ticket {
+            let found = self.read_served_number().await?;
+            if found >= number {
                 return Ok(());
             }
             // Others are in the queue, so the stock is still contended.
@@ -155,7 +155,7 @@ impl StockQueue {
             match served {
                 Some(before) if before == found => {
                     if progressed.elapsed() > TURN_TIMEOUT {
-                        self.skip_ticket(found).await?;
+                        self.skip_number(found).await?;
                     }
                 }
                 _ => {
@@ -164,53 +164,53 @@ impl StockQueue {
                     (served, progressed) = (Some(found), Instant::now());
                 }
             }
-            let turns_before = u32::try_from(ticket - found - 1).unwrap_or(u32::MAX);
+            let turns_before = u32::try_from(number - found - 1).unwrap_or(u32::MAX);
             let delay = self.lock_state().poll_delay(turns_before);
             sleep(delay).await;
         }
     }
 
-    async fn draw_ticket(&self) -> Result<i64> {
+    async fn draw_number(&self) -> Result<i64> {
         let drawn = self
             .counters
-            .find_one_and_update(doc! { "_id": TICKETS }, doc! { "$inc": { "last": 1_i64 } })
+            .find_one_and_update(doc! { "_id": DRAWN_NUMBERS }, doc! { "$inc": { "last": 1_i64 } })
             .upsert(true)
             .return_document(ReturnDocument::After)
             .await?;
         Ok(drawn.and_then(|counter| counter.get_i64("last").ok()).unwrap_or(0))
     }
 
-    async fn read_served_ticket(&self) -> Result<i64> {
-        let counter = self.counters.find_one(doc! { "_id": SERVED_TICKET }).await?;
+    async fn read_served_number(&self) -> Result<i64> {
+        let counter = self.counters.find_one(doc! { "_id": SERVED_NUMBER }).await?;
         Ok(counter.and_then(|counter| counter.get_i64("last").ok()).unwrap_or(1))
     }
 
-    /// Serves the ticket after `ticket`, unless it is already over.
-    async fn skip_ticket(&self, ticket: i64) -> Result<()> {
-        let next = doc! { "$max": { "last": ticket + 1 } };
-        self.counters.update_one(doc! { "_id": SERVED_TICKET }, next).upsert(true).await.map(drop)
+    /// Serves the number after `number`, unless it is already over.
+    async fn skip_number(&self, number: i64) -> Result<()> {
+        let next = doc! { "$max": { "last": number + 1 } };
+        self.counters.update_one(doc! { "_id": SERVED_NUMBER }, next).upsert(true).await.map(drop)
     }
 
     /// The statement that ends this node's turn, if it has one, together with a transaction.
     pub(super) fn end_turn_statement(&self) -> Option<RawDocumentBuf> {
-        let ticket = self.lock_state().ticket?;
+        let number = self.lock_state().number?;
         Some(rawdoc! {
-            "q": { "_id": SERVED_TICKET }, "u": { "$max": { "last": ticket + 1 } }, "upsert": true,
+            "q": { "_id": SERVED_NUMBER }, "u": { "$max": { "last": number + 1 } }, "upsert": true,
         })
     }
 
-    /// Drops this node's ticket, because its turn has ended or will be skipped by the others.
-    pub(super) fn forget_ticket(&self) {
-        self.lock_state().ticket = None;
+    /// Drops this node's number, because its turn has ended or will be skipped by the others.
+    pub(super) fn forget_number(&self) {
+        self.lock_state().number = None;
     }
 
     /// Ends this node's turn if no transaction has ended it. The write runs in the background: if
     /// it fails, the turn times out.
     pub(super) fn release_turn(self: &Arc<Self>) {
-        let ticket = self.lock_state().ticket.take();
-        if let Some(ticket) = ticket {
+        let number = self.lock_state().number.take();
+        if let Some(number) = number {
             let queue = Arc::clone(self);
-            tokio::spawn(async move { queue.skip_ticket(ticket).await });
+            tokio::spawn(async move { queue.skip_number(number).await });
         }
     }
 

@@ -237,7 +237,7 @@ impl MongoWriter {
         committed?;
         let mut partition = partition;
         if let Some(queue) = &self.stock_queue {
-            queue.forget_ticket();
+            queue.forget_number();
         }
         partition.advance_head(applied.changes.events.len() as u64, commit_time);
         self.partition = Some(partition);
