@@ -7,7 +7,7 @@ use crate::{
     actors::retry_on_conflict::{Decision, idempotency_record},
     domain::{
         catalog::product::Product,
-        ids::ProductId,
+        ids::{OrderId, ProductId},
         inventory::StockChange,
         order::{
             Buyer, CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine,
@@ -112,16 +112,6 @@ impl CartService {
         let states: Vec<Arc<Order>> =
             std::iter::once(Arc::clone(&placed)).chain(paid.map(Arc::new)).collect();
         let order = states.last().map_or_else(|| Arc::clone(&placed), Arc::clone);
-        let reserve = |line: &OrderLine| {
-            Write::Stock(StockWrite {
-                product_id: line.product_id,
-                change: StockChange::Reserve(u64::from(line.quantity)),
-                expected_version: None,
-                order_id: Some(order.id),
-                reference: None,
-                reason: None,
-            })
-        };
         let unchanged = product_versions
             .into_iter()
             .map(|(id, version)| Condition::ProductUnchanged(id, version));
@@ -135,7 +125,7 @@ impl CartService {
                 .collect(),
             writes: std::iter::once(Write::Cart(Arc::clone(&cart)))
                 .chain(states.iter().map(|order| Write::Order(Arc::clone(order))))
-                .chain(order.lines.iter().map(reserve))
+                .chain(order.lines.iter().map(|line| reserve_units(order.id, line)))
                 .chain(uses.iter().map(take_use))
                 .collect(),
             events: std::iter::once(DomainEvent::Cart(Arc::clone(&cart), cart_event))
@@ -167,6 +157,17 @@ impl CartService {
 /// condition: the first one is created after this order, then.
 fn rules_unchanged(version: u64) -> Option<Condition> {
     (version > 0).then_some(Condition::PricingRulesUnchanged(version))
+}
+
+fn reserve_units(order_id: OrderId, line: &OrderLine) -> Write {
+    Write::Stock(StockWrite {
+        product_id: line.product_id,
+        change: StockChange::Reserve(u64::from(line.quantity)),
+        expected_version: None,
+        order_id: Some(order_id),
+        reference: None,
+        reason: None,
+    })
 }
 
 fn take_use(taken: &TakenUse) -> Write {

@@ -63,51 +63,19 @@ fn ordered_writes(
     outbox: CollectionWrites,
     commit_time: i64,
 ) -> Result<[CollectionWrites; 20], TransactionError> {
-    let mut users = CollectionWrites::for_records(USERS, commit_time);
-    for (user_id, user) in &writes.users {
-        users.add_document(
-            user_id.as_uuid(),
-            existing.users.contains(user_id),
-            &UserDocument::from(&**user),
-        )?;
-    }
-    let mut sessions = CollectionWrites::for_records(SESSIONS, commit_time);
-    for (session_id, session) in &writes.sessions {
-        sessions.add_document(
-            session_id.as_uuid(),
-            existing.sessions.contains(session_id),
-            &SessionDocument::from(&**session),
-        )?;
-    }
-    let mut carts = CollectionWrites::for_records(CARTS, commit_time);
-    for (owner, cart) in &writes.carts {
-        carts.add_document(
-            owner.as_uuid(),
-            existing.carts.contains(owner),
-            &CartDocument::from(&**cart),
-        )?;
-    }
-    let mut products = CollectionWrites::for_records(PRODUCTS, commit_time);
-    for (product_id, product) in &writes.products {
-        let record = product_id.as_uuid();
-        let document = ProductDocument::try_from(&**product)
-            .map_err(|error| TransactionError::invalid_document(record, error))?;
-        products.add_document(record, existing.products.contains(product_id), &document)?;
-    }
-    let stock = stock_writes(writes, existing, commit_time)?;
     Ok([
         guard_writes(writes, commit_time),
         rule_writes(writes, existing, commit_time)?,
-        users,
+        user_writes(writes, existing, commit_time)?,
         address_book_writes(writes)?,
-        sessions,
+        session_writes(writes, existing, commit_time)?,
         staff::api_key_writes(writes, existing, commit_time)?,
         mail_writes(writes, existing, commit_time)?,
         webhooks::webhook_writes(writes, existing, commit_time)?,
         webhooks::delivery_writes(writes)?,
-        carts,
+        cart_writes(writes, existing, commit_time)?,
         sku_release_writes(writes, existing),
-        products,
+        product_writes(writes, existing, commit_time)?,
         order_writes(writes, existing, commit_time)?,
         idempotency_key_writes(writes, existing)?,
         inbox_writes(writes),
@@ -115,8 +83,62 @@ fn ordered_writes(
         staff::action_writes(writes)?,
         outbox,
         promotion_uses::writes(writes, existing, commit_time)?,
-        stock,
+        stock_writes(writes, existing, commit_time)?,
     ])
+}
+
+fn user_writes(
+    writes: &WriteSet,
+    existing: &ExistingRecords,
+    commit_time: i64,
+) -> Result<CollectionWrites, TransactionError> {
+    let mut users = CollectionWrites::for_records(USERS, commit_time);
+    for (user_id, user) in &writes.users {
+        let exists = existing.users.contains(user_id);
+        users.add_document(user_id.as_uuid(), exists, &UserDocument::from(&**user))?;
+    }
+    Ok(users)
+}
+
+fn session_writes(
+    writes: &WriteSet,
+    existing: &ExistingRecords,
+    commit_time: i64,
+) -> Result<CollectionWrites, TransactionError> {
+    let mut sessions = CollectionWrites::for_records(SESSIONS, commit_time);
+    for (session_id, session) in &writes.sessions {
+        let exists = existing.sessions.contains(session_id);
+        sessions.add_document(session_id.as_uuid(), exists, &SessionDocument::from(&**session))?;
+    }
+    Ok(sessions)
+}
+
+fn cart_writes(
+    writes: &WriteSet,
+    existing: &ExistingRecords,
+    commit_time: i64,
+) -> Result<CollectionWrites, TransactionError> {
+    let mut carts = CollectionWrites::for_records(CARTS, commit_time);
+    for (owner, cart) in &writes.carts {
+        let exists = existing.carts.contains(owner);
+        carts.add_document(owner.as_uuid(), exists, &CartDocument::from(&**cart))?;
+    }
+    Ok(carts)
+}
+
+fn product_writes(
+    writes: &WriteSet,
+    existing: &ExistingRecords,
+    commit_time: i64,
+) -> Result<CollectionWrites, TransactionError> {
+    let mut products = CollectionWrites::for_records(PRODUCTS, commit_time);
+    for (product_id, product) in &writes.products {
+        let record = product_id.as_uuid();
+        let document = ProductDocument::try_from(&**product)
+            .map_err(|error| TransactionError::invalid_document(record, error))?;
+        products.add_document(record, existing.products.contains(product_id), &document)?;
+    }
+    Ok(products)
 }
 
 fn order_writes(

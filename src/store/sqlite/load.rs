@@ -72,13 +72,7 @@ pub(super) fn load(
     rules::load(connection, read_set, &mut loaded)?;
     pricing_store::load(connection, read_set, &mut loaded)?;
     load_orders(connection, read_set, &mut loaded)?;
-    for key in &read_set.idempotency_keys {
-        if let Some(response) =
-            read::find_stored_reply(connection, key.0, &key.1, keys_stored_after)?
-        {
-            loaded.stored_replies.insert(key.clone(), response);
-        }
-    }
+    load_stored_replies(connection, read_set, keys_stored_after, &mut loaded)?;
     load_api_keys(connection, read_set, &mut loaded)?;
     if read_set.active_admins {
         loaded.active_admins = read::active_admins(connection)?;
@@ -89,6 +83,20 @@ pub(super) fn load(
         }
     }
     Ok(loaded)
+}
+
+fn load_stored_replies(
+    connection: &Connection,
+    read_set: &ReadSet,
+    stored_after: Timestamp,
+    loaded: &mut LoadedState,
+) -> rusqlite::Result<()> {
+    for key in &read_set.idempotency_keys {
+        if let Some(reply) = read::find_stored_reply(connection, key.0, &key.1, stored_after)? {
+            loaded.stored_replies.insert(key.clone(), reply);
+        }
+    }
+    Ok(())
 }
 
 /// Loads versions of API keys, and how many each admin has made.

@@ -127,6 +127,42 @@ fn count(values: impl Iterator<Item = String>) -> Vec<(AttributeValue, u64)> {
     counts.into_iter().map(|(value, count)| (AttributeValue::Text(value), count)).collect()
 }
 
+/// The products that are not deleted, by number.
+type Model = BTreeMap<usize, (Product, StockLevel)>;
+
+fn apply(change: Change, cache: &CatalogCache, model: &mut Model) {
+    match change {
+        Change::Put(number, sketch) => {
+            let (product, stock) = match model.remove(&number) {
+                Some((old, stock)) => {
+                    let version = old.version + 1;
+                    (Product { details: details(&sketch), version, ..old }, stock)
+                }
+                None => {
+                    let id = ProductId::new();
+                    let created = Timestamp::from_millis((number % 7) as i64);
+                    let stock = StockLevel { on_hand: sketch.on_hand, ..StockLevel::empty(id) };
+                    (Product::new(id, details(&sketch), created), stock)
+                }
+            };
+            cache.put(Arc::new(product.clone()), stock);
+            model.insert(number, (product, stock));
+        }
+        Change::Stock(number, on_hand) => {
+            if let Some((_, stock)) = model.get_mut(&number) {
+                *stock = StockLevel { on_hand, version: stock.version + 1, ..*stock };
+                let stock = vec![*stock];
+                cache.apply(&CommittedChanges { stock, ..CommittedChanges::default() });
+            }
+        }
+        Change::Delete(number) => {
+            if let Some((product, stock)) = model.remove(&number) {
+                cache.put(Arc::new(product.to_deleted(Timestamp::default())), stock);
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -137,39 +173,9 @@ proptest! {
         limit in 1..9_usize,
     ) {
         let cache = CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default());
-        let mut model: BTreeMap<usize, (Product, StockLevel)> = BTreeMap::new();
+        let mut model = Model::new();
         for change in changes {
-            match change {
-                Change::Put(number, sketch) => {
-                    let (product, stock) = match model.remove(&number) {
-                        Some((old, stock)) => {
-                            let version = old.version + 1;
-                            (Product { details: details(&sketch), version, ..old }, stock)
-                        }
-                        None => {
-                            let id = ProductId::new();
-                            let created = Timestamp::from_millis((number % 7) as i64);
-                            let on_hand = sketch.on_hand;
-                            let stock = StockLevel { on_hand, ..StockLevel::empty(id) };
-                            (Product::new(id, details(&sketch), created), stock)
-                        }
-                    };
-                    cache.put(Arc::new(product.clone()), stock);
-                    model.insert(number, (product, stock));
-                }
-                Change::Stock(number, on_hand) => {
-                    if let Some((_, stock)) = model.get_mut(&number) {
-                        *stock = StockLevel { on_hand, version: stock.version + 1, ..*stock };
-                        let stock = vec![*stock];
-                        cache.apply(&CommittedChanges { stock, ..CommittedChanges::default() });
-                    }
-                }
-                Change::Delete(number) => {
-                    if let Some((product, stock)) = model.remove(&number) {
-                        cache.put(Arc::new(product.to_deleted(Timestamp::default())), stock);
-                    }
-                }
-            }
+            apply(change, &cache, &mut model);
         }
         for filter in filters {
             let matches = |filter: &ProductFilter| -> Vec<Product> {
@@ -195,7 +201,7 @@ proptest! {
             let facets = cache.search(&filter, ProductSort::Name, None, 1).unwrap().facets;
             let others = ProductFilter { categories: BTreeSet::new(), ..filter.clone() };
             let others = matches(&others).into_iter();
-                let categories = others.filter_map(|product| product.details.category);
+            let categories = others.filter_map(|product| product.details.category);
             prop_assert_eq!(&facets.categories, &count(categories));
             let others = ProductFilter { tags: BTreeSet::new(), ..filter.clone() };
             let tags = matches(&others).into_iter().flat_map(|product| {
