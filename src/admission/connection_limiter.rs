@@ -1,4 +1,4 @@
-//! Decides which connections the server keeps: how many in all, and how many of each address.
+//! Decides which connections the server keeps: how many in total, and how many of each address.
 
 use std::{
     net::IpAddr,

@@ -34,7 +34,7 @@ pub struct RateQuotas {
 struct KeyedRateLimiter<K: std::hash::Hash + Eq + Clone> {
     /// Requests that are allowed at once after a pause.
     burst: u32,
-    /// The time in which so many become allowed again.
+    /// The time in which `burst` requests become allowed again.
     window_secs: u32,
     policy_name: &'static str,
     limiter: DefaultKeyedRateLimiter<K>,

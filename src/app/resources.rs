@@ -96,7 +96,7 @@ pub(super) fn raise_descriptor_limit() -> u64 {
     }
 }
 
-/// The connections that a process with so many descriptors may hold, some of them reserved.
+/// The connections that a process with `descriptors` may hold, some of them reserved.
 pub(super) fn connection_capacity(descriptors: u64) -> usize {
     // With few descriptors, half of them.
     let free = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2);

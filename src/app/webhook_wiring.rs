@@ -35,8 +35,8 @@ pub(super) fn webhook_options(settings: &Settings) -> anyhow::Result<WebhookOpti
     })
 }
 
-/// The attempts that a process with so many descriptors may make at the same time. Few, compared
-/// with the connections of clients.
+/// The attempts that a process with `descriptors` may make at the same time. Few, compared with the
+/// connections of clients.
 fn webhook_attempts(descriptors: u64) -> usize {
     usize::try_from(descriptors / 16).unwrap_or(usize::MAX).clamp(32, 1024)
 }

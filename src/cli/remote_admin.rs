@@ -50,7 +50,7 @@ pub(super) async fn run(
         Some(_) if password.is_some() => anyhow::bail!("{}", has_password(email)),
         Some(account) if account.role == "admin" => AdminOutcome::AlreadyAdmin,
         Some(account) => {
-            promote(&client, &token, &account).await?;
+            grant_admin_role(&client, &token, &account).await?;
             AdminOutcome::Promoted
         }
         None => create(&client, &token, email, password).await?,
@@ -78,7 +78,7 @@ async fn create(
     });
     let request = client.request(Method::POST, "/api/auth/register").json(&body);
     let registered: Registered = client.read(request).await?;
-    promote(client, token, &registered.user).await.with_context(|| {
+    grant_admin_role(client, token, &registered.user).await.with_context(|| {
         // Nobody else knows it.
         let password = generated.as_ref().map_or("the given one", Password::expose_secret);
         format!("the account exists (password: {password}), but is no admin yet; try again")
@@ -86,7 +86,11 @@ async fn create(
     Ok(AdminOutcome::Created { generated })
 }
 
-async fn promote(client: &ServerClient, token: &str, account: &Account) -> anyhow::Result<()> {
+async fn grant_admin_role(
+    client: &ServerClient,
+    token: &str,
+    account: &Account,
+) -> anyhow::Result<()> {
     let request = client
         .request(Method::PATCH, &format!("/api/users/{}", account.id))
         .bearer_auth(token)

@@ -155,7 +155,7 @@ pub enum ErrorCode {
     /// Less money is left of the order's payment.
     #[strum(message = "Refund exceeds the payment")]
     RefundExceedsPayment,
-    /// One buyer may not buy so many units of this product.
+    /// The order would exceed the number of units of this product that one buyer may buy.
     #[strum(message = "Purchase limit reached")]
     PurchaseLimitReached,
     /// The user has as many pending orders, which are placed and not paid, or units in them, as one

@@ -13,10 +13,10 @@ use super::{
 use crate::{auth::caller::Caller, error::Error};
 
 /// Reads carts.
-pub(super) struct CartService(pub(super) Arc<GrpcState>);
+pub(super) struct CartGrpcService(pub(super) Arc<GrpcState>);
 
 #[tonic::async_trait]
-impl cart_service_server::CartService for CartService {
+impl cart_service_server::CartService for CartGrpcService {
     async fn get_cart(
         &self,
         request: Request<pb::GetCartRequest>,
@@ -32,7 +32,7 @@ impl cart_service_server::CartService for CartService {
     }
 }
 
-impl CartService {
+impl CartGrpcService {
     async fn find(&self, call: &Call<'_>, user: &Caller) -> Result<pb::Cart, Error> {
         call.honor_no_cache().await?;
         let state = &self.0;

@@ -14,10 +14,10 @@ use super::{
 use crate::{domain::validation::ValidationErrors, error::Error};
 
 /// Reads the catalog.
-pub(super) struct CatalogService(pub(super) Arc<GrpcState>);
+pub(super) struct CatalogGrpcService(pub(super) Arc<GrpcState>);
 
 #[tonic::async_trait]
-impl catalog_service_server::CatalogService for CatalogService {
+impl catalog_service_server::CatalogService for CatalogGrpcService {
     type ListProductsStream = ProductStream;
 
     async fn get_product(
@@ -48,7 +48,7 @@ impl catalog_service_server::CatalogService for CatalogService {
     }
 }
 
-impl CatalogService {
+impl CatalogGrpcService {
     async fn find(&self, call: &Call<'_>, id: &str) -> Result<pb::Product, Error> {
         call.authorize_catalog_read()?;
         call.honor_no_cache().await?;

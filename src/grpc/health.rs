@@ -18,12 +18,12 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// Not the reporter of `tonic-health`, which has to be told a status: the store would be probed all
 /// the time, asked or not.
-pub(super) struct HealthService(pub(super) Arc<GrpcState>);
+pub(super) struct HealthGrpcService(pub(super) Arc<GrpcState>);
 
 type StatusStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl Health for HealthService {
+impl Health for HealthGrpcService {
     type WatchStream = StatusStream;
 
     async fn check(

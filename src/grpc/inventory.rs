@@ -28,10 +28,10 @@ use crate::{
 };
 
 /// Reads and changes stock.
-pub(super) struct InventoryService(pub(super) Arc<GrpcState>);
+pub(super) struct InventoryGrpcService(pub(super) Arc<GrpcState>);
 
 #[tonic::async_trait]
-impl inventory_service_server::InventoryService for InventoryService {
+impl inventory_service_server::InventoryService for InventoryGrpcService {
     async fn get_stock(
         &self,
         request: Request<pb::GetStockRequest>,
@@ -57,7 +57,7 @@ impl inventory_service_server::InventoryService for InventoryService {
     }
 }
 
-impl InventoryService {
+impl InventoryGrpcService {
     async fn find(&self, call: &Call<'_>, id: &str) -> Result<pb::Stock, Error> {
         call.authenticate()?.require(&[Scope::StockRead])?;
         call.honor_no_cache().await?;

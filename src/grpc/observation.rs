@@ -36,7 +36,7 @@ pub(super) struct ObservedCall {
     span: Span,
     context: Arc<CallContext>,
     state: Arc<GrpcState>,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl ObservedCall {
@@ -55,7 +55,7 @@ impl ObservedCall {
             user.id = tracing::field::Empty,
             request.id = context.request_id.as_str(),
         );
-        Self { began: Instant::now(), method, span, context, state, is_told: false }
+        Self { began: Instant::now(), method, span, context, state, is_reported: false }
     }
 
     /// The span in which the call is handled.
@@ -63,9 +63,9 @@ impl ObservedCall {
         self.span.clone()
     }
 
-    /// Tells of the end of the call, once.
-    fn tell(&mut self, code: Code) {
-        if std::mem::replace(&mut self.is_told, true) {
+    /// Reports the end of the call, once.
+    fn report(&mut self, code: Code) {
+        if std::mem::replace(&mut self.is_reported, true) {
             return;
         }
         let user = self.context.user();
@@ -121,7 +121,7 @@ impl ObservedCall {
 impl Drop for ObservedCall {
     fn drop(&mut self) {
         let is_late = self.context.deadline.has_caller_given_up();
-        self.tell(if is_late { Code::DeadlineExceeded } else { Code::Cancelled });
+        self.report(if is_late { Code::DeadlineExceeded } else { Code::Cancelled });
     }
 }
 
@@ -161,7 +161,7 @@ impl ObservedBody {
     ) -> Self {
         // Without a body, the status is in the headers.
         if let Some(code) = status_code(headers) {
-            call.tell(code);
+            call.report(code);
         }
         let state = Arc::clone(&call.state);
         let stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = match call.method {
@@ -182,7 +182,7 @@ impl ObservedBody {
         }
         self.stop = None;
         self.body = Body::empty();
-        self.call.tell(Code::Unavailable);
+        self.call.report(Code::Unavailable);
         let mut trailers = HeaderMap::new();
         let status = Status::unavailable("The node is stopping. Call another one.");
         Poll::Ready(status.add_header(&mut trailers).ok().map(|()| trailers))
@@ -201,12 +201,12 @@ impl http_body::Body for ObservedBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(code) = frame.trailers_ref().and_then(status_code) {
-                    self.call.tell(code);
+                    self.call.report(code);
                 }
             }
-            Poll::Ready(Some(Err(status))) => self.call.tell(status.code()),
+            Poll::Ready(Some(Err(status))) => self.call.report(status.code()),
             // Only if no trailers came before.
-            Poll::Ready(None) => self.call.tell(Code::Unknown),
+            Poll::Ready(None) => self.call.report(Code::Unknown),
             Poll::Pending => {
                 if let Poll::Ready(Some(trailers)) = self.poll_stop(cx) {
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));

@@ -12,11 +12,11 @@ use tower::layer::util::{Identity as NoLayer, Stack};
 use super::{
     auth::AuthService,
     call_layer::CallLayer,
-    cart::CartService,
-    catalog::CatalogService,
+    cart::CartGrpcService,
+    catalog::CatalogGrpcService,
     connection::accept_connections,
-    health::HealthService,
-    inventory::InventoryService,
+    health::HealthGrpcService,
+    inventory::InventoryGrpcService,
     pb::{
         DESCRIPTORS, auth_service_server::AuthServiceServer,
         cart_service_server::CartServiceServer, catalog_service_server::CatalogServiceServer,
@@ -128,13 +128,16 @@ fn add_services(
     Ok(server
         .add_service(AuthServiceServer::new(AuthService(shared())).max_decoding_message_size(max))
         .add_service(
-            CatalogServiceServer::new(CatalogService(shared())).max_decoding_message_size(max),
+            CatalogServiceServer::new(CatalogGrpcService(shared())).max_decoding_message_size(max),
         )
         .add_service(
-            InventoryServiceServer::new(InventoryService(shared())).max_decoding_message_size(max),
+            InventoryServiceServer::new(InventoryGrpcService(shared()))
+                .max_decoding_message_size(max),
         )
-        .add_service(CartServiceServer::new(CartService(shared())).max_decoding_message_size(max))
-        .add_service(HealthServer::new(HealthService(shared())).max_decoding_message_size(max))
+        .add_service(
+            CartServiceServer::new(CartGrpcService(shared())).max_decoding_message_size(max),
+        )
+        .add_service(HealthServer::new(HealthGrpcService(shared())).max_decoding_message_size(max))
         .add_service(reflection().build_v1()?.max_decoding_message_size(max))
         .add_service(reflection().build_v1alpha()?.max_decoding_message_size(max)))
 }

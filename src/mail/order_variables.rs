@@ -38,7 +38,7 @@ pub(super) struct OrderVariables {
 
 impl OrderVariables {
     /// Those of a mail about an order and one of its shipments or refunds. `None` if the order does
-    /// not have that part any more: a refund that a provider told as a sum gives way to its parts.
+    /// not have that part any more: the parts of a refund replace the sum that a provider reported.
     pub(super) fn of(order: &Order, part: Option<Uuid>) -> Option<Self> {
         let mut order: Value = serde_json::from_slice(&order_json(order)).unwrap_or_default();
         fill_optional_members(&mut order);

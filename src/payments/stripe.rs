@@ -78,16 +78,16 @@ struct ErrorObject {
 }
 
 /// An answer that is not an object of the expected kind.
-enum Refusal {
+enum AnswerError {
     Unavailable(String),
     Refused { code: String, message: String },
 }
 
-impl From<Refusal> for ProviderError {
-    fn from(refusal: Refusal) -> Self {
+impl From<AnswerError> for ProviderError {
+    fn from(refusal: AnswerError) -> Self {
         match refusal {
-            Refusal::Unavailable(reason) => Self::Unavailable(reason),
-            Refusal::Refused { code, message } => Self::Refused(format!("{code}: {message}")),
+            AnswerError::Unavailable(reason) => Self::Unavailable(reason),
+            AnswerError::Refused { code, message } => Self::Refused(format!("{code}: {message}")),
         }
     }
 }
@@ -109,7 +109,7 @@ impl Stripe {
         path: &str,
         key: Option<String>,
         fields: &[(&str, String)],
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, AnswerError> {
         let url = format!("{}{path}", self.options.api_base.trim_end_matches('/'));
         let mut request = self
             .client
@@ -124,13 +124,14 @@ impl Stripe {
                 .header("Content-Type", "application/x-www-form-urlencoded")
                 .body(encode_form(fields));
         }
-        let away = |error: reqwest::Error| Refusal::Unavailable(error.without_url().to_string());
+        let away =
+            |error: reqwest::Error| AnswerError::Unavailable(error.without_url().to_string());
         let response = request.send().await.map_err(away)?;
         let status = response.status();
         let body = response.bytes().await.map_err(away)?;
         if status.is_success() {
             return serde_json::from_slice(&body)
-                .map_err(|error| Refusal::Unavailable(format!("unexpected answer: {error}")));
+                .map_err(|error| AnswerError::Unavailable(format!("unexpected answer: {error}")));
         }
         let answer = serde_json::from_slice::<ErrorAnswer>(&body).ok().map(|answer| answer.error);
         let may_succeed_later = status.is_server_error()
@@ -144,20 +145,22 @@ impl Stripe {
         // The key belongs to another request, which may have been done.
         let is_key_taken = |error: &ErrorObject| error.kind.as_deref() == Some("idempotency_error");
         match answer {
-            Some(error) if !may_succeed_later && !is_key_taken(&error) => Err(Refusal::Refused {
-                code: error.code.unwrap_or_default(),
-                message: error.message.unwrap_or_default(),
-            }),
-            _ => Err(Refusal::Unavailable(format!("status {status}"))),
+            Some(error) if !may_succeed_later && !is_key_taken(&error) => {
+                Err(AnswerError::Refused {
+                    code: error.code.unwrap_or_default(),
+                    message: error.message.unwrap_or_default(),
+                })
+            }
+            _ => Err(AnswerError::Unavailable(format!("status {status}"))),
         }
     }
 
-    async fn get_intent(&self, intent: &str) -> Result<IntentObject, Refusal> {
+    async fn get_intent(&self, intent: &str) -> Result<IntentObject, AnswerError> {
         self.send(Method::GET, &format!("/v1/payment_intents/{intent}"), None, &[]).await
     }
 
     /// The refund that was asked for before, if the provider has it.
-    async fn find_refund(&self, task: &RefundTask) -> Result<Option<ProviderUpdate>, Refusal> {
+    async fn find_refund(&self, task: &RefundTask) -> Result<Option<ProviderUpdate>, AnswerError> {
         let path = format!("/v1/refunds?payment_intent={}&limit=100", task.intent);
         let page: RefundPage = self.send(Method::GET, &path, None, &[]).await?;
         let found = page.data.into_iter().find(|object| object.refund_id() == Some(task.refund));
@@ -191,7 +194,7 @@ impl PaymentProvider for Stripe {
         let object = match self.send::<IntentObject>(Method::POST, &path, None, &[]).await {
             Ok(object) => object,
             // It was paid, or called off before.
-            Err(Refusal::Refused { .. }) => self.get_intent(intent).await?,
+            Err(AnswerError::Refused { .. }) => self.get_intent(intent).await?,
             Err(refusal) => return Err(refusal.into()),
         };
         Ok(object.outcome(self.options.currency))
@@ -220,7 +223,7 @@ impl PaymentProvider for Stripe {
         let key = Some(format!("souk-refund-{refund}"));
         match self.send::<RefundObject>(Method::POST, "/v1/refunds", key, &fields).await {
             Ok(object) => Ok(object.update(&task.intent, self.options.currency)),
-            Err(Refusal::Refused { code, message }) => {
+            Err(AnswerError::Refused { code, message }) => {
                 tracing::warn!(%refund, code, message, "the payment provider refused a refund");
                 Ok(ProviderUpdate::RefundRefused { refund })
             }
@@ -241,7 +244,9 @@ impl PaymentProvider for Stripe {
         match self.send::<RefundObject>(Method::POST, "/v1/refunds", key, &fields).await {
             Ok(_) => Ok(given),
             // Somebody was faster.
-            Err(Refusal::Refused { code, .. }) if code == "charge_already_refunded" => Ok(given),
+            Err(AnswerError::Refused { code, .. }) if code == "charge_already_refunded" => {
+                Ok(given)
+            }
             Err(refusal) => Err(refusal.into()),
         }
     }

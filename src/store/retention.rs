@@ -1,4 +1,4 @@
-//! How long every engine keeps what it deletes some time.
+//! How long every engine keeps records before it deletes them.
 
 use std::time::Duration;
 
@@ -17,5 +17,5 @@ pub(super) const MIN_RETAINED_EVENTS: u32 = 20_000;
 pub(super) const GUEST_CART_RETENTION: Duration =
     GUEST_LIFETIME.saturating_add(ENDED_SESSION_RETENTION);
 
-/// The least time that events are kept for a webhook endpoint that has not heard of them.
+/// The least time that events are kept for a webhook endpoint that has not read them.
 pub(super) const WEBHOOK_RETENTION: Duration = Duration::from_secs(72 * 60 * 60);

@@ -82,7 +82,7 @@ pub(super) struct Attempt {
 }
 
 /// An attempt that was made.
-pub(super) struct Outcome {
+pub(super) struct AttemptOutcome {
     pub(super) origin: Origin,
     pub(super) event: PendingDelivery,
     pub(super) result: SendResult,
@@ -92,7 +92,7 @@ pub(super) struct Outcome {
 
 impl Attempt {
     /// Makes the attempt. A panic counts as a failure, so that the event is not lost.
-    pub(super) async fn make(self, deps: Arc<EndpointDeps>) -> Outcome {
+    pub(super) async fn make(self, deps: Arc<EndpointDeps>) -> AttemptOutcome {
         let Self { origin, mut webhook, lease, event, is_slow } = self;
         let (_permit, webhook, keys) = loop {
             let permit = deps.permits.acquire(is_slow).await;
@@ -124,11 +124,11 @@ impl Attempt {
             Err(DeliveryError::Protocol)
         };
         let result = catch_panic(deps.client.send(message), on_panic).await;
-        Outcome { origin, event, result, at, duration: began.elapsed() }
+        AttemptOutcome { origin, event, result, at, duration: began.elapsed() }
     }
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// Whether the endpoint has taken the event.
     pub(super) fn is_delivered(&self) -> bool {
         self.result.is_ok_and(|status| status.is_success())
@@ -193,7 +193,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-    fn outcome(attempts: u32, result: SendResult) -> Outcome {
+    fn outcome(attempts: u32, result: SendResult) -> AttemptOutcome {
         let event = PendingDelivery {
             webhook_id: WebhookId::new(),
             event_id: EventId::new(),
@@ -205,7 +205,7 @@ mod tests {
             requested: true,
             updated_at: NOW,
         };
-        Outcome { origin: Origin::Waiting, event, result, at: NOW, duration: Duration::ZERO }
+        AttemptOutcome { origin: Origin::Waiting, event, result, at: NOW, duration: Duration::ZERO }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use self::progress::Unsaved;
 use super::{
-    attempt::{Attempt, Origin, Outcome},
+    attempt::{Attempt, AttemptOutcome, Origin},
     client::WebhookClient,
     endpoint_stats::EndpointStats,
     permits::AttemptPermits,
@@ -103,7 +103,7 @@ pub(super) struct Endpoint {
     /// The page whose events are being delivered, and the index of the next one.
     page: Option<(ReadPage, usize)>,
     window: Window,
-    attempts: JoinSet<Outcome>,
+    attempts: JoinSet<AttemptOutcome>,
     first_attempts: usize,
     /// The subjects of first attempts.
     subjects: HashSet<Uuid>,
@@ -121,7 +121,7 @@ pub(super) struct Endpoint {
     /// Whether the last answer took long.
     is_slow: bool,
     failing_since: Option<Timestamp>,
-    /// A pause was committed that the dispatcher has not told of yet.
+    /// A pause was committed that the dispatcher has not announced yet.
     is_pausing: bool,
     unsaved: Unsaved,
 }
@@ -326,7 +326,7 @@ impl Endpoint {
     }
 
     /// Takes what an attempt has led to.
-    async fn finish(&mut self, outcome: Outcome) {
+    async fn finish(&mut self, outcome: AttemptOutcome) {
         let now = self.now();
         let (attempt, after) = outcome.record(now, &self.deps.options.retry_schedule);
         self.deps.metrics.record_attempt(attempt.status.as_str(), attempt.duration);

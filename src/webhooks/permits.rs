@@ -2,8 +2,8 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// For so many attempts at endpoints that answer, there is one at those that fail. They have
-/// permits of their own, so that many endpoints that hang take none of the others'.
+/// How many attempts at endpoints that answer there may be for each one at those that fail. Failing
+/// endpoints have permits of their own, so that many that hang take none of the others'.
 const HEALTHY_PER_FAILING: usize = 4;
 
 /// Permits for attempts.

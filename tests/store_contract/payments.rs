@@ -32,7 +32,7 @@ async fn due(store: &dyn Store, now: Timestamp) -> Vec<Order> {
     due
 }
 
-fn hear(order: &Order, update: &ProviderUpdate, now: Timestamp) -> Order {
+fn apply_update(order: &Order, update: &ProviderUpdate, now: Timestamp) -> Order {
     order.decide_provider_update(update, LateMoney::Revives, now).unwrap().order
 }
 
@@ -60,12 +60,13 @@ pub(crate) async fn payments_are_due_until_somebody_claims_them(harness: &dyn Ha
     // A change of the order says anew when it is due, or that it is not.
     let update =
         ProviderUpdate::Begun { attempt: 1, intent: "pi_1".into(), client_secret: "s".into() };
-    let begun = hear(&claimed, &update, at(20));
+    let begun = apply_update(&claimed, &update, at(20));
     apply_one(&*store, commit([put_order(&begun)])).await.unwrap();
     assert_eq!(due(&*store, at(20)).await, std::slice::from_ref(&late));
     assert_eq!(due(&*store, at(60)).await, [late, begun.clone()]);
     let amount = Some(begun.payment.amount);
-    let paid = hear(&begun, &ProviderUpdate::Succeeded { intent: "pi_1".into(), amount }, at(20));
+    let paid =
+        apply_update(&begun, &ProviderUpdate::Succeeded { intent: "pi_1".into(), amount }, at(20));
     apply_one(&*store, commit([put_order(&paid)])).await.unwrap();
     assert_eq!(due(&*store, at(60)).await.len(), 1);
     let missing = store.move_payment_due(paid.id, at(20), at(30)).await;
@@ -80,7 +81,7 @@ pub(crate) async fn orders_are_found_by_the_provider_s_id(harness: &dyn Harness)
         let update =
             ProviderUpdate::Begun { attempt: 1, intent: id.into(), client_secret: "s".into() };
         let placed = stripe_order(start);
-        let begun = hear(&placed, &update, start);
+        let begun = apply_update(&placed, &update, start);
         (placed, begun)
     });
     for (placed, begun) in &orders {

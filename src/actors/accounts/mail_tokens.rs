@@ -126,7 +126,7 @@ impl AccountService {
     }
 
     /// Adds a mail to verify the address of a new account, or of one that has another address now.
-    /// `former` is told of the change.
+    /// `former` gets a mail about the change.
     pub(super) fn add_address_mails(
         &self,
         user: &User,

@@ -112,7 +112,7 @@ impl PasswordHasher {
                 return shared.run_dummy(shared.reference_cost()).map(|()| false);
             };
             let cost = HashParts::from_str(&hash)?.get_cost();
-            // Only while the store has not told this cost yet.
+            // Only until this cost is known from the store.
             shared.reference_cost.fetch_max(cost, Ordering::Relaxed);
             shared.count_work(cost);
             let matches = bcrypt::non_truncating_verify(password.expose_secret(), &hash)?;

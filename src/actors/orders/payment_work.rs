@@ -63,7 +63,7 @@ struct Claim {
 
 /// What became of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum TaskOutcome {
     /// The provider answered.
     Answered,
     /// The provider refuses it.
@@ -76,7 +76,7 @@ enum Outcome {
 
 /// The tasks of this node.
 struct Work<'a> {
-    running: FuturesUnordered<LocalBoxFuture<'a, (OrderId, Outcome)>>,
+    running: FuturesUnordered<LocalBoxFuture<'a, (OrderId, TaskOutcome)>>,
     orders: HashSet<OrderId>,
     waiting: VecDeque<Order>,
     /// Whether the provider did not answer last. Then one task at a time finds out when it is back.
@@ -100,7 +100,9 @@ impl OrderService {
             loop {
                 tokio::select! {
                     () = &mut pause => break,
-                    Some(done) = work.running.next() => self.proceed(&*provider, &mut work, done),
+                    Some(done) = work.running.next() => {
+                        self.finish_task(&*provider, &mut work, done);
+                    }
                 }
             }
             let polled = guarded_tick("payments", self.poll_tasks(&mut work)).await;
@@ -110,21 +112,21 @@ impl OrderService {
         }
     }
 
-    fn proceed<'a>(
+    fn finish_task<'a>(
         &'a self,
         provider: &'a dyn PaymentProvider,
         work: &mut Work<'a>,
-        (order, outcome): (OrderId, Outcome),
+        (order, outcome): (OrderId, TaskOutcome),
     ) {
         work.orders.remove(&order);
         match outcome {
-            Outcome::Unavailable => {
+            TaskOutcome::Unavailable => {
                 work.is_away = true;
                 // Others are not tried at once, only to fail.
                 work.waiting.clear();
             }
-            Outcome::Answered | Outcome::Refused => work.is_away = false,
-            Outcome::Skipped => {}
+            TaskOutcome::Answered | TaskOutcome::Refused => work.is_away = false,
+            TaskOutcome::Skipped => {}
         }
         self.start_tasks(provider, work);
     }
@@ -155,7 +157,7 @@ impl OrderService {
             let task = async move {
                 let on_panic = || {
                     tracing::error!(order = %id, "the payment task of an order panicked");
-                    Outcome::Skipped
+                    TaskOutcome::Skipped
                 };
                 (id, catch_panic(self.try_task(provider, order), on_panic).await)
             };
@@ -163,10 +165,10 @@ impl OrderService {
         }
     }
 
-    async fn try_task(&self, provider: &dyn PaymentProvider, order: Order) -> Outcome {
+    async fn try_task(&self, provider: &dyn PaymentProvider, order: Order) -> TaskOutcome {
         match self.claim(order).await {
             Some(claim) => self.carry_out(provider, claim).await,
-            None => Outcome::Skipped,
+            None => TaskOutcome::Skipped,
         }
     }
 
@@ -180,26 +182,26 @@ impl OrderService {
     }
 
     /// Carries out a claimed task, and says when the next one is due.
-    async fn carry_out(&self, provider: &dyn PaymentProvider, mut claim: Claim) -> Outcome {
+    async fn carry_out(&self, provider: &dyn PaymentProvider, mut claim: Claim) -> TaskOutcome {
         let order = claim.order.clone();
         let answer = self.ask_and_renew(provider, &order, &mut claim).await;
         let now = self.clock.now();
         let (pause, outcome) = match answer {
             Ok(Some(update)) => match self.apply_provider_update(order.id, &update).await {
-                Ok(true) => return Outcome::Answered,
-                Ok(false) => (look_up_pause(order.age(now)), Outcome::Answered),
+                Ok(true) => return TaskOutcome::Answered,
+                Ok(false) => (look_up_pause(order.age(now)), TaskOutcome::Answered),
                 Err(error) => {
                     tracing::warn!(order = %order.id, %error, "failed to store a payment");
-                    return Outcome::Skipped;
+                    return TaskOutcome::Skipped;
                 }
             },
-            Ok(None) => (look_up_pause(order.age(now)), Outcome::Answered),
+            Ok(None) => (look_up_pause(order.age(now)), TaskOutcome::Answered),
             Err(error) => {
                 self.payment_metrics.record_failure();
                 tracing::warn!(order = %order.id, %error, "failed to ask the provider; retrying");
                 match error {
-                    ProviderError::Unavailable(_) => (RETRY_PAUSE, Outcome::Unavailable),
-                    ProviderError::Refused(_) => (REFUSED_PAUSE, Outcome::Refused),
+                    ProviderError::Unavailable(_) => (RETRY_PAUSE, TaskOutcome::Unavailable),
+                    ProviderError::Refused(_) => (REFUSED_PAUSE, TaskOutcome::Refused),
                 }
             }
         };
@@ -256,7 +258,7 @@ impl OrderService {
                     let work = async move { service.carry_out(&*provider, claim).await };
                     let work = tokio::task::spawn_local(work);
                     match tokio::time::timeout_at(deadline.into(), work).await {
-                        Ok(Ok(Outcome::Answered)) => {}
+                        Ok(Ok(TaskOutcome::Answered)) => {}
                         _ => return Err(provider_unavailable()),
                     }
                 }

@@ -277,7 +277,7 @@ fn check_types(details: &WebhookDetails, readable: &[EventFamily]) -> Result<(),
     }
 }
 
-/// The types that endpoints can hear of.
+/// The event types that endpoints can subscribe to.
 fn known_types() -> Vec<&'static str> {
     EventType::VARIANTS.iter().map(|kind| kind.as_str()).collect()
 }

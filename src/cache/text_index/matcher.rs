@@ -63,7 +63,7 @@ pub(super) struct Matcher<'a> {
     pub(super) view: &'a FieldView,
     pub(super) field: SearchField,
     pub(super) max_doc: DocId,
-    /// With so many matches, worse kinds of a match need not be found for a query of one word.
+    /// From this many matches, worse kinds of a match need not be found for a query of one word.
     pub(super) enough: usize,
     pub(super) budget: &'a mut TimeBudget,
     pub(super) scratch: &'a mut Scratch,

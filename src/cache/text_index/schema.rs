@@ -59,7 +59,7 @@ fn write_terms<'a>(terms: impl Iterator<Item = (&'a str, Place)>) -> String {
     text
 }
 
-/// How often a term is written that occurs in `place`: the fewest times where most terms are.
+/// How often a term that occurs in `place` is written: the fewest times where most terms are.
 const fn frequency_of_place(place: Place) -> u8 {
     match place {
         Place::Description => 1,

@@ -2,7 +2,7 @@
 
 use crate::domain::catalog::search::{MatchKind, Place};
 
-/// What the product with the SKU gets that the whole query is.
+/// The points of the product whose SKU is the whole query.
 pub(super) const SKU_POINTS: u32 = 10_000_000;
 
 /// The points for a match. A word without typos is worth more than any place of one with a typo.

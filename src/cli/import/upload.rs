@@ -31,7 +31,7 @@ use crate::{
 /// The most lines of a part: as many as a report lists errors.
 const MAX_PART_LINES: usize = 1000;
 
-/// A part that has so many bytes is sent.
+/// A part is sent once it has this many bytes.
 const PART_BYTES: usize = 1024 * 1024;
 
 /// The time in which the shop must answer a part.

@@ -45,7 +45,7 @@ impl Order {
     }
 
     /// The refunds that have succeeded since `before`. There are none unless more went back: what a
-    /// provider told as a sum at first is no news when it tells the parts.
+    /// provider reported as a sum at first is no news when it reports the parts.
     fn new_refunds(&self, before: &Self) -> impl Iterator<Item = &Refund> {
         let (payment, known) = (&self.payment, &before.payment);
         let has_more = payment.succeeded_refunds().exceeds(known.succeeded_refunds());

@@ -64,7 +64,7 @@ impl Order {
             ProviderUpdate::RefundRefused { refund } => {
                 payment.note_refund_refused(*refund, now)?
             }
-            ProviderUpdate::RefundedInAll { intent, total } => {
+            ProviderUpdate::RefundedTotal { intent, total } => {
                 payment.note_refunded_in_all(intent, *total, now)?
             }
             ProviderUpdate::Disputed { intent } => payment.note_dispute(intent)?,

@@ -28,25 +28,27 @@ impl ProviderRefund {
 impl Payment {
     pub(in crate::domain) fn note_refund(
         &mut self,
-        told: &ProviderRefund,
+        reported: &ProviderRefund,
         now: Timestamp,
     ) -> Option<PaymentEvent> {
-        if !self.is_paid_with(&told.intent) {
-            return self.note_early_refund(&told.intent, told.amount?);
+        if !self.is_paid_with(&reported.intent) {
+            return self.note_early_refund(&reported.intent, reported.amount?);
         }
         let gone_before = self.succeeded_refunds();
-        let Some(refund) = self.find_refund(told) else { return self.book_at_provider(told, now) };
+        let Some(refund) = self.find_refund(reported) else {
+            return self.book_at_provider(reported, now);
+        };
         let before = refund.clone();
-        refund.provider_id.get_or_insert_with(|| told.id.clone());
+        refund.provider_id.get_or_insert_with(|| reported.id.clone());
         // A refund can fail after it has succeeded, and nothing follows a failure.
         let moves_on = match refund.status {
-            RefundStatus::Pending => told.outcome.is_some(),
-            RefundStatus::Succeeded => told.outcome == Some(false),
+            RefundStatus::Pending => reported.outcome.is_some(),
+            RefundStatus::Succeeded => reported.outcome == Some(false),
             // The shop took it for lost, see `make_room`.
-            RefundStatus::Failed => before.provider_id.is_none() && told.outcome != Some(false),
+            RefundStatus::Failed => before.provider_id.is_none() && reported.outcome != Some(false),
         };
         if moves_on {
-            refund.status = told.status();
+            refund.status = reported.status();
         }
         if *refund == before {
             return None;
@@ -59,7 +61,7 @@ impl Payment {
         Some(self.event_since(gone_before))
     }
 
-    /// Whether money went back since so much had gone.
+    /// The event to publish, if refunds of `gone_before` had succeeded before the change.
     fn event_since(&self, gone_before: Money) -> PaymentEvent {
         match self.succeeded_refunds().exceeds(gone_before) {
             true => PaymentEvent::Refunded,
@@ -67,39 +69,42 @@ impl Payment {
         }
     }
 
-    /// The refund that the provider reports. It may be one of which only the provider's sum has
-    /// told so far.
-    fn find_refund(&mut self, told: &ProviderRefund) -> Option<&mut Refund> {
-        let is_asked = |refund: &Refund| Some(refund.id) == told.refund;
-        let is_told = |refund: &Refund| refund.provider_id.as_ref() == Some(&told.id);
+    /// The refund that the provider reports. It may be known only from the provider's sum so far.
+    fn find_refund(&mut self, reported: &ProviderRefund) -> Option<&mut Refund> {
+        let is_asked = |refund: &Refund| Some(refund.id) == reported.refund;
+        let has_its_id = |refund: &Refund| refund.provider_id.as_ref() == Some(&reported.id);
         let is_summed =
-            |refund: &Refund| refund.is_anonymous() && Some(refund.amount) == told.amount;
+            |refund: &Refund| refund.is_anonymous() && Some(refund.amount) == reported.amount;
         let refunds = &self.refunds;
         let asked = refunds.iter().position(is_asked);
-        let told = asked.or_else(|| refunds.iter().position(is_told));
-        let place = told.or_else(|| refunds.iter().position(is_summed))?;
-        self.refunds.get_mut(place)
+        let known = asked.or_else(|| refunds.iter().position(has_its_id));
+        let position = known.or_else(|| refunds.iter().position(is_summed))?;
+        self.refunds.get_mut(position)
     }
 
     /// Books a refund that somebody made at the provider. A part of it may be booked already, since
     /// the provider's sum came before. If that was less, the refund goes on under its id.
-    fn book_at_provider(&mut self, told: &ProviderRefund, now: Timestamp) -> Option<PaymentEvent> {
-        let amount = told.amount?;
+    fn book_at_provider(
+        &mut self,
+        reported: &ProviderRefund,
+        now: Timestamp,
+    ) -> Option<PaymentEvent> {
+        let amount = reported.amount?;
         let gone_before = self.succeeded_refunds();
         let summed = self.refunds.iter().filter(|refund| refund.is_anonymous());
         let summed = summed.fold(self.nothing(), |sum, refund| sum.saturating_add(refund.amount));
-        let status = match told.status() {
+        let status = match reported.status() {
             // The sum is news that the buyer has had, so the success of a part of it is none.
             RefundStatus::Pending if !amount.exceeds(summed) => RefundStatus::Succeeded,
             status => status,
         };
         let id = self.take_from_anonymous(amount).unwrap_or_else(RefundId::new);
-        self.push_refund(id, amount, status, Some(told.id.clone()), now)?;
+        self.push_refund(id, amount, status, Some(reported.id.clone()), now)?;
         Some(self.event_since(gone_before))
     }
 
-    /// Removes so much from the refunds of which only the provider's sum has told. Returns the id
-    /// of the first that is gone then.
+    /// Removes `amount` from the refunds that are only known from the provider's sum. Returns the
+    /// id of the first that is gone then.
     fn take_from_anonymous(&mut self, amount: Money) -> Option<RefundId> {
         let mut more = amount;
         for refund in self.refunds.iter_mut().filter(|refund| refund.is_anonymous()) {

@@ -19,7 +19,7 @@ pub struct ProviderState {
     /// When the provider is to be asked. A node that asks moves it into the future, so that no
     /// other node asks at the same time.
     pub due_at: Option<Timestamp>,
-    /// The most that went back in all, as the provider says.
+    /// The highest total of refunds that the provider has reported.
     pub refunded: Option<Money>,
 }
 
@@ -141,7 +141,7 @@ impl Intent {
         Self { attempt, state: IntentState::Wanted, id: None, client_secret: None }
     }
 
-    /// An intent that the provider told of.
+    /// An intent that the provider reported.
     #[must_use]
     pub fn known(attempt: u32, state: IntentState, id: &str) -> Self {
         Self { attempt, state, id: Some(id.to_owned()), client_secret: None }

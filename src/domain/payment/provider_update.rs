@@ -55,7 +55,7 @@ pub enum ProviderUpdate {
         refund: RefundId,
     },
     /// The total of all refunds of the payment so far.
-    RefundedInAll {
+    RefundedTotal {
         /// The provider's id.
         intent: String,
         /// The total refunded so far.
@@ -86,7 +86,7 @@ pub struct ProviderRefund {
 /// A message of a provider about a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderMessage {
-    /// The order that the provider was told.
+    /// The order's id, as the shop gave it to the provider.
     pub order_id: Option<OrderId>,
     /// The provider's id of the payment.
     pub intent: String,

@@ -1,4 +1,4 @@
-//! Webhooks: endpoints of other systems that hear of events by HTTPS.
+//! Webhooks: endpoints of other systems that get events by HTTPS.
 
 pub mod address;
 mod delivery;

@@ -46,7 +46,7 @@ pub(super) struct ObservedRequest {
 }
 
 /// How a request was answered.
-struct Outcome {
+struct RequestOutcome {
     route: String,
     status: StatusCode,
     user: Option<UserId>,
@@ -78,7 +78,7 @@ impl ObservedRequest {
         self.span.clone()
     }
 
-    /// Tells of the response. The time is that until its head; a body may stream for hours.
+    /// Reports the response. The time is that until its head; a body may stream for hours.
     pub(super) fn finish<B>(
         self,
         response: &ServiceResponse<B>,
@@ -89,10 +89,10 @@ impl ObservedRequest {
         // The pattern instead of the path, so that clients cannot create labels.
         let route = request.match_pattern().unwrap_or_else(|| NO_ROUTE.to_owned());
         let user = request.extensions().get::<AuthenticatedUser>().map(|user| user.0);
-        self.tell(route, response.status(), user, state, id);
+        self.report(route, response.status(), user, state, id);
     }
 
-    /// Tells of a request that ended without a response, as one whose route panics does. Its route
+    /// Reports a request that ended without a response, as one whose route panics does. Its route
     /// is not known.
     pub(super) fn finish_failed(
         self,
@@ -100,10 +100,10 @@ impl ObservedRequest {
         state: Option<&Arc<AppState>>,
         id: &HeaderValue,
     ) {
-        self.tell(NO_ROUTE.to_owned(), status, None, state, id);
+        self.report(NO_ROUTE.to_owned(), status, None, state, id);
     }
 
-    fn tell(
+    fn report(
         self,
         route: String,
         status: StatusCode,
@@ -111,7 +111,7 @@ impl ObservedRequest {
         state: Option<&Arc<AppState>>,
         id: &HeaderValue,
     ) {
-        let outcome = Outcome { route, status, user, took: self.began.elapsed() };
+        let outcome = RequestOutcome { route, status, user, took: self.began.elapsed() };
         if !self.span.is_disabled() {
             self.record(&outcome);
         }
@@ -119,12 +119,12 @@ impl ObservedRequest {
             self.log(&outcome, id);
         }
         if let Some(state) = state {
-            let Outcome { route, took, .. } = outcome;
+            let RequestOutcome { route, took, .. } = outcome;
             state.metrics.http.record_request(self.method, route, status.as_u16(), took);
         }
     }
 
-    fn record(&self, outcome: &Outcome) {
+    fn record(&self, outcome: &RequestOutcome) {
         rename(&self.span, format!("{} {}", self.method, outcome.route));
         self.span.record("http.route", outcome.route.as_str());
         self.span.record("http.response.status_code", outcome.status.as_u16());
@@ -137,8 +137,8 @@ impl ObservedRequest {
         }
     }
 
-    fn log(&self, outcome: &Outcome, id: &HeaderValue) {
-        let Outcome { route, status, user, took } = outcome;
+    fn log(&self, outcome: &RequestOutcome, id: &HeaderValue) {
+        let RequestOutcome { route, status, user, took } = outcome;
         let trace = trace_parent_of(&self.span);
         let trace_id = trace.as_ref().or(self.caller.as_ref()).map(TraceParent::trace_id);
         let duration_ms = milliseconds(*took);

@@ -204,7 +204,7 @@ pub(super) fn read_event(
             let intent = charge.payment_intent;
             let update = intent.clone().zip(total);
             let update =
-                update.map(|(intent, total)| ProviderUpdate::RefundedInAll { intent, total });
+                update.map(|(intent, total)| ProviderUpdate::RefundedTotal { intent, total });
             (order_id, intent, update)
         }
         "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => {
@@ -312,7 +312,7 @@ mod tests {
         let charge = json!({"id": "ch_1", "payment_intent": "pi_1", "amount": 1800,
             "amount_refunded": 300, "currency": "usd"});
         let total = dollars("3").unwrap();
-        let update = ProviderUpdate::RefundedInAll { intent: "pi_1".into(), total };
+        let update = ProviderUpdate::RefundedTotal { intent: "pi_1".into(), total };
         let expected = ProviderMessage { order_id: None, intent: "pi_1".into(), update };
         assert_eq!(read("charge.refunded", &charge), Ok(Some(expected)));
         let dispute =

@@ -19,7 +19,7 @@ use crate::domain::{
 
 /// A counter as stored in `login_failures`.
 #[derive(Serialize, Deserialize)]
-struct FailureDocument {
+struct LoginFailuresDocument {
     #[serde(rename = "_id")]
     key: Binary,
     /// When the window started. The server deletes the document some time after that.
@@ -27,8 +27,8 @@ struct FailureDocument {
     failures: u32,
 }
 
-impl From<&FailureDocument> for FailureWindow {
-    fn from(document: &FailureDocument) -> Self {
+impl From<&LoginFailuresDocument> for FailureWindow {
+    fn from(document: &LoginFailuresDocument) -> Self {
         let started_at = Timestamp::from_millis(document.at.timestamp_millis());
         Self { started_at, failures: document.failures }
     }
@@ -47,7 +47,7 @@ pub(super) async fn find_login_failures(
     let mut found = Vec::with_capacity(ids.len());
     // The majority's view is some milliseconds behind what the primary has acknowledged.
     let mut cursor = database
-        .collection::<FailureDocument>(LOGIN_FAILURES)
+        .collection::<LoginFailuresDocument>(LOGIN_FAILURES)
         .find(doc! { "_id": { "$in": ids.clone() } })
         .read_concern(ReadConcern::local())
         .await?;
@@ -64,7 +64,7 @@ pub(super) async fn count_login_failure(
     keys: Vec<LoginKey>,
     now: Timestamp,
 ) -> ReadResult<Vec<FailureWindow>> {
-    let counters = database.collection::<FailureDocument>(LOGIN_FAILURES);
+    let counters = database.collection::<LoginFailuresDocument>(LOGIN_FAILURES);
     let update = after_failure(now);
     let primary_alone = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
     let count = async |key: LoginKey| {

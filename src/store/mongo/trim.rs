@@ -29,7 +29,7 @@ struct BatchHeader {
 }
 
 /// Deletes published events, except the newest [`MIN_RETAINED_EVENTS`] of all partitions together,
-/// and those that a webhook endpoint may still hear.
+/// and those that a webhook endpoint has not read yet.
 pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     let partitions = read_partitions(database).await.map_err(to_driver_error)?;
     let heads: OutboxCursor = partitions.iter().map(|head| position_at(head, head.last)).collect();
@@ -43,10 +43,10 @@ pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     if heads.count_since(&trimmed) <= retained || published.count_since(&trimmed) == 0 {
         return Ok(());
     }
-    let heard = webhooks::heard_by_all(database).await.map_err(to_driver_error)?;
+    let read_by_all = webhooks::read_by_all_endpoints(database).await.map_err(to_driver_error)?;
     let keep = KeptEvents {
         published,
-        heard: heard.unwrap_or_else(|| heads.clone()),
+        read_by_all: read_by_all.unwrap_or_else(|| heads.clone()),
         kept_from: oldest_kept_commit_time(&partitions),
     };
     let (mut batches, end) = list_batches(database, &partitions, &keep).await?;
@@ -74,13 +74,13 @@ const fn position_at(head: &PartitionDocument, offset: u64) -> OutboxPosition {
 struct KeptEvents {
     /// What the broker has confirmed.
     published: OutboxCursor,
-    /// What every webhook endpoint has heard.
-    heard: OutboxCursor,
+    /// Up to where every webhook endpoint has read.
+    read_by_all: OutboxCursor,
     /// The commit time from which on events are kept for endpoints, in microseconds.
     kept_from: i64,
 }
 
-/// Endpoints can hear events that are not much older than the newest one.
+/// Endpoints can still read events that are not much older than the newest one.
 fn oldest_kept_commit_time(partitions: &[PartitionDocument]) -> i64 {
     let newest = partitions.iter().map(|head| head.commit_time).max().unwrap_or(0);
     newest.saturating_sub(i64::try_from(WEBHOOK_RETENTION.as_micros()).unwrap_or(i64::MAX))
@@ -112,7 +112,7 @@ async fn list_batches(
         while cursor.advance().await? {
             let batch = cursor.deserialize_current()?;
             let Some(position) = OutboxPosition::from_i64(batch.last_position) else { break };
-            if !keep.heard.has_read(position) && batch.commit_time >= keep.kept_from {
+            if !keep.read_by_all.has_read(position) && batch.commit_time >= keep.kept_from {
                 break;
             }
             end.advance_to(position);

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use self::documents::{PendingDocument, WebhookDocument, delivery_id_to_binaries};
-pub(super) use self::{leases::create_leases, reads::heard_by_all};
+pub(super) use self::{leases::create_leases, reads::read_by_all_endpoints};
 use super::{
     MongoStore,
     collection_writes::CollectionWrites,

@@ -88,8 +88,8 @@ impl OutboxRetention {
     }
 }
 
-/// Deletes events, though not many at a time, since commits wait, and none that an endpoint of
-/// webhooks may still hear.
+/// Deletes events, though not many at a time, since commits wait, and none that a webhook endpoint
+/// has still to read.
 fn delete_events_up_to(connection: &Connection, offset: u64) -> rusqlite::Result<()> {
     let first: Option<u64> = connection
         .prepare_cached("SELECT min(position) FROM outbox")?

@@ -106,7 +106,7 @@ impl Listing {
     ) -> u32 {
         self.generation += 1;
         if let Some(slot) = slot {
-            self.take_out(slot);
+            self.unlist(slot);
         }
         let slot = slot.unwrap_or_else(|| self.new_slot());
         let price = &product.details.price;
@@ -142,7 +142,7 @@ impl Listing {
     /// Removes the product in `slot`.
     pub(super) fn remove(&mut self, slot: u32) {
         self.generation += 1;
-        self.take_out(slot);
+        self.unlist(slot);
         self.free.push_back(slot);
     }
 
@@ -194,7 +194,8 @@ impl Listing {
         free.unwrap_or_else(|| u32::try_from(self.products.len()).unwrap_or(u32::MAX))
     }
 
-    fn take_out(&mut self, slot: u32) {
+    /// Removes the product in `slot` from all orders, bands and facets.
+    fn unlist(&mut self, slot: u32) {
         if !self.is_loading {
             self.remove_from_orders(slot);
         }

@@ -27,7 +27,7 @@ pub(in crate::cache::catalog_cache) struct ListedProduct {
 
 /// How a page is sorted, unless it is by score.
 #[derive(Clone, Copy)]
-enum Order {
+enum PageOrder {
     Price,
     PriceDescending,
     Name,
@@ -50,10 +50,10 @@ impl Listing {
                 let is_listed = |slot| products.contains(slot);
                 return self.best_matches(&text.matches, after, limit, is_listed);
             }
-            (ProductSort::Relevance | ProductSort::Name, _) => Order::Name,
-            (ProductSort::PriceAscending, _) => Order::Price,
-            (ProductSort::PriceDescending, _) => Order::PriceDescending,
-            (ProductSort::Newest, _) => Order::Newest,
+            (ProductSort::Relevance | ProductSort::Name, _) => PageOrder::Name,
+            (ProductSort::PriceAscending, _) => PageOrder::Price,
+            (ProductSort::PriceDescending, _) => PageOrder::PriceDescending,
+            (ProductSort::Newest, _) => PageOrder::Newest,
         };
         let slots = self.sorted_page(products, order, after, limit);
         slots.into_iter().map(|slot| ListedProduct { slot, score: 0 }).collect()
@@ -62,7 +62,7 @@ impl Listing {
     fn sorted_page(
         &self,
         products: &RoaringBitmap,
-        order: Order,
+        order: PageOrder,
         after: Option<&PageKey>,
         limit: usize,
     ) -> Vec<u32> {
@@ -79,23 +79,26 @@ impl Listing {
         }
         let on_list = |slot: &u32| products.contains(*slot);
         match order {
-            Order::PriceDescending | Order::Newest => {
-                let slots =
-                    if matches!(order, Order::Newest) { &self.by_creation } else { &self.by_price };
-                let place = match after {
+            PageOrder::PriceDescending | PageOrder::Newest => {
+                let slots = if matches!(order, PageOrder::Newest) {
+                    &self.by_creation
+                } else {
+                    &self.by_price
+                };
+                let position = match after {
                     None => slots.end(),
-                    Some(_) => slots.place(is_after),
+                    Some(_) => slots.position(is_after),
                 };
-                slots.back_from(place).filter(on_list).take(limit).collect()
+                slots.back_from(position).filter(on_list).take(limit).collect()
             }
-            Order::Name | Order::Price => {
+            PageOrder::Name | PageOrder::Price => {
                 let slots =
-                    if matches!(order, Order::Name) { &self.by_name } else { &self.by_price };
-                let place = match after {
+                    if matches!(order, PageOrder::Name) { &self.by_name } else { &self.by_price };
+                let position = match after {
                     None => SortedSlots::start(),
-                    Some(_) => slots.place(|slot| !is_after(slot)),
+                    Some(_) => slots.position(|slot| !is_after(slot)),
                 };
-                slots.from(place).filter(on_list).take(limit).collect()
+                slots.from(position).filter(on_list).take(limit).collect()
             }
         }
     }
@@ -158,27 +161,29 @@ impl Listing {
 
     /// Compares the product in `slot` with a key, in the order of the page. The name of the key
     /// begins with `start` in the order of names.
-    fn compare_to(&self, order: Order, slot: u32, key: &PageKey, start: u128) -> Ordering {
+    fn compare_to(&self, order: PageOrder, slot: u32, key: &PageKey, start: u128) -> Ordering {
         let key_of = |number| (number, Some(key.id));
         match order {
-            Order::Price => self.price_key(slot).cmp(&key_of(key.number)),
-            Order::PriceDescending => key_of(key.number).cmp(&self.price_key(slot)),
-            Order::Newest => key_of(key.number).cmp(&self.creation_key(slot)),
-            Order::Name => self.compare_name_to(slot, start, &key.name, Some(key.id)),
+            PageOrder::Price => self.price_key(slot).cmp(&key_of(key.number)),
+            PageOrder::PriceDescending => key_of(key.number).cmp(&self.price_key(slot)),
+            PageOrder::Newest => key_of(key.number).cmp(&self.creation_key(slot)),
+            PageOrder::Name => self.compare_name_to(slot, start, &key.name, Some(key.id)),
         }
     }
 
     fn first_sorted(
         &self,
         slots: impl Iterator<Item = u32>,
-        order: Order,
+        order: PageOrder,
         limit: usize,
     ) -> Vec<u32> {
         match order {
-            Order::Price => first_by(slots, limit, |slot| self.price_key(slot)),
-            Order::PriceDescending => first_by(slots, limit, |slot| Reverse(self.price_key(slot))),
-            Order::Newest => first_by(slots, limit, |slot| Reverse(self.creation_key(slot))),
-            Order::Name => {
+            PageOrder::Price => first_by(slots, limit, |slot| self.price_key(slot)),
+            PageOrder::PriceDescending => {
+                first_by(slots, limit, |slot| Reverse(self.price_key(slot)))
+            }
+            PageOrder::Newest => first_by(slots, limit, |slot| Reverse(self.creation_key(slot))),
+            PageOrder::Name => {
                 let compare = |a: &u32, b: &u32| self.compare_names(*a, *b);
                 let mut slots: Vec<u32> = slots.collect();
                 if slots.len() > limit {

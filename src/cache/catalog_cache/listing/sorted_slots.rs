@@ -1,6 +1,6 @@
 //! Slots in an order that is cheap to change by one.
 
-/// The most slots of a chunk. A change moves at most so many.
+/// The most slots of a chunk. A change moves at most this many.
 const MAX_CHUNK: usize = 1024;
 
 /// Slots in an order that the caller defines, in chunks. No chunk is empty.
@@ -9,9 +9,9 @@ pub(super) struct SortedSlots {
     chunks: Vec<Vec<u32>>,
 }
 
-/// A place in the order: a chunk, and an index in it.
+/// A position in the order: a chunk, and an index in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ChunkPosition {
     chunk: usize,
     index: usize,
 }
@@ -22,26 +22,26 @@ impl SortedSlots {
         Self { chunks: slots.chunks(MAX_CHUNK / 2).map(<[u32]>::to_vec).collect() }
     }
 
-    /// The place after all slots that come `before` a key.
-    pub(super) fn place(&self, mut before: impl FnMut(u32) -> bool) -> Place {
+    /// The position after all slots that come `before` a key.
+    pub(super) fn position(&self, mut before: impl FnMut(u32) -> bool) -> ChunkPosition {
         let chunk =
             self.chunks.partition_point(|chunk| chunk.last().is_some_and(|slot| before(*slot)));
         let index =
             self.chunks.get(chunk).map_or(0, |chunk| chunk.partition_point(|slot| before(*slot)));
-        Place { chunk, index }
+        ChunkPosition { chunk, index }
     }
 
     /// Inserts `slot` after all slots that come `before` it.
     pub(super) fn insert(&mut self, slot: u32, before: impl FnMut(u32) -> bool) {
-        let place = self.place(before);
+        let position = self.position(before);
         // At the end, the last chunk grows.
-        let at_end = place.chunk == self.chunks.len();
-        let number = if at_end { place.chunk.saturating_sub(1) } else { place.chunk };
+        let at_end = position.chunk == self.chunks.len();
+        let number = if at_end { position.chunk.saturating_sub(1) } else { position.chunk };
         let Some(chunk) = self.chunks.get_mut(number) else {
             self.chunks.push(vec![slot]);
             return;
         };
-        let index = if at_end { chunk.len() } else { place.index };
+        let index = if at_end { chunk.len() } else { position.index };
         chunk.insert(index, slot);
         if chunk.len() > MAX_CHUNK {
             let rest = chunk.split_off(MAX_CHUNK / 2);
@@ -51,40 +51,40 @@ impl SortedSlots {
 
     /// Removes `slot`, before which are the slots that come `before` it.
     pub(super) fn remove(&mut self, slot: u32, before: impl FnMut(u32) -> bool) {
-        let place = self.place(before);
-        let Some(chunk) = self.chunks.get_mut(place.chunk) else { return };
-        if chunk.get(place.index) == Some(&slot) {
-            chunk.remove(place.index);
+        let position = self.position(before);
+        let Some(chunk) = self.chunks.get_mut(position.chunk) else { return };
+        if chunk.get(position.index) == Some(&slot) {
+            chunk.remove(position.index);
         }
         if chunk.is_empty() {
-            self.chunks.remove(place.chunk);
+            self.chunks.remove(position.chunk);
         }
     }
 
-    /// The slots from `place` on.
-    pub(super) fn from(&self, place: Place) -> impl Iterator<Item = u32> + '_ {
-        let mut chunks = self.chunks.iter().skip(place.chunk);
+    /// The slots from `position` on.
+    pub(super) fn from(&self, position: ChunkPosition) -> impl Iterator<Item = u32> + '_ {
+        let mut chunks = self.chunks.iter().skip(position.chunk);
         let first =
-            chunks.next().map_or(&[][..], |chunk| chunk.get(place.index..).unwrap_or_default());
+            chunks.next().map_or(&[][..], |chunk| chunk.get(position.index..).unwrap_or_default());
         first.iter().chain(chunks.flatten()).copied()
     }
 
-    /// The slots before `place`, backwards.
-    pub(super) fn back_from(&self, place: Place) -> impl Iterator<Item = u32> + '_ {
-        let chunk = self.chunks.get(place.chunk);
-        let last = chunk.map_or(&[][..], |chunk| chunk.get(..place.index).unwrap_or_default());
-        let chunks = self.chunks.get(..place.chunk.min(self.chunks.len())).unwrap_or_default();
+    /// The slots before `position`, backwards.
+    pub(super) fn back_from(&self, position: ChunkPosition) -> impl Iterator<Item = u32> + '_ {
+        let chunk = self.chunks.get(position.chunk);
+        let last = chunk.map_or(&[][..], |chunk| chunk.get(..position.index).unwrap_or_default());
+        let chunks = self.chunks.get(..position.chunk.min(self.chunks.len())).unwrap_or_default();
         last.iter().rev().chain(chunks.iter().rev().flat_map(|chunk| chunk.iter().rev())).copied()
     }
 
-    /// The place before all slots.
-    pub(super) const fn start() -> Place {
-        Place { chunk: 0, index: 0 }
+    /// The position before all slots.
+    pub(super) const fn start() -> ChunkPosition {
+        ChunkPosition { chunk: 0, index: 0 }
     }
 
-    /// The place after all slots.
-    pub(super) const fn end(&self) -> Place {
-        Place { chunk: self.chunks.len(), index: 0 }
+    /// The position after all slots.
+    pub(super) const fn end(&self) -> ChunkPosition {
+        ChunkPosition { chunk: self.chunks.len(), index: 0 }
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
             let all: Vec<u32> = model.iter().copied().collect();
             prop_assert!(slots.from(SortedSlots::start()).eq(all.iter().copied()));
             prop_assert!(slots.back_from(slots.end()).eq(all.iter().rev().copied()));
-            let middle = slots.place(|slot| slot < 1500);
+            let middle = slots.position(|slot| slot < 1500);
             prop_assert!(slots.from(middle).eq(model.range(1500..).copied()));
             prop_assert!(slots.back_from(middle).eq(model.range(..1500).rev().copied()));
             let built = SortedSlots::from_sorted(&all);

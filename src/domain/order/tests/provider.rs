@@ -22,7 +22,7 @@ enum Step {
     Decline,
     /// Somebody cancels the newest intent at the provider.
     CancelAtProvider,
-    /// Somebody refunds so much at the provider.
+    /// Somebody refunds this amount at the provider.
     RefundAtProvider(i64),
     /// The provider says what became of a refund.
     SettleRefund {
@@ -121,7 +121,7 @@ impl Shop {
         }
     }
 
-    fn hear(&mut self, update: &ProviderUpdate) {
+    fn receive(&mut self, update: &ProviderUpdate) {
         for late in [LateMoney::Revives, LateMoney::GoesBack] {
             let Some(done) = self.order.decide_provider_update(update, late, LATE) else { return };
             if self.take(done.order, done.stock_changes) {
@@ -163,7 +163,7 @@ fn run(steps: Vec<Step>) {
                 let task = shop.order.payment.provider_task();
                 let answer = task.and_then(|task| book.carry_out(&task));
                 if let Some(answer) = answer.filter(|_| !is_answer_lost) {
-                    shop.hear(&answer);
+                    shop.receive(&answer);
                 }
             }
             Step::Pay => book.pay(),
@@ -174,7 +174,7 @@ fn run(steps: Vec<Step>) {
             Step::Message { place } => {
                 if !book.messages.is_empty() {
                     let message = book.messages[place.index(book.messages.len())].clone();
-                    shop.hear(&message);
+                    shop.receive(&message);
                 }
             }
             Step::SellOut => shop.sell_out(),
@@ -190,7 +190,7 @@ fn run(steps: Vec<Step>) {
 fn finish(shop: &mut Shop, book: &mut Book) {
     for _ in 0..30 {
         for message in book.messages.clone() {
-            shop.hear(&message);
+            shop.receive(&message);
             shop.check();
         }
         if let Some(task) = shop.order.payment.provider_task() {
@@ -198,7 +198,7 @@ fn finish(shop: &mut Shop, book: &mut Book) {
                 book.settle_all();
             }
             if let Some(answer) = book.carry_out(&task) {
-                shop.hear(&answer);
+                shop.receive(&answer);
                 shop.check();
             }
         }
@@ -253,10 +253,10 @@ pub(super) fn begun(order: &Order) -> Order {
         intent: "pi_1".into(),
         client_secret: "pi_1_secret".into(),
     };
-    hear(order, &update).0
+    apply_update(order, &update).0
 }
 
-pub(super) fn hear(order: &Order, update: &ProviderUpdate) -> (Order, PaymentEvent) {
+pub(super) fn apply_update(order: &Order, update: &ProviderUpdate) -> (Order, PaymentEvent) {
     let done = order.decide_provider_update(update, LateMoney::Revives, NOW).unwrap();
     (done.order, done.event)
 }
@@ -266,7 +266,7 @@ pub(super) fn succeeded(amount: &str) -> ProviderUpdate {
 }
 
 pub(super) fn paid() -> Order {
-    hear(&begun(&stripe_order()), &succeeded("30")).0
+    apply_update(&begun(&stripe_order()), &succeeded("30")).0
 }
 
 #[test]
@@ -276,12 +276,12 @@ fn client_secret_is_there_while_the_buyer_can_pay() {
     assert_eq!(order.payment.reference.as_deref(), Some("pi_1"));
     let failure = PaymentFailure { code: "card_declined".into(), message: "Declined.".into() };
     let declined = ProviderUpdate::Declined { intent: "pi_1".into(), failure };
-    let (failed, event) = hear(&order, &declined);
+    let (failed, event) = apply_update(&order, &declined);
     assert_eq!(event, PaymentEvent::PaymentChanged);
     assert_eq!(failed.payment.status, PaymentStatus::Failed);
     assert_eq!(failed.payment.client_secret(), Some("pi_1_secret"));
     assert!(failed.decide_provider_update(&declined, LateMoney::Revives, NOW).is_none());
-    let (paid, event) = hear(&failed, &succeeded("30"));
+    let (paid, event) = apply_update(&failed, &succeeded("30"));
     assert_eq!((paid.status, event), (OrderStatus::Paid, PaymentEvent::Paid));
     assert_eq!((paid.payment.failure.as_ref(), paid.payment.client_secret()), (None, None));
     assert!(paid.decide_provider_update(&declined, LateMoney::Revives, NOW).is_none());
@@ -292,7 +292,7 @@ fn client_secret_is_there_while_the_buyer_can_pay() {
 fn another_amount_or_currency_is_unclear() {
     let other_currency = ProviderUpdate::Succeeded { intent: "pi_1".into(), amount: None };
     for update in [succeeded("29.99"), succeeded("30.01"), other_currency] {
-        let (order, event) = hear(&begun(&stripe_order()), &update);
+        let (order, event) = apply_update(&begun(&stripe_order()), &update);
         assert_eq!(order.payment.status, PaymentStatus::Unclear);
         assert_eq!(
             (order.status, event),
@@ -304,10 +304,10 @@ fn another_amount_or_currency_is_unclear() {
 #[test]
 fn dispute_is_unclear_whichever_message_comes_first() {
     let disputed = ProviderUpdate::Disputed { intent: "pi_1".into() };
-    let (order, _) = hear(&paid(), &disputed);
+    let (order, _) = apply_update(&paid(), &disputed);
     assert_eq!(order.payment.status, PaymentStatus::Unclear);
-    let (early, _) = hear(&begun(&stripe_order()), &disputed);
-    let (order, _) = hear(&early, &succeeded("30"));
+    let (early, _) = apply_update(&begun(&stripe_order()), &disputed);
+    let (order, _) = apply_update(&early, &succeeded("30"));
     assert_eq!(order.payment.status, PaymentStatus::Unclear);
 }
 
@@ -316,13 +316,13 @@ fn money_from_an_intent_that_nobody_asked_for_pays_or_goes_back() {
     // It pays the order, and the shop's own intent is called off.
     let foreign =
         |id: &str| ProviderUpdate::Succeeded { intent: id.into(), amount: Some(eur_price("30")) };
-    let (order, event) = hear(&begun(&stripe_order()), &foreign("pi_x"));
+    let (order, event) = apply_update(&begun(&stripe_order()), &foreign("pi_x"));
     assert_eq!((order.status, event), (OrderStatus::Paid, PaymentEvent::Paid));
     assert_eq!(order.payment.reference.as_deref(), Some("pi_x"));
     let call_off = ProviderTask::CallOff { intent: "pi_1".into() };
     assert_eq!(order.payment.provider_task(), Some(call_off));
     // The order is paid already.
-    let (order, _) = hear(&paid(), &foreign("pi_y"));
+    let (order, _) = apply_update(&paid(), &foreign("pi_y"));
     let give_back = ProviderTask::GiveBack { intent: "pi_y".into() };
     assert_eq!(order.payment.provider_task(), Some(give_back));
     assert_eq!(order.payment.reference.as_deref(), Some("pi_1"));

@@ -129,7 +129,7 @@ impl Book {
     fn tell_of_refund(&mut self, number: usize) {
         let place = self.refunds[number].intent;
         let total = self::cents(self.refunded(place));
-        self.messages.push(ProviderUpdate::RefundedInAll { intent: id_of(place), total });
+        self.messages.push(ProviderUpdate::RefundedTotal { intent: id_of(place), total });
         self.messages.push(self.refund_update(number));
     }
 
@@ -163,7 +163,7 @@ impl Book {
         }
     }
 
-    /// Somebody refunds so much, or what is left.
+    /// Somebody refunds this amount, or what is left.
     pub(super) fn refund_at_provider(&mut self, cents: i64) {
         let Some(place) = self.intents.iter().position(|charge| charge.is_paid) else { return };
         let left = self.amount - self.refunded(place);

@@ -1,15 +1,15 @@
 //! Refunds that a provider reports twice, as a sum and one by one, and what buyers hear of them.
 
 use super::{
-    provider::{begun, hear, paid, stripe_order, succeeded},
+    provider::{apply_update, begun, paid, stripe_order, succeeded},
     *,
 };
 use crate::domain::payment::{
     PaymentEvent, PaymentStatus, ProviderRefund, ProviderUpdate, RefundStatus,
 };
 
-fn in_all(total: &str) -> ProviderUpdate {
-    ProviderUpdate::RefundedInAll { intent: "pi_1".into(), total: eur_price(total) }
+fn refunded_total(total: &str) -> ProviderUpdate {
+    ProviderUpdate::RefundedTotal { intent: "pi_1".into(), total: eur_price(total) }
 }
 
 fn refund(id: &str, amount: &str, outcome: Option<bool>) -> ProviderUpdate {
@@ -22,12 +22,12 @@ fn refund(id: &str, amount: &str, outcome: Option<bool>) -> ProviderUpdate {
     })
 }
 
-/// Hears updates one after another. Returns the order, and the amounts of which the buyer and
-/// others were told each time.
-fn hear_all(updates: &[ProviderUpdate]) -> (Order, Vec<Vec<String>>) {
-    let (mut order, mut told) = (paid(), Vec::new());
+/// Applies updates one after another. Returns the order, and the amounts in the notices to the
+/// buyer after each.
+fn apply_all(updates: &[ProviderUpdate]) -> (Order, Vec<Vec<String>>) {
+    let (mut order, mut noticed) = (paid(), Vec::new());
     for update in updates {
-        let (after, event) = hear(&order, update);
+        let (after, event) = apply_update(&order, update);
         let notices = after.notices_since(Some(&order));
         let amount = |notice: &OrderNotice| {
             let refunds = &after.payment.refunds;
@@ -35,18 +35,18 @@ fn hear_all(updates: &[ProviderUpdate]) -> (Order, Vec<Vec<String>>) {
                 refunds.iter().find(|refund| OrderNotice::Refunded(refund.id) == *notice).unwrap();
             refund.amount.to_string()
         };
-        told.push(notices.iter().map(amount).collect::<Vec<_>>());
+        noticed.push(notices.iter().map(amount).collect::<Vec<_>>());
         assert_eq!(event == PaymentEvent::Refunded, !notices.is_empty());
         order = after;
     }
-    (order, told)
+    (order, noticed)
 }
 
 #[test]
 fn refund_at_the_provider_is_one_refund_and_one_notice() {
     for outcome in [Some(true), None] {
-        let (before, _) = hear(&paid(), &in_all("5"));
-        let (after, event) = hear(&before, &refund("re_1", "5", outcome));
+        let (before, _) = apply_update(&paid(), &refunded_total("5"));
+        let (after, event) = apply_update(&before, &refund("re_1", "5", outcome));
         assert_eq!(event, PaymentEvent::PaymentChanged);
         let [refund] = &*after.payment.refunds else { panic!("{:?}", after.payment) };
         assert_eq!(refund.id, before.payment.refunds[0].id, "it keeps its id");
@@ -57,9 +57,12 @@ fn refund_at_the_provider_is_one_refund_and_one_notice() {
         assert_eq!(after.notices_since(Some(&before)), []);
     }
     // It can fail all the same.
-    let (order, told) =
-        hear_all(&[in_all("5"), refund("re_1", "5", None), refund("re_1", "5", Some(false))]);
-    assert_eq!(told, [vec!["5.00"], vec![], vec![]]);
+    let (order, noticed) = apply_all(&[
+        refunded_total("5"),
+        refund("re_1", "5", None),
+        refund("re_1", "5", Some(false)),
+    ]);
+    assert_eq!(noticed, [vec!["5.00"], vec![], vec![]]);
     assert_eq!(order.payment.status, PaymentStatus::Paid);
     assert_eq!(order.payment.refunds[0].status, RefundStatus::Failed);
 }
@@ -67,29 +70,29 @@ fn refund_at_the_provider_is_one_refund_and_one_notice() {
 #[test]
 fn sum_of_several_refunds_is_told_once() {
     let parts = [refund("re_1", "5", Some(true)), refund("re_2", "10", Some(true))];
-    let (order, told) = hear_all(&[&[in_all("15")], &parts[..]].concat());
-    assert_eq!(told, [vec!["15.00"], vec![], vec![]]);
+    let (order, noticed) = apply_all(&[&[refunded_total("15")], &parts[..]].concat());
+    assert_eq!(noticed, [vec!["15.00"], vec![], vec![]]);
     let ids: Vec<_> =
         order.payment.refunds.iter().map(|refund| refund.provider_id.clone().unwrap()).collect();
     assert_eq!((ids.len(), order.payment.succeeded_refunds()), (2, eur_price("15")));
     // A part that is still pending at the provider is no news either, nor is its success.
-    let pending = [in_all("15"), refund("re_1", "5", None)];
-    let (order, told) = hear_all(&pending);
-    assert_eq!(told, [vec!["15.00"], vec![]]);
+    let pending = [refunded_total("15"), refund("re_1", "5", None)];
+    let (order, noticed) = apply_all(&pending);
+    assert_eq!(noticed, [vec!["15.00"], vec![]]);
     let success = refund("re_1", "5", Some(true));
     assert!(order.decide_provider_update(&success, LateMoney::Revives, NOW).is_none());
-    let (order, told) = hear_all(&[&pending[..], &[refund("re_1", "5", Some(false))]].concat());
+    let (order, noticed) = apply_all(&[&pending[..], &[refund("re_1", "5", Some(false))]].concat());
     assert_eq!(
-        (told.concat(), order.payment.succeeded_refunds()),
+        (noticed.concat(), order.payment.succeeded_refunds()),
         (vec!["15.00".into()], eur_price("10"))
     );
     // What is new beyond the sum is news.
-    let (order, told) = hear_all(&[in_all("5"), refund("re_2", "10", Some(true))]);
-    assert_eq!(told, [["5.00"], ["10.00"]]);
+    let (order, noticed) = apply_all(&[refunded_total("5"), refund("re_2", "10", Some(true))]);
+    assert_eq!(noticed, [["5.00"], ["10.00"]]);
     assert_eq!(order.payment.succeeded_refunds(), eur_price("10"));
-    let (order, told) = hear_all(&[parts[0].clone(), parts[1].clone()]);
-    assert_eq!(told, [["5.00"], ["10.00"]]);
-    assert!(order.decide_provider_update(&in_all("15"), LateMoney::Revives, NOW).is_none());
+    let (order, noticed) = apply_all(&[parts[0].clone(), parts[1].clone()]);
+    assert_eq!(noticed, [["5.00"], ["10.00"]]);
+    assert!(order.decide_provider_update(&refunded_total("15"), LateMoney::Revives, NOW).is_none());
 }
 
 #[test]
@@ -105,13 +108,15 @@ fn expired_order_whose_money_went_back_is_not_paid_by_staff() {
     assert_eq!(order.decide(pay_command(), late), Err(OrderError::LateMoneyReturned));
     let id = order.payment.refunds[0].id;
     let answer = |outcome| {
-        let ProviderUpdate::Refund(told) = refund("re_1", "30", outcome) else { unreachable!() };
-        ProviderUpdate::Refund(ProviderRefund { refund: Some(id), ..told })
+        let ProviderUpdate::Refund(reported) = refund("re_1", "30", outcome) else {
+            unreachable!()
+        };
+        ProviderUpdate::Refund(ProviderRefund { refund: Some(id), ..reported })
     };
-    let (returned, _) = hear(&order, &answer(Some(true)));
+    let (returned, _) = apply_update(&order, &answer(Some(true)));
     assert_eq!(returned.payment.status, PaymentStatus::Refunded);
     assert_eq!(returned.decide(pay_command(), late), Err(OrderError::LateMoneyReturned));
     // The shop still has the money of a refund that failed.
-    let (kept, _) = hear(&order, &answer(Some(false)));
+    let (kept, _) = apply_update(&order, &answer(Some(false)));
     assert_eq!(kept.decide(pay_command(), late).unwrap().order.status, OrderStatus::Paid);
 }

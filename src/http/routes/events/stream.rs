@@ -37,7 +37,7 @@ const RETRY_MILLIS: u32 = 2000;
 /// Tells a client that it has missed events that are no longer kept.
 const GAP_NOTICE: &[u8] = b"event: souk.gap\ndata: {}\n\n";
 
-/// The number of events read from the store at a time. A reader that stalls holds so many.
+/// The number of events read from the store at a time. A reader that stalls holds this many.
 const PAGE_SIZE: u32 = 100;
 
 /// The most bytes of those events, except that one is held however large it is.

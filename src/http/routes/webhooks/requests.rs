@@ -115,7 +115,7 @@ fn parse_status(text: &str, errors: &mut ValidationErrors) -> bool {
     text == "active"
 }
 
-/// The families of which the caller may read all events. Everyone hears of the catalog.
+/// The families of which the caller may read all events. Everyone may read those of the catalog.
 pub(super) fn readable_families(caller: &Caller) -> Vec<EventFamily> {
     let is_readable =
         |family: &EventFamily| *family == EventFamily::Catalog || may_read_all_of(caller, *family);

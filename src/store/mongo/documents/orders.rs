@@ -90,13 +90,13 @@ struct PaymentDocument<'a> {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     refunds: Vec<RefundDocument<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    failure: Option<FailureDocument<'a>>,
+    failure: Option<PaymentFailureDocument<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     provider: Option<ProviderDocument<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct FailureDocument<'a> {
+struct PaymentFailureDocument<'a> {
     #[serde(borrow)]
     code: Cow<'a, str>,
     #[serde(borrow)]
@@ -259,7 +259,7 @@ impl<'a> PaymentDocument<'a> {
             status: (!is_implied).then(|| Cow::Borrowed(payment.status.as_str())),
             amount: (payment.amount != order.total()).then(|| payment.amount.minor_units()),
             refunds: payment.refunds.iter().map(refund).collect(),
-            failure: payment.failure.as_ref().map(|failure| FailureDocument {
+            failure: payment.failure.as_ref().map(|failure| PaymentFailureDocument {
                 code: Cow::Borrowed(&failure.code),
                 message: Cow::Borrowed(&failure.message),
             }),

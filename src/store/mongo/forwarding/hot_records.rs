@@ -18,7 +18,7 @@ use crate::store::commit::{Commit, Write};
 /// they still meet, they lose one transaction each before the record is hot again.
 const HOT_PERIOD: Duration = Duration::from_secs(30);
 
-/// Beyond this number of records, no more are added: sales of so many are not hot.
+/// Beyond this number of records, no more are added: when that many are sold, none is hot.
 const MAX_HOT_RECORDS: usize = 10_000;
 
 /// The products whose stock, and the promotions whose uses, other nodes have changed lately at the

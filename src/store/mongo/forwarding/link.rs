@@ -32,7 +32,7 @@ const MAX_WAITING: usize = 4096;
 /// Commits that are sent in one frame, at most.
 const MAX_FRAME_COMMITS: usize = 256;
 
-/// A frame with so many bytes takes no more commits.
+/// No more commits are added to a frame of this many bytes.
 const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long to wait for a connection.
@@ -54,7 +54,7 @@ const LINGER_TIME: Duration = Duration::from_secs(60);
 pub(super) type ForwardOutcome = Option<CommitOutcome>;
 
 /// A commit to send.
-struct QueuedCommit {
+struct OutgoingCommit {
     document: Vec<u8>,
     reply: oneshot::Sender<ForwardOutcome>,
 }
@@ -62,7 +62,7 @@ struct QueuedCommit {
 /// The way to another node. It is connected when there is something to send. Without a `Link`, the
 /// last answers are still received, and then the connection ends.
 pub(super) struct Link {
-    queue: mpsc::Sender<QueuedCommit>,
+    queue: mpsc::Sender<OutgoingCommit>,
     state: Arc<LinkState>,
 }
 
@@ -112,7 +112,7 @@ impl Link {
     /// Queues a commit. `None` if there is no place for it.
     pub(super) fn send(&self, document: Vec<u8>) -> Option<oneshot::Receiver<ForwardOutcome>> {
         let (reply, outcome) = oneshot::channel();
-        self.queue.try_send(QueuedCommit { document, reply }).ok()?;
+        self.queue.try_send(OutgoingCommit { document, reply }).ok()?;
         Some(outcome)
     }
 }
@@ -131,13 +131,13 @@ impl LinkState {
     }
 
     /// Makes a frame of commits, at least one, which count as sent from now on.
-    fn build_frame(&self, commits: &mut std::vec::Drain<'_, QueuedCommit>) -> Vec<u8> {
+    fn build_frame(&self, commits: &mut std::vec::Drain<'_, OutgoingCommit>) -> Vec<u8> {
         let (mut frame, mut unanswered) = (Vec::new(), self.lock_unanswered());
         if unanswered.replies.is_empty() {
             unanswered.progressed_at = Instant::now();
         }
         while frame.len() < MAX_FRAME_BYTES
-            && let Some(QueuedCommit { document, reply }) = commits.next()
+            && let Some(OutgoingCommit { document, reply }) = commits.next()
         {
             let number = unanswered.next_number;
             unanswered.next_number += 1;
@@ -182,7 +182,7 @@ impl LinkState {
 async fn run(
     address: String,
     key: ClusterKey,
-    mut queue: mpsc::Receiver<QueuedCommit>,
+    mut queue: mpsc::Receiver<OutgoingCommit>,
     state: Arc<LinkState>,
 ) {
     while let Some(first) = queue.recv().await {
@@ -196,7 +196,7 @@ async fn run(
         }
         // Sent nowhere, so certainly not applied.
         state.avoid();
-        while let Ok(QueuedCommit { reply, .. }) = queue.try_recv() {
+        while let Ok(OutgoingCommit { reply, .. }) = queue.try_recv() {
             drop(reply.send(None));
         }
     }
@@ -214,8 +214,8 @@ async fn open_connection(address: &str, key: &ClusterKey) -> Result<Connection> 
 /// Sends commits and receives outcomes until either side ends the connection.
 async fn exchange(
     (mut reader, writer): Connection,
-    first: QueuedCommit,
-    queue: &mut mpsc::Receiver<QueuedCommit>,
+    first: OutgoingCommit,
+    queue: &mut mpsc::Receiver<OutgoingCommit>,
     state: &LinkState,
 ) {
     let other_stops = Notify::new();
@@ -252,8 +252,8 @@ async fn exchange(
 /// stops.
 async fn send_commits(
     mut writer: FrameWriter<OwnedWriteHalf>,
-    first: QueuedCommit,
-    queue: &mut mpsc::Receiver<QueuedCommit>,
+    first: OutgoingCommit,
+    queue: &mut mpsc::Receiver<OutgoingCommit>,
     (state, other_stops): (&LinkState, &Notify),
 ) -> Result<()> {
     let mut commits = vec![first];

@@ -36,7 +36,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How long a node that stops waits until the others have their answers.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A frame with so many bytes of answers takes no more of them.
+/// No more answers are added to a frame of this many bytes.
 const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 
 /// The task that accepts connections of other nodes.

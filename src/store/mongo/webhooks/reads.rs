@@ -24,12 +24,13 @@ use crate::{
     },
 };
 
-/// What every endpoint has heard: the least offset of each partition. `None` without endpoints.
-pub(in crate::store::mongo) async fn heard_by_all(
+/// Up to where every endpoint has read the outbox: the least offset of each partition. `None`
+/// without endpoints.
+pub(in crate::store::mongo) async fn read_by_all_endpoints(
     database: &Database,
 ) -> ReadResult<Option<OutboxCursor>> {
     #[derive(Deserialize)]
-    struct Place {
+    struct EndpointCursor {
         start: String,
         cursor: Option<String>,
     }
@@ -43,15 +44,15 @@ pub(in crate::store::mongo) async fn heard_by_all(
             doc! { "$lookup": from },
             doc! { "$project": { "start": 1, "cursor": cursor } },
         ])
-        .with_type::<Place>()
+        .with_type::<EndpointCursor>()
         .await?;
-    let mut heard: Option<OutboxCursor> = None;
+    let mut read_by_all: Option<OutboxCursor> = None;
     while places.advance().await? {
-        let Place { start, cursor } = places.deserialize_current()?;
+        let EndpointCursor { start, cursor } = places.deserialize_current()?;
         let place = cursor.unwrap_or(start).parse::<OutboxCursor>().unwrap_or_default();
-        heard = Some(match heard {
+        read_by_all = Some(match read_by_all {
             None => place,
-            Some(heard) => heard
+            Some(read_by_all) => read_by_all
                 .positions()
                 .map(|at| OutboxPosition {
                     offset: at.offset.min(place.offset(at.partition)),
@@ -60,7 +61,7 @@ pub(in crate::store::mongo) async fn heard_by_all(
                 .collect(),
         });
     }
-    Ok(heard)
+    Ok(read_by_all)
 }
 
 fn webhook_from_document(document: &RawDocument) -> Result<Webhook, DocumentError> {

@@ -1,4 +1,4 @@
-//! Which events are kept for endpoints that have not heard of them.
+//! Which events are kept for endpoints that have not read them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The last event up to `offset` that can be deleted: every endpoint has heard of it, or it is much
+/// The last event up to `offset` that can be deleted: every endpoint has read it, or it is much
 /// older than the newest event.
 pub(in crate::store::sqlite) fn last_event_nobody_needs(
     connection: &Connection,
@@ -26,14 +26,14 @@ pub(in crate::store::sqlite) fn last_event_nobody_needs(
          LEFT JOIN webhook_states state ON state.webhook_id = hook.id",
     )?;
     let mut rows = select.query([])?;
-    let mut heard = u64::MAX;
+    let mut read_by_all = u64::MAX;
     while let Some(row) = rows.next()? {
         // An endpoint whose place cannot be read may need every event.
         let cursor = row.get_ref(0)?.as_str().ok().and_then(|text| text.parse().ok());
         let offset = cursor.map_or(0, |cursor: OutboxCursor| cursor.offset(PARTITION));
-        heard = heard.min(offset);
+        read_by_all = read_by_all.min(offset);
     }
-    if heard >= offset {
+    if read_by_all >= offset {
         return Ok(offset);
     }
     let newest = "SELECT id FROM outbox ORDER BY position DESC LIMIT 1";
@@ -46,7 +46,9 @@ pub(in crate::store::sqlite) fn last_event_nobody_needs(
                       ORDER BY position LIMIT 1";
     let first_kept: Option<u64> = connection
         .prepare_cached(first_kept)?
-        .query_row(params![heard, offset, UuidText::new(kept_from.as_uuid())], |row| row.get(0))
+        .query_row(params![read_by_all, offset, UuidText::new(kept_from.as_uuid())], |row| {
+            row.get(0)
+        })
         .optional()?;
     Ok(first_kept.map_or(offset, |first| first - 1))
 }
