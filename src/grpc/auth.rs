@@ -13,10 +13,10 @@ use super::{
 use crate::domain::clock::Timestamp;
 
 /// Checks access tokens for other services.
-pub(super) struct AuthService(pub(super) Arc<GrpcState>);
+pub(super) struct AuthGrpcService(pub(super) Arc<GrpcState>);
 
 #[tonic::async_trait]
-impl auth_service_server::AuthService for AuthService {
+impl auth_service_server::AuthService for AuthGrpcService {
     async fn validate_token(
         &self,
         request: Request<pb::ValidateTokenRequest>,

@@ -10,7 +10,7 @@ use tonic_reflection::server::Builder;
 use tower::layer::util::{Identity as NoLayer, Stack};
 
 use super::{
-    auth::AuthService,
+    auth::AuthGrpcService,
     call_layer::CallLayer,
     cart::CartGrpcService,
     catalog::CatalogGrpcService,
@@ -126,7 +126,9 @@ fn add_services(
     let max = state.options.max_message;
     let shared = || Arc::clone(state);
     Ok(server
-        .add_service(AuthServiceServer::new(AuthService(shared())).max_decoding_message_size(max))
+        .add_service(
+            AuthServiceServer::new(AuthGrpcService(shared())).max_decoding_message_size(max),
+        )
         .add_service(
             CatalogServiceServer::new(CatalogGrpcService(shared())).max_decoding_message_size(max),
         )
