@@ -56,9 +56,9 @@ pub enum Condition {
     /// condition write the same record as those with
     /// [`OtherAdminRemains`](Self::OtherAdminRemains).
     ApiKeysBelow(UserId, u32),
-    /// The user has no order that is paid and not shipped. If the commit erases the account, it must
-    /// write all unpaid orders of the user and of guests with the e-mail address; else it is a
-    /// conflict. It must erase the account or write it.
+    /// The user has no order that is paid and not shipped. If the commit erases the account, it
+    /// must write all unpaid orders of the user and of guests with the e-mail address; else it is
+    /// a conflict. It must erase the account or write it.
     NoOpenOrders {
         /// The user.
         user_id: UserId,

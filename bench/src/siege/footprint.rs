@@ -1,9 +1,9 @@
 //! Memory and disk of the shop during a phase, and what of their growth is not the buyers' own.
 //!
-//! A shop that sells grows: each purchase leaves an order, movements, events and a remembered reply.
-//! So what a purchase takes is measured while the buyers are alone, and taken off from what the shop
-//! grows by during the siege. Each table is compared by itself: one that grows less than before
-//! makes no room for another. What is left is the floods', and must be nothing that lasts.
+//! A shop that sells grows: each purchase leaves an order, movements, events and a remembered
+//! reply. So what a purchase takes is measured while the buyers are alone, and taken off from what
+//! the shop grows by during the siege. Each table is compared by itself: one that grows less than
+//! before makes no room for another. What is left is the floods', and must be nothing that lasts.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 

@@ -119,8 +119,8 @@ impl OrderLine {
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum OrderStatus {
-    /// Pending: placed and not paid. The units are reserved, and released if the order expires or is
-    /// cancelled.
+    /// Pending: placed and not paid. The units are reserved, and released if the order expires or
+    /// is cancelled.
     PendingPayment,
     /// Paid. The units stay reserved until they ship.
     Paid,
