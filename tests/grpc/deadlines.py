@@ -25,9 +25,9 @@ def add_in_vain():
 
 
 with WriteLock():
-    # The caller gives up first.
+    # The caller gives up, unless the server, which knows the caller's deadline, is a moment faster.
     found = failure(inventory.AdjustStock, adjust("a"), metadata=admin, timeout=0.2)
-    assert found.status == "DEADLINE_EXCEEDED", found
+    assert found.status == "DEADLINE_EXCEEDED" or found.reason == "outcome_unknown", found
     # The server gives up, since the caller waits too long, or forever.
     for timeout in (LONG, None):
         found = failure(inventory.AdjustStock, adjust("b"), metadata=admin, timeout=timeout)
