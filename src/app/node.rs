@@ -11,7 +11,7 @@ use super::{
     node_context::NodeContext,
     options::{
         api_options, cart_limits, connection_limits, feed_limits, forwarding_options, grpc_options,
-        order_rules, rate_limits, reply_quota,
+        idempotency_quota, order_rules, rate_limits,
     },
     secrets::{TokenSecrets, build_tokens},
     webhook_wiring::{start_webhooks, webhook_deps},
@@ -266,7 +266,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         order_ids: OrderIds::default(),
         sends_mail: context.sends_mail,
         pricing_rules: Arc::clone(&context.listeners.pricing_rules),
-        reply_quota: reply_quota(settings),
+        idempotency_quota: idempotency_quota(settings),
         max_rendered_bytes: MAX_RENDERED_BYTES,
         currency: settings.shop.currency,
         render: http::render_cart,

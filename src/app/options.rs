@@ -11,7 +11,7 @@ use super::{
     secrets::TokenSecrets,
 };
 use crate::{
-    actors::cart::ReplyQuota,
+    actors::cart::IdempotencyQuota,
     admission::{
         connection_limiter::ConnectionLimits,
         feed_limiter::FeedLimits,
@@ -49,9 +49,9 @@ pub(super) fn rate_limits(settings: &Settings) -> RateLimits {
     })
 }
 
-pub(super) const fn reply_quota(settings: &Settings) -> ReplyQuota {
+pub(super) const fn idempotency_quota(settings: &Settings) -> IdempotencyQuota {
     let limits = &settings.limits;
-    ReplyQuota {
+    IdempotencyQuota {
         max_keys: limits.idempotency_keys as u64,
         max_bytes: limits.idempotency_bytes as u64,
         max_guest_bytes: limits.guest_idempotency_bytes as u64,

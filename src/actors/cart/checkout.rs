@@ -7,7 +7,7 @@ use crate::{
     actors::retry_on_conflict::{Decision, idempotency_record},
     domain::{
         catalog::product::Product,
-        ids::{OrderId, ProductId},
+        ids::{OrderId, ProductId, UserId},
         inventory::StockChange,
         order::{
             Buyer, CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine,
@@ -58,7 +58,7 @@ impl CartService {
     ) -> Result<CheckoutOutcome, Error> {
         let (cart, deps) = (self.load_cart().await?, &self.deps);
         self.check_if_match(&cart, context).await?;
-        self.check_reply_quota(context).await?;
+        self.check_idempotency_quota(context).await?;
         options.max_quantities.get_or_insert_with(|| cart.quantities());
         let buyer = options.buyer(self.state.owner.id);
         let buyer_uses = self.reload_buyer_uses(&cart.codes, Some(buyer)).await?;
@@ -121,7 +121,8 @@ impl CartService {
             conditions: unchanged
                 .chain(rules_unchanged(rules_version))
                 .chain(uses.iter().filter_map(|taken| buyer_limit(&buyer, taken)))
-                .chain(order_limits(&order, limited_lines, self.deps.order_rules))
+                .chain(pending_order_limits(&order, self.deps.order_rules))
+                .chain(purchase_limits(order.user_id, limited_lines))
                 .collect(),
             writes: std::iter::once(Write::Cart(Arc::clone(&cart)))
                 .chain(states.iter().map(|order| Write::Order(Arc::clone(order))))
@@ -181,19 +182,23 @@ fn buyer_limit(buyer: &Buyer, taken: &TakenUse) -> Option<Condition> {
     Some(Condition::BuyerUsesBelow { buyer: buyer.clone(), promotion_id, limit })
 }
 
-/// What limits the orders of one buyer.
-fn order_limits(
+/// The limits on the unpaid orders and units of one buyer.
+fn pending_order_limits(
     order: &Order,
-    limited_lines: Vec<LimitedLine>,
     rules: OrderRules,
-) -> impl Iterator<Item = Condition> {
+) -> impl Iterator<Item = Condition> + use<> {
     let (user_id, units) = (order.user_id, order.units());
-    let pending = (order.status == OrderStatus::PendingPayment).then_some([
+    let limits = (order.status == OrderStatus::PendingPayment).then_some([
         Condition::PendingOrdersBelow(user_id, rules.max_pending),
         Condition::PendingUnitsWithin { user_id, units, limit: rules.max_pending_units },
     ]);
-    pending
-        .into_iter()
-        .flatten()
-        .chain(limited_lines.into_iter().map(move |line| Condition::PurchaseWithin(user_id, line)))
+    limits.into_iter().flatten()
+}
+
+/// The purchase limits of the products in an order.
+fn purchase_limits(
+    user_id: UserId,
+    limited_lines: Vec<LimitedLine>,
+) -> impl Iterator<Item = Condition> {
+    limited_lines.into_iter().map(move |line| Condition::PurchaseWithin(user_id, line))
 }

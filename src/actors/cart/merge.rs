@@ -57,7 +57,7 @@ impl CartService {
         let guest_cart = guest_cart.unwrap_or_else(|| Cart::empty(guest));
         let mut orders = self.list_guest_orders(guest_id, MAX_MOVED_ORDERS + 1).await?;
         self.check_if_match(&cart, context).await?;
-        self.check_reply_quota(context).await?;
+        self.check_idempotency_quota(context).await?;
         let offer = |id| self.deps.catalog_cache.offer(id);
         let merge = cart
             .merge(&guest_cart, offer, self.deps.limits, self.deps.clock.now())

@@ -4,12 +4,12 @@ mod abandonment;
 mod actor;
 mod checkout;
 mod guest_orders;
+mod idempotency_quota;
 mod memory;
 mod merge;
 mod order_ids;
 mod passivation;
 pub mod registry;
-mod reply_quota;
 mod service;
 mod state;
 #[cfg(test)]
@@ -18,8 +18,8 @@ mod tests;
 use std::sync::Arc;
 
 pub use self::{
-    actor::CartActor, memory::MAX_RENDERED_BYTES, order_ids::OrderIds, registry::CartRegistry,
-    reply_quota::ReplyQuota,
+    actor::CartActor, idempotency_quota::IdempotencyQuota, memory::MAX_RENDERED_BYTES,
+    order_ids::OrderIds, registry::CartRegistry,
 };
 use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower, pricing_rules::PricingRulesCache},
@@ -52,7 +52,7 @@ pub struct CartDeps {
     /// Whether buyers are told by mail that they placed an order.
     pub sends_mail: bool,
     /// The limits on what is stored under idempotency keys.
-    pub reply_quota: ReplyQuota,
+    pub idempotency_quota: IdempotencyQuota,
     /// The most bytes of rendered carts in memory.
     pub max_rendered_bytes: usize,
     /// The rules for discounts, shipping and tax.

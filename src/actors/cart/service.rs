@@ -137,7 +137,7 @@ impl CartService {
         let decide = async || {
             let cart = self.load_cart().await?;
             self.check_if_match(&cart, &context).await?;
-            self.check_reply_quota(&context).await?;
+            self.check_idempotency_quota(&context).await?;
             let offer = |id| self.deps.catalog_cache.offer(id);
             match cart.decide(command, offer, self.deps.limits, self.deps.clock.now())? {
                 Some(changed) => self.decide_commit(changed, &context).await,
@@ -155,7 +155,7 @@ impl CartService {
         let decide = async || {
             let cart = self.load_cart().await?;
             self.check_if_match(&cart, &context).await?;
-            self.check_reply_quota(&context).await?;
+            self.check_idempotency_quota(&context).await?;
             let change = self.decide_pricing(&cart, &command).await?;
             match change {
                 Some(changed) => self.decide_commit(changed, &context).await,

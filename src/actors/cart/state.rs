@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 
 use super::{
     CartDeps,
+    idempotency_quota::ReplyUsage,
     memory::{CartMemory, rendered_bytes},
-    reply_quota::ReplyUsage,
 };
 use crate::{
     cache::pricing_rules::PricingEpoch,

@@ -2,10 +2,10 @@
 
 mod checkout;
 mod fixture;
+mod idempotency_quota;
 mod lifecycle;
 mod merge;
 mod promotions;
-mod reply_quota;
 mod several_nodes;
 
 use std::{

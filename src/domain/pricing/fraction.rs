@@ -74,17 +74,6 @@ impl Rate {
     pub const fn millionths(self) -> u32 {
         self.0
     }
-
-    /// The tax on `base`, which does not contain it, rounded half up.
-    pub(super) fn on_top_of(self, base: i128) -> i128 {
-        divide_half_up(base.saturating_mul(self.0.into()), MILLIONTHS)
-    }
-
-    /// The tax that `base` contains, rounded half up.
-    pub(super) fn contained_in(self, base: i128) -> i128 {
-        let rate = i128::from(self.0);
-        divide_half_up(base.saturating_mul(rate), MILLIONTHS + rate)
-    }
 }
 
 /// Digits, and up to six decimals after a point.

@@ -1,6 +1,9 @@
 //! Taxes on goods and shipping.
 
-use super::{Rate, TaxRate, discounts::Goods, rules::PricingRules};
+use super::{
+    Rate, TaxRate, discounts::Goods, fraction::MILLIONTHS, rounding::divide_half_up,
+    rules::PricingRules,
+};
 
 /// Taxes in minor units.
 #[derive(Default)]
@@ -22,6 +25,17 @@ pub(super) struct TaxSum<'a> {
     goods: i128,
 }
 
+/// The tax on `base`, which does not contain it, rounded half up.
+fn rounded_tax_on_top_of(base: i128, rate: Rate) -> i128 {
+    divide_half_up(base.saturating_mul(rate.millionths().into()), MILLIONTHS)
+}
+
+/// The tax that `base` contains, rounded half up.
+fn rounded_tax_within(base: i128, rate: Rate) -> i128 {
+    let rate = i128::from(rate.millionths());
+    divide_half_up(base.saturating_mul(rate), MILLIONTHS + rate)
+}
+
 impl<'a> Taxes<'a> {
     /// Taxes lines that cost `left` after discounts, and shipping at this price after
     /// `free_shipping`.
@@ -33,8 +47,8 @@ impl<'a> Taxes<'a> {
         shipping: Option<i128>,
     ) {
         let tax = |rate: Rate, base| match rules.prices_include_tax() {
-            true => rate.contained_in(base),
-            false => rate.on_top_of(base),
+            true => rounded_tax_within(base, rate),
+            false => rounded_tax_on_top_of(base, rate),
         };
         self.of_lines.clear();
         self.sums.clear();

@@ -69,7 +69,7 @@ impl BatchProgress {
     }
 
     /// Decides what to try after a failed transaction. Waits before a retry.
-    pub(super) async fn handle_failure(&mut self, failure: TransactionError) {
+    pub(super) async fn choose_retry(&mut self, failure: TransactionError) {
         let reason = failure.reason;
         let is_single = self.current.len() == 1;
         match failure.class {

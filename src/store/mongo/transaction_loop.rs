@@ -139,7 +139,7 @@ impl MongoWriter {
                         }
                         _ => {}
                     }
-                    batch.handle_failure(failure).await;
+                    batch.choose_retry(failure).await;
                 }
             }
         }

@@ -167,7 +167,7 @@ impl Planner<'_> {
                 Condition::NoOpenOrders { user_id, guest_email } => {
                     let guests = guest_email.iter().cloned().map(BuyerKey::GuestEmail);
                     let keys = std::iter::once(BuyerKey::User(*user_id)).chain(guests);
-                    self.check_open_orders(commit, keys)?;
+                    self.check_erasure_allowed(commit, keys)?;
                 }
                 Condition::ProductUnchanged(..)
                 | Condition::PricingRulesUnchanged(_)

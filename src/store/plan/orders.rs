@@ -79,7 +79,7 @@ impl Planner<'_> {
 
     /// Checks that no unfinished order with one of `keys` is paid and not shipped. If the commit
     /// erases an account, none may be unpaid that it does not write.
-    pub(super) fn check_open_orders(
+    pub(super) fn check_erasure_allowed(
         &self,
         commit: &Commit,
         keys: impl Iterator<Item = BuyerKey>,

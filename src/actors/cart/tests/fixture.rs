@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::{
-    actors::cart::{CartDeps, CartRegistry, OrderIds, ReplyQuota},
+    actors::cart::{CartDeps, CartRegistry, IdempotencyQuota, OrderIds},
     cache::{account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
@@ -87,7 +87,7 @@ pub(super) struct CartFixture {
     pub(super) clock: Arc<MockClock>,
     observer: Arc<ForwardToRegistries>,
     pub(super) tea: ProductId,
-    pub(super) reply_quota: ReplyQuota,
+    pub(super) idempotency_quota: IdempotencyQuota,
     pub(super) max_rendered_bytes: usize,
 }
 
@@ -127,7 +127,7 @@ impl CartFixture {
             Arc::new(tea),
             StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
         );
-        let reply_quota = ReplyQuota { max_keys: 0, max_bytes: 0, max_guest_bytes: 0 };
+        let idempotency_quota = IdempotencyQuota { max_keys: 0, max_bytes: 0, max_guest_bytes: 0 };
         Self {
             _dir: dir,
             store,
@@ -136,7 +136,7 @@ impl CartFixture {
             clock,
             observer,
             tea: id,
-            reply_quota,
+            idempotency_quota,
             max_rendered_bytes: usize::MAX,
         }
     }
@@ -198,7 +198,7 @@ impl CartFixture {
                 max_pending_units: 1000,
             },
             order_ids: OrderIds::default(),
-            reply_quota: self.reply_quota,
+            idempotency_quota: self.idempotency_quota,
             max_rendered_bytes: self.max_rendered_bytes,
             currency: usd(),
             render: render_text,

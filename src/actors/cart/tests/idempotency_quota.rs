@@ -1,9 +1,9 @@
 //! Tests the limits on what is stored under the keys of one user.
 
 use super::*;
-use crate::{actors::cart::ReplyQuota, messages::command_context::IdempotencyKey};
+use crate::{actors::cart::IdempotencyQuota, messages::command_context::IdempotencyKey};
 
-const QUOTA: ReplyQuota = ReplyQuota { max_keys: 3, max_bytes: 0, max_guest_bytes: 8 };
+const QUOTA: IdempotencyQuota = IdempotencyQuota { max_keys: 3, max_bytes: 0, max_guest_bytes: 8 };
 
 fn keyed_add(shop: &CartFixture, owner: CartOwner, key: &str) -> ChangeCart {
     let ChangeCart { command, context } = shop.add_tea_message();
@@ -23,7 +23,7 @@ fn refused_code(reply: Result<Reply<Arc<CartView>>, Error>) -> Option<ErrorCode>
 #[actix_rt::test]
 async fn keys_beyond_the_quota_are_refused_for_a_day() {
     let mut shop = CartFixture::open();
-    shop.reply_quota = QUOTA;
+    shop.idempotency_quota = QUOTA;
     let (carts, owner) = (shop.start_registry(), user_owner());
     for key in ["a", "b", "c"] {
         assert!(carts.change_cart(owner, keyed_add(&shop, owner, key)).await.is_ok());
@@ -52,7 +52,7 @@ async fn keys_beyond_the_quota_are_refused_for_a_day() {
 #[actix_rt::test]
 async fn guests_have_a_quota_of_bytes() {
     let mut shop = CartFixture::open();
-    shop.reply_quota = QUOTA;
+    shop.idempotency_quota = QUOTA;
     let carts = shop.start_registry();
     let guest = CartOwner { is_guest: true, ..user_owner() };
     assert!(carts.change_cart(guest, keyed_add(&shop, guest, "a")).await.is_ok());
@@ -63,7 +63,7 @@ async fn guests_have_a_quota_of_bytes() {
 #[actix_rt::test]
 async fn few_requests_need_no_count_from_the_store() {
     let mut shop = CartFixture::open();
-    shop.reply_quota = ReplyQuota { max_keys: 32, max_bytes: 0, max_guest_bytes: 0 };
+    shop.idempotency_quota = IdempotencyQuota { max_keys: 32, max_bytes: 0, max_guest_bytes: 0 };
     let owner = user_owner();
     let first_refused = async |carts: Arc<CartRegistry>, prefix: &str| {
         for number in 0.. {

@@ -26,7 +26,7 @@ const RETRY_AFTER_SECS: u64 = 600;
 
 /// What may be stored under the idempotency keys of one user. 0 disables a limit.
 #[derive(Debug, Clone, Copy)]
-pub struct ReplyQuota {
+pub struct IdempotencyQuota {
     /// The most keys.
     pub max_keys: u64,
     /// The most bytes of keys and replies, as stored.
@@ -35,7 +35,7 @@ pub struct ReplyQuota {
     pub max_guest_bytes: u64,
 }
 
-impl ReplyQuota {
+impl IdempotencyQuota {
     /// Whether `usage` has reached one part in `share` of a limit.
     fn is_used_up(&self, usage: StoredReplyUsage, is_guest: bool, share: u64) -> bool {
         let max_bytes = if is_guest { self.max_guest_bytes } else { self.max_bytes };
@@ -73,13 +73,16 @@ impl CartService {
     ///
     /// # Errors
     /// `rate_limited`, or the store is unavailable.
-    pub(super) async fn check_reply_quota(&self, context: &CommandContext) -> Result<(), Error> {
+    pub(super) async fn check_idempotency_quota(
+        &self,
+        context: &CommandContext,
+    ) -> Result<(), Error> {
         if context.idempotency_key.is_none() {
             return Ok(());
         }
         let (owner, now) = (self.state.owner, self.deps.clock.now());
         let is_used_up =
-            |usage, share| self.deps.reply_quota.is_used_up(usage, owner.is_guest, share);
+            |usage, share| self.deps.idempotency_quota.is_used_up(usage, owner.is_guest, share);
         let known = *self.state.reply_usage.lock();
         let must_count = match known.counted_at {
             None => is_used_up(known.usage, UNCOUNTED_SHARE),
