@@ -195,7 +195,7 @@ impl Default for Feed {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::{
@@ -203,7 +203,6 @@ mod tests {
             catalog::product::{Product, ProductDetails},
             clock::{SystemClock, Timestamp},
             ids::ProductId,
-            money::Money,
         },
         events::DomainEvent,
         store::{
@@ -216,19 +215,8 @@ mod tests {
 
     /// A commit with events of 10 KiB.
     fn large_events() -> Commit {
-        let details = ProductDetails {
-            sku: None,
-            name: "Tea".into(),
-            description: "x".repeat(10_000),
-            price: Money::zero("EUR".parse().unwrap()),
-            category: None,
-            tags: Vec::new(),
-            image_url: None,
-            purchase_limit: None,
-            weight_grams: None,
-            tax_class: None,
-            attributes: BTreeMap::new(),
-        };
+        let details =
+            ProductDetails { description: "x".repeat(10_000), ..ProductDetails::sample("Tea") };
         let now = Timestamp::from_millis(1);
         let product = Arc::new(Product::new(ProductId::new(), details, now));
         let events = vec![DomainEvent::Product(Arc::clone(&product)); EVENTS];

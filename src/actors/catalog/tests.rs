@@ -113,16 +113,8 @@ impl TwoNodes {
 fn tea_message(context: CommandContext) -> CreateProduct {
     let details = ProductDetails {
         sku: Some("TEA".into()),
-        name: "Tea".into(),
-        description: String::new(),
         price: price("5.00"),
-        category: None,
-        tags: Vec::new(),
-        image_url: None,
-        purchase_limit: None,
-        weight_grams: None,
-        tax_class: None,
-        attributes: std::collections::BTreeMap::new(),
+        ..ProductDetails::sample("Tea")
     };
     CreateProduct { details, initial_stock: 3, context }
 }

@@ -1,6 +1,6 @@
 //! Tests the follower with broker events in any order, on a real store.
 
-use std::{collections::BTreeMap, sync::Mutex as StdMutex};
+use std::sync::Mutex as StdMutex;
 
 use super::*;
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
         },
         clock::{SystemClock, Timestamp},
         ids::{ProductId, UserId},
-        money::Money,
     },
     events::{DomainEvent, OutboxPosition},
     store::{
@@ -169,20 +168,7 @@ async fn disconnected_broker_leaves_polling_and_nothing_current() {
 #[tokio::test]
 async fn missed_events_that_are_gone_reload_the_caches() {
     let fixture = Fixture::new().await;
-    let currency = "EUR".parse().unwrap();
-    let details = ProductDetails {
-        sku: None,
-        name: "Tea".into(),
-        description: String::new(),
-        price: Money::zero(currency),
-        category: None,
-        tags: Vec::new(),
-        image_url: None,
-        purchase_limit: None,
-        weight_grams: None,
-        tax_class: None,
-        attributes: BTreeMap::new(),
-    };
+    let details = ProductDetails::sample("Tea");
     let [changed, deleted] = [(); 2]
         .map(|()| Product::new(ProductId::new(), details.clone(), Timestamp::from_millis(1)));
     let put = async |product: Product, count: usize| {

@@ -1,6 +1,6 @@
 //! Tests that changes are found at once, and the same way when they are in the index.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::*;
 use crate::domain::{
@@ -10,7 +10,6 @@ use crate::domain::{
     },
     clock::Timestamp,
     ids::ProductId,
-    money::Money,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,16 +28,8 @@ impl Fixture {
     fn put(&self, slot: u32, name: &str, description: &str) {
         let details = ProductDetails {
             sku: Some(format!("SKU-{slot}")),
-            name: name.into(),
             description: description.into(),
-            price: Money::zero("EUR".parse().unwrap()),
-            category: None,
-            tags: Vec::new(),
-            image_url: None,
-            purchase_limit: None,
-            weight_grams: None,
-            tax_class: None,
-            attributes: BTreeMap::new(),
+            ..ProductDetails::sample(name)
         };
         let product = Product::new(ProductId::new(), details, Timestamp::default());
         self.index.put(slot, self.rules.product_terms(&product));

@@ -62,6 +62,26 @@ pub struct ProductDetails {
     pub tax_class: Option<String>,
 }
 
+#[cfg(test)]
+impl ProductDetails {
+    /// Details with nothing but a name, for tests.
+    pub(crate) fn sample(name: &str) -> Self {
+        Self {
+            sku: None,
+            name: name.into(),
+            description: String::new(),
+            price: Money::zero("EUR".parse().unwrap()),
+            category: None,
+            tags: Vec::new(),
+            image_url: None,
+            attributes: BTreeMap::new(),
+            purchase_limit: None,
+            weight_grams: None,
+            tax_class: None,
+        }
+    }
+}
+
 /// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "must be a string, a number, true or false")]

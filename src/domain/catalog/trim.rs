@@ -103,7 +103,6 @@ fn trim_names<V>(attributes: BTreeMap<String, V>) -> BTreeMap<String, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::money::Money;
 
     fn text(text: &str) -> AttributeValue {
         AttributeValue::Text(text.into())
@@ -125,16 +124,12 @@ mod tests {
     fn details_lose_outer_spaces_and_line_breaks_in_names() {
         let details = ProductDetails {
             sku: Some(" 12 Oaktree\t".into()),
-            name: "\u{a0}Mint \r\n  tea\n".into(),
             description: " two\nlines ".into(),
-            price: Money::zero("EUR".parse().unwrap()),
             category: Some("Coffee ".into()),
             tags: vec!["green ".into(), " green".into(), "a\tb".into()],
             image_url: Some(" https://souk.example/a.png ".into()),
             attributes: untrimmed_attributes(),
-            purchase_limit: None,
-            weight_grams: None,
-            tax_class: None,
+            ..ProductDetails::sample("\u{a0}Mint \r\n  tea\n")
         }
         .trimmed();
         assert_eq!(details.sku.as_deref(), Some("12 Oaktree"));

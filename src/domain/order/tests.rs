@@ -37,16 +37,8 @@ fn eur_price(text: &str) -> Money {
 fn sample_product(name: &str, cost: &str, version: u64) -> Arc<Product> {
     let details = ProductDetails {
         sku: Some(name.to_uppercase()),
-        name: name.into(),
-        description: String::new(),
         price: eur_price(cost),
-        category: None,
-        tags: Vec::new(),
-        image_url: None,
-        purchase_limit: None,
-        weight_grams: None,
-        tax_class: None,
-        attributes: BTreeMap::new(),
+        ..ProductDetails::sample(name)
     };
     Arc::new(Product { version, ..Product::new(ProductId::new(), details, NOW) })
 }

@@ -1,6 +1,6 @@
 //! Every event is read back as the change that caches need.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::*;
 use crate::{
@@ -72,19 +72,7 @@ fn expected(event: &DomainEvent) -> CacheChange {
 }
 
 fn product_events() -> Vec<DomainEvent> {
-    let details = ProductDetails {
-        sku: None,
-        name: "Tea".into(),
-        description: String::new(),
-        price: Money::zero(eur()),
-        category: None,
-        tags: Vec::new(),
-        image_url: None,
-        purchase_limit: None,
-        weight_grams: None,
-        tax_class: None,
-        attributes: BTreeMap::new(),
-    };
+    let details = ProductDetails::sample("Tea");
     let created = Product::new(ProductId::new(), details, NOW);
     let updated = Product { version: 2, ..created.clone() };
     let level = StockLevel { on_hand: 5, reserved: 2, version: 3, ..StockLevel::empty(created.id) };

@@ -225,17 +225,8 @@ impl CartFixture {
 
 pub(super) fn sample_product(name: &str) -> Product {
     let details = ProductDetails {
-        sku: None,
-        name: name.into(),
-        description: String::new(),
         price: Money::parse("2.50", usd()).unwrap(),
-        category: None,
-        tags: Vec::new(),
-        image_url: None,
-        purchase_limit: None,
-        weight_grams: None,
-        tax_class: None,
-        attributes: std::collections::BTreeMap::new(),
+        ..ProductDetails::sample(name)
     };
     Product::new(ProductId::new(), details, Timestamp::default())
 }

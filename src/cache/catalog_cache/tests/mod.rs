@@ -9,19 +9,7 @@ use super::*;
 use crate::domain::{catalog::product::ProductDetails, clock::Timestamp, money::Money};
 
 fn product() -> Product {
-    let details = ProductDetails {
-        sku: Some("TEA-1".into()),
-        name: "Tea".into(),
-        description: String::new(),
-        price: Money::zero("EUR".parse().unwrap()),
-        category: None,
-        tags: Vec::new(),
-        image_url: None,
-        purchase_limit: None,
-        weight_grams: None,
-        tax_class: None,
-        attributes: BTreeMap::new(),
-    };
+    let details = ProductDetails { sku: Some("TEA-1".into()), ..ProductDetails::sample("Tea") };
     Product::new(ProductId::new(), details, Timestamp::default())
 }
 

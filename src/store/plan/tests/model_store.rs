@@ -259,19 +259,7 @@ pub(super) fn is_stock_reply(reply: &StoredReply) -> bool {
 }
 
 pub(super) fn product_details(sku: Option<&str>) -> ProductDetails {
-    ProductDetails {
-        sku: sku.map(Into::into),
-        name: "Mint tea".into(),
-        description: String::new(),
-        price: crate::domain::money::Money::zero("EUR".parse().unwrap()),
-        category: None,
-        tags: Vec::new(),
-        image_url: None,
-        purchase_limit: None,
-        weight_grams: None,
-        tax_class: None,
-        attributes: BTreeMap::new(),
-    }
+    ProductDetails { sku: sku.map(Into::into), ..ProductDetails::sample("Mint tea") }
 }
 
 /// An order of `number % 3 + 1` units of the product `number % 2`.
