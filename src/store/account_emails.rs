@@ -14,8 +14,7 @@ use tokio::{
 use super::{Store, StoreUnavailable};
 use crate::domain::{account::Email, ids::UserId};
 
-/// The most addresses that one read asks for. MongoDB answers with 101 documents before the reader
-/// has to ask for more.
+/// The most addresses that one read asks for, so that no caller waits for a long one.
 const MAX_READ: usize = 100;
 
 /// The time from the beginning of a read to that of the next one. On a busy shop a read then
@@ -120,6 +119,8 @@ impl SharedReads {
 
     fn take_waiting(&self) -> Vec<Waiting> {
         let mut waiting = self.lock_waiting();
+        // Those who have given up need no answer.
+        waiting.retain(|waiting| !waiting.answer.is_closed());
         let taken = waiting.len().min(MAX_READ);
         waiting.drain(..taken).collect()
     }
@@ -131,8 +132,6 @@ impl SharedReads {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -141,8 +140,8 @@ mod tests {
     struct SlowStore {
         reads: SharedReads,
         permits: Semaphore,
-        begun: AtomicUsize,
-        answered: Mutex<Vec<usize>>,
+        /// How many addresses each read asks for.
+        asked: Mutex<Vec<usize>>,
     }
 
     impl SlowStore {
@@ -150,8 +149,7 @@ mod tests {
             Arc::new(Self {
                 reads: SharedReads::default(),
                 permits: Semaphore::new(0),
-                begun: AtomicUsize::new(0),
-                answered: Mutex::default(),
+                asked: Mutex::default(),
             })
         }
 
@@ -161,14 +159,13 @@ mod tests {
         }
 
         async fn read(&self, users: Vec<UserId>) -> Emails {
-            self.begun.fetch_add(1, Ordering::Relaxed);
+            self.asked.lock().unwrap().push(users.len());
             self.permits.acquire().await.unwrap().forget();
-            self.answered.lock().unwrap().push(users.len());
             Ok(users.into_iter().map(|user| (user, email_of(user))).collect())
         }
 
         async fn wait_until_begun(&self, reads: usize) {
-            while self.begun.load(Ordering::Relaxed) < reads {
+            while self.asked.lock().unwrap().len() < reads {
                 tokio::task::yield_now().await;
             }
         }
@@ -199,7 +196,7 @@ mod tests {
         for (user, find) in finds {
             assert_eq!(find.await.unwrap(), Ok(Some(email_of(user))));
         }
-        assert_eq!(*store.answered.lock().unwrap(), [1, 100, 50]);
+        assert_eq!(*store.asked.lock().unwrap(), [1, 100, 50]);
     }
 
     #[tokio::test]
@@ -212,12 +209,17 @@ mod tests {
         let user = UserId::new();
         let other = store.spawn_find(user);
         store.wait_until_waiting(2).await;
+        let gone = store.spawn_find(UserId::new());
+        store.wait_until_waiting(3).await;
+        gone.abort();
+        gone.await.unwrap_err();
         store.permits.add_permits(1);
         before.await.unwrap().unwrap();
         store.wait_until_begun(2).await;
         reader.abort();
         store.permits.add_permits(1);
         assert_eq!(other.await.unwrap(), Ok(Some(email_of(user))));
-        assert_eq!(*store.answered.lock().unwrap(), [1, 1]);
+        // Without the one that has given up.
+        assert_eq!(*store.asked.lock().unwrap(), [1, 2, 1]);
     }
 }
