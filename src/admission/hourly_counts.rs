@@ -1,7 +1,7 @@
-//! Counts what succeeded within an hour, for each network.
+//! Limits attempts per network and hour. Those that fail do not count.
 //!
-//! An attempt counts from its beginning, so that many at once gain nothing, and is taken back when
-//! it fails. One whose client has gone stays counted: it may have succeeded.
+//! An attempt counts from its beginning, so that many at once gain nothing, and is removed when it
+//! fails. One whose client has gone stays counted: it may have succeeded.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,8 @@ use std::{
 /// The time after which a count begins anew.
 pub(super) const WINDOW: Duration = Duration::from_secs(60 * 60);
 
-/// The most networks that are counted. Beyond, those are forgotten that are below the limit.
+/// The most networks that are counted. When there are more, those below the limit are forgotten;
+/// if all have reached it, all are.
 const MAX_NETWORKS: usize = 65_536;
 
 /// Counts per network, up to a limit.
@@ -38,11 +39,11 @@ impl HourlyCounts {
         self.limit
     }
 
-    /// Counts an attempt.
+    /// Counts an attempt. Returns when its hour began, for [`HourlyCounts::remove`].
     ///
     /// # Errors
     /// The network has reached the limit; the time until it may try again.
-    pub(super) fn add(&self, network: IpAddr, now: Instant) -> Result<(), Duration> {
+    pub(super) fn add(&self, network: IpAddr, now: Instant) -> Result<Instant, Duration> {
         let mut counts = self.lock();
         if counts.len() >= MAX_NETWORKS && !counts.contains_key(&network) {
             counts.retain(|_, count| count.is_current(now) && count.attempts >= self.limit);
@@ -58,13 +59,16 @@ impl HourlyCounts {
             return Err(WINDOW.saturating_sub(now.saturating_duration_since(count.since)));
         }
         count.attempts += 1;
-        Ok(())
+        Ok(count.since)
     }
 
-    /// Takes an attempt back that has failed.
-    pub(super) fn remove(&self, network: IpAddr) {
+    /// Removes an attempt that has failed, of the hour that began at `since`.
+    pub(super) fn remove(&self, network: IpAddr, since: Instant) {
         let mut counts = self.lock();
         let Some(count) = counts.get_mut(&network) else { return };
+        if count.since != since {
+            return;
+        }
         count.attempts = count.attempts.saturating_sub(1);
         if count.attempts == 0 {
             counts.remove(&network);
@@ -103,15 +107,19 @@ mod tests {
         let later = |minutes: u64| start + Duration::from_secs(60 * minutes);
         counts.add(network(1), start).unwrap();
         for _ in 0..5 {
-            counts.add(network(1), later(10)).unwrap();
-            counts.remove(network(1));
+            let since = counts.add(network(1), later(10)).unwrap();
+            counts.remove(network(1), since);
         }
         counts.add(network(1), later(20)).unwrap();
         assert_eq!(counts.add(network(1), later(45)), Err(Duration::from_secs(15 * 60)));
         counts.add(network(2), later(45)).unwrap();
         counts.evict_idle(later(59));
         assert!(counts.add(network(1), later(59)).is_err());
+        // A failure of the last hour takes nothing from this one.
         counts.add(network(1), later(60)).unwrap();
+        counts.add(network(1), later(60)).unwrap();
+        counts.remove(network(1), start);
+        assert!(counts.add(network(1), later(60)).is_err());
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Request rate limits per address and per user.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Instant};
+use std::{
+    net::IpAddr,
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 
@@ -16,6 +20,14 @@ pub struct RateLimits {
     per_user: Option<KeyedRateLimiter<UserId>>,
     guests: Option<KeyedRateLimiter<IpAddr>>,
     registrations: Option<HourlyCounts>,
+}
+
+/// A registration that counts until it fails.
+#[derive(Debug, Clone, Copy)]
+pub struct CountedRegistration {
+    network: IpAddr,
+    /// When its hour began. `None` without a limit.
+    since: Option<Instant>,
 }
 
 /// How much is allowed; 0 disables a limit.
@@ -63,28 +75,25 @@ impl RateLimits {
         }
     }
 
-    /// Counts a registration from `address`, which is about to begin. If it fails, it must be
-    /// [taken back](Self::forget_registration).
+    /// Counts a registration from `address`, which is about to begin. One that fails must be
+    /// [removed](Self::remove_registration).
     ///
     /// # Errors
     /// There were too many new accounts within an hour.
-    pub fn check_registration(&self, address: IpAddr) -> Result<(), RateLimited> {
-        let Some(registrations) = &self.registrations else { return Ok(()) };
-        registrations.add(client_network(address), Instant::now()).map_err(|wait| {
-            let (limit, window) = (registrations.limit(), WINDOW.as_secs());
-            let wait = wait.as_secs() + 1;
-            RateLimited {
-                policy: format!("\"registrations\";q={limit};w={window}"),
-                state: format!("\"registrations\";r=0;t={wait}"),
-                retry_after_secs: wait,
-            }
-        })
+    pub fn count_registration(&self, address: IpAddr) -> Result<CountedRegistration, RateLimited> {
+        let network = client_network(address);
+        let since = self.registrations.as_ref().map(|registrations| {
+            registrations.add(network, Instant::now()).map_err(|wait| {
+                RateLimited::new("registrations", registrations.limit(), WINDOW, wait)
+            })
+        });
+        Ok(CountedRegistration { network, since: since.transpose()? })
     }
 
-    /// Takes a registration back that has failed.
-    pub fn forget_registration(&self, address: IpAddr) {
-        if let Some(registrations) = &self.registrations {
-            registrations.remove(client_network(address));
+    /// Removes a registration that has failed.
+    pub fn remove_registration(&self, failed: CountedRegistration) {
+        if let (Some(registrations), Some(since)) = (&self.registrations, failed.since) {
+            registrations.remove(failed.network, since);
         }
     }
 
@@ -151,14 +160,23 @@ impl<K: std::hash::Hash + Eq + Clone> KeyedRateLimiter<K> {
 
     fn check_rate(&self, key: &K) -> Result<(), RateLimited> {
         let Err(until) = self.limiter.check_key(key) else { return Ok(()) };
-        let wait =
-            until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1;
-        let Self { policy_name: name, burst, window_secs, .. } = self;
-        Err(RateLimited {
-            policy: format!("\"{name}\";q={burst};w={window_secs}"),
-            state: format!("\"{name}\";r=0;t={wait}"),
-            retry_after_secs: wait,
-        })
+        let wait = until.wait_time_from(governor::clock::DefaultClock::default().now());
+        let window = Duration::from_secs(self.window_secs.into());
+        Err(RateLimited::new(self.policy_name, self.burst, window, wait))
+    }
+}
+
+impl RateLimited {
+    /// The quota of a limit in `window` is used up; a request is allowed again after `wait`.
+    fn new(name: &str, quota: u32, window: Duration, wait: Duration) -> Self {
+        let window = window.as_secs();
+        let retry_after_secs = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        let retry_after_secs = retry_after_secs.max(1);
+        Self {
+            policy: format!("\"{name}\";q={quota};w={window}"),
+            state: format!("\"{name}\";r=0;t={retry_after_secs}"),
+            retry_after_secs,
+        }
     }
 }
 

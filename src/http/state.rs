@@ -20,7 +20,7 @@ use crate::{
         connection_limiter::ConnectionLimiter,
         feed_limiter::{FeedLimiter, FeedPermit},
         find_client_address,
-        rate_limits::{RateLimited, RateLimits},
+        rate_limits::{CountedRegistration, RateLimited, RateLimits},
         stop_phase::StopPhase,
     },
     auth::{
@@ -37,7 +37,7 @@ use crate::{
     },
     domain::{clock::Clock, ids::UserId, money::Currency, payment::PaymentMethod},
     error::{Error, ErrorCode},
-    messages::command_context::Ticket,
+    messages::command_context::{IdempotencyKey, Ticket},
     metrics::Metrics,
     outbox::feed::Feed,
     payments::PaymentProvider,
@@ -174,7 +174,7 @@ impl AppState {
         admitted.map_err(|limited| with_limit_headers(request, limited))
     }
 
-    /// Counts a new guest cart of the client, or its checkout as a guest.
+    /// Counts a new guest cart of the client.
     ///
     /// # Errors
     /// `rate_limited`
@@ -183,12 +183,29 @@ impl AppState {
         admitted.map_err(|limited| with_limit_headers(request, limited))
     }
 
+    /// Counts the checkout of a guest. A repeat of one that was answered is admitted in any case.
+    ///
+    /// # Errors
+    /// `rate_limited`, or the store is unavailable.
+    pub async fn admit_guest_checkout(
+        &self,
+        request: &HttpRequest,
+        key: &IdempotencyKey,
+    ) -> Result<(), Error> {
+        let admitted = self.rate_limits.check_guest(self.client_address(request));
+        let Err(limited) = admitted else { return Ok(()) };
+        match self.store.find_stored_reply(key).await? {
+            Some(_) => Ok(()),
+            None => Err(with_limit_headers(request, limited)),
+        }
+    }
+
     /// Counts a registration of the client that is about to begin.
     ///
     /// # Errors
     /// `rate_limited`
-    pub fn admit_registration(&self, request: &HttpRequest) -> Result<(), Error> {
-        let admitted = self.rate_limits.check_registration(self.client_address(request));
+    pub fn admit_registration(&self, request: &HttpRequest) -> Result<CountedRegistration, Error> {
+        let admitted = self.rate_limits.count_registration(self.client_address(request));
         admitted.map_err(|limited| with_limit_headers(request, limited))
     }
 

@@ -202,14 +202,14 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
 ))]
 async fn check_out(change: ChangeRequest<Bearer, CheckoutRequest>) -> RouteResult {
     let context = change.context()?;
-    if context.idempotency_key.is_none() {
+    let Some(key) = &context.idempotency_key else {
         let detail = "Send a unique Idempotency-Key with each checkout, and the same key when you \
             repeat it.";
         return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
-    }
+    };
     let options = change.body.parse(&change.state, change.caller.is_guest())?;
     if change.caller.is_guest() {
-        change.state.admit_guest(&change.request)?;
+        change.state.admit_guest_checkout(&change.request, key).await?;
     }
     let message = PlaceOrder { options, context };
     let reply = change.state.carts.check_out(change.caller.owner(), message).await?;

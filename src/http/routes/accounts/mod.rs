@@ -137,7 +137,7 @@ async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteRe
     };
     let name = std::mem::take(&mut body.name);
     let guest = guest_id_if_valid(&change.state, change.body.guest_token.as_deref());
-    change.state.admit_registration(&change.request)?;
+    let counted = change.state.admit_registration(&change.request)?;
     let ticket = change.ticket();
     let address = change.state.client_address(&change.request);
     let message = RegisterUser {
@@ -153,7 +153,7 @@ async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteRe
     let session = ask(&change.state.accounts, message, &ticket).await.inspect_err(|error| {
         // Then there may be an account.
         if error.code != ErrorCode::OutcomeUnknown {
-            change.state.rate_limits.forget_registration(address);
+            change.state.rate_limits.remove_registration(counted);
         }
     })?;
     session_response(&change, StatusCode::CREATED, session, guest).await
