@@ -97,6 +97,14 @@ impl OutboxCursor {
         }
     }
 
+    /// Records that of a partition only the events before `position` were read.
+    pub fn go_back_before(&mut self, position: OutboxPosition) {
+        match position.offset.saturating_sub(1) {
+            0 => drop(self.offsets.remove(&position.partition)),
+            offset => drop(self.offsets.insert(position.partition, offset)),
+        }
+    }
+
     /// The position of the last event that was read from each partition.
     pub fn positions(&self) -> impl Iterator<Item = OutboxPosition> {
         self.offsets.iter().map(|(&partition, &offset)| OutboxPosition { partition, offset })

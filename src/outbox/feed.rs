@@ -26,7 +26,7 @@ use crate::{
 const BACKLOG: usize = 256;
 
 /// The most events to read at a time.
-const PAGE_SIZE: u32 = 300;
+const PAGE_SIZE: u32 = 500;
 
 /// The most bytes of the events of a page. With a listener that has stalled, [`BACKLOG`] pages stay
 /// in memory.
@@ -163,9 +163,10 @@ impl Feed {
         self.broadcast_page(start, OutboxPage { end: cursor.clone(), ..OutboxPage::default() });
         while self.has_listeners() {
             let page = store.list_events_after(&cursor, PAGE_SIZE).await?;
-            let page = page.within(&cursor, MAX_PAGE_BYTES);
             let has_more = page.has_more;
-            if page.end != cursor {
+            let mut next = (page.end != cursor).then_some(page);
+            while let Some(mut page) = next {
+                next = page.split_off_after(MAX_PAGE_BYTES);
                 let start = std::mem::replace(&mut cursor, page.end.clone());
                 self.broadcast_page(start, page);
             }

@@ -21,25 +21,26 @@ pub struct OutboxPage {
 }
 
 impl OutboxPage {
-    /// The first events of a page that follows `start`: as many as have at most `max_bytes`
-    /// together, and at least one. The event of an order with many lines is a hundred times as
-    /// large as others, so a number of events alone bounds no memory.
-    #[must_use]
-    pub fn within(mut self, start: &OutboxCursor, max_bytes: usize) -> Self {
+    /// Keeps the first events, as many as have at most `max_bytes` together, and at least one.
+    /// Returns the page of the others, if there are any. The event of an order with many lines is a
+    /// hundred times as large as others, so a number of events alone bounds no memory.
+    pub fn split_off_after(&mut self, max_bytes: usize) -> Option<Self> {
         let mut bytes = 0_usize;
         let fits = |event: &&OutboxEvent| {
             bytes = bytes.saturating_add(event.body.len());
             bytes <= max_bytes
         };
         let kept = self.events.iter().take_while(fits).count().max(1);
-        if kept < self.events.len() {
-            self.events.truncate(kept);
-            self.events.shrink_to_fit();
-            self.end = start.clone();
-            self.events.iter().for_each(|event| self.end.advance_to(event.position));
-            self.has_more = true;
+        if kept >= self.events.len() {
+            return None;
         }
-        self
+        let events = self.events.split_off(kept);
+        self.events.shrink_to_fit();
+        let rest = Self { events, end: self.end.clone(), has_gap: false, has_more: self.has_more };
+        // The end may be beyond events that are deleted, where no event of the page is.
+        rest.events.iter().rev().for_each(|event| self.end.go_back_before(event.position));
+        self.has_more = true;
+        Some(rest)
     }
 }
 
@@ -81,18 +82,32 @@ mod tests {
         OutboxPage { events, end, has_gap: false, has_more: false }
     }
 
+    fn sizes(page: &OutboxPage) -> Vec<usize> {
+        page.events.iter().map(|event| event.body.len()).collect()
+    }
+
     #[test]
-    fn page_is_cut_at_its_bytes_and_goes_on_after_the_cut() {
-        let start = OutboxCursor::default();
-        let cut = page(&[400, 500, 200, 10]).within(&start, 1000);
-        assert_eq!((cut.events.len(), cut.has_more), (2, true));
-        assert_eq!(cut.end.to_string(), "0.1-1.1");
-        let whole = page(&[400, 500, 100]).within(&start, 1000);
-        assert_eq!((whole.events.len(), whole.has_more), (3, false));
-        assert_eq!(whole.end.to_string(), "0.2-1.1");
-        let large = page(&[5000, 10]).within(&start, 1000);
-        assert_eq!((large.events.len(), large.has_more), (1, true), "a page has an event at least");
-        let empty = page(&[]).within(&start, 1000);
-        assert_eq!((empty.events.len(), empty.has_more), (0, false));
+    fn page_is_split_at_its_bytes() {
+        let mut first = page(&[400, 500, 200, 10]);
+        let whole = first.end.clone();
+        let rest = first.split_off_after(1000).unwrap();
+        assert_eq!((sizes(&first), first.has_more), (vec![400, 500], true));
+        assert_eq!(first.end.to_string(), "0.1-1.1");
+        assert_eq!((sizes(&rest), rest.has_more, rest.end), (vec![200, 10], false, whole));
+        assert!(page(&[400, 500, 100]).split_off_after(1000).is_none());
+        assert!(page(&[]).split_off_after(1000).is_none());
+        let mut large = page(&[5000, 10]);
+        let rest = large.split_off_after(1000).unwrap();
+        assert_eq!((sizes(&large), sizes(&rest)), (vec![5000], vec![10]));
+        assert_eq!(large.end.to_string(), "0.1", "partition 1 was not read");
+    }
+
+    #[test]
+    fn first_part_has_passed_the_deleted_events_of_other_partitions() {
+        let mut first = OutboxPage { has_gap: true, ..page(&[400, 10, 700]) };
+        first.end.advance_to(OutboxPosition { partition: 7, offset: 20 });
+        let rest = first.split_off_after(500).unwrap();
+        assert_eq!((first.end.to_string().as_str(), first.has_gap), ("0.1-1.1-7.20", true));
+        assert_eq!((rest.end.to_string().as_str(), rest.has_gap), ("0.2-1.1-7.20", false));
     }
 }

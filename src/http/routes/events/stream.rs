@@ -37,10 +37,11 @@ const RETRY_MILLIS: u32 = 2000;
 /// Tells a client that it has missed events that are no longer kept.
 const GAP_NOTICE: &[u8] = b"event: souk.gap\ndata: {}\n\n";
 
-/// The number of events read from the store at a time. A reader that stalls holds this many.
+/// The most events read from the store at a time.
 const PAGE_SIZE: u32 = 100;
 
-/// The most bytes of those events, except that one is held however large it is.
+/// The most bytes of events that a reader who is behind holds, except that one is held however
+/// large it is.
 const MAX_PAGE_BYTES: usize = 128 * 1024;
 
 /// An open feed. It holds at most one page of events, which live readers share.
@@ -54,6 +55,8 @@ pub(super) struct EventStream {
     cursor: OutboxCursor,
     /// Whether the store may have events after `cursor`.
     is_behind: bool,
+    /// How many of them to read next: fewer after large ones, which are not all held.
+    read_limit: u32,
     /// Whether the reader knows that events are missing before the next ones.
     expects_gap: bool,
     /// Chunks to send before the events of `page`.
@@ -90,6 +93,7 @@ impl EventStream {
             live_pages,
             cursor,
             is_behind: true,
+            read_limit: PAGE_SIZE,
             expects_gap: gap.is_some(),
             pending_chunks: [opening].into_iter().chain(gap).collect(),
             page: None,
@@ -138,8 +142,13 @@ impl EventStream {
     async fn read_missed_events(&mut self) -> Result<(), StoreUnavailable> {
         let page = {
             let _permit = self.state.feed_limiter.read_permit().await;
-            let page = self.state.store.list_events_after(&self.cursor, PAGE_SIZE).await?;
-            page.within(&self.cursor, MAX_PAGE_BYTES)
+            let store = &self.state.store;
+            let mut page = store.list_events_after(&self.cursor, self.read_limit).await?;
+            self.read_limit = match page.split_off_after(MAX_PAGE_BYTES) {
+                Some(_) => u32::try_from(page.events.len()).unwrap_or(PAGE_SIZE),
+                None => self.read_limit.saturating_mul(2).min(PAGE_SIZE),
+            };
+            page
         };
         self.is_behind = page.has_more;
         self.begin_page(Arc::new(FeedPage::new(self.cursor.clone(), page))).await
