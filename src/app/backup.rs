@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, Permissions},
+    fs::{self, DirBuilder, File},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::DirBuilderExt,
     path::Path,
 };
 
@@ -80,10 +80,6 @@ pub fn back_up(settings: &Settings, target: &Path) -> anyhow::Result<MadeBackup>
     );
     let existed = create_target(target)?;
     let made = fill(settings, target);
-    if made.is_ok() && existed {
-        // Its files are private in any case, also if the folder belongs to somebody else.
-        let _ = fs::set_permissions(target, Permissions::from_mode(0o700));
-    }
     if made.is_err() {
         // The error that led here says more.
         for file in [MANIFEST_FILE, DATABASE_FILE, SECRET_FILE] {
@@ -153,14 +149,9 @@ fn fill(settings: &Settings, target: &Path) -> anyhow::Result<MadeBackup> {
 /// The settings without which a restored shop would not accept the tokens of today, sign webhooks
 /// as before, or reach mail, payments and the broker. The admin is in the database.
 fn configured_secrets(settings: &Settings) -> Vec<&'static str> {
-    let auth = &settings.auth;
-    let key_files = [
-        ("auth.ed25519_key_file", auth.ed25519_key_file.is_some()),
-        ("auth.second_ed25519_key_file", auth.second_ed25519_key_file.is_some()),
-    ];
     let mut secrets = settings.secrets_that_are_set();
     secrets.retain(|key| *key != "auth.admin_password");
-    secrets.extend(key_files.into_iter().filter_map(|(key, is_set)| is_set.then_some(key)));
+    secrets.extend(settings.key_files().map(|(key, _)| key));
     secrets
 }
 
@@ -228,7 +219,8 @@ pub fn restore(settings: &Settings, backup: &Path) -> anyhow::Result<RestoredBac
     let had_secret = secret.exists();
     copy_secret(backup, folder.path())?;
     let copy = copy_database(backup, folder.path()).inspect_err(|_| {
-        if !had_secret {
+        // A database that is there needs it.
+        if !had_secret && !folder.path().join(DATABASE_FILE).exists() {
             // The error that led here says more.
             let _ = fs::remove_file(&secret);
         }

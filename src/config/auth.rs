@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_range};
-use super::secret_strength::{readable_file_warning, secret_weakness};
+use super::secret_strength::secret_weakness;
 use super::store::{StoreKind, StoreSettings};
 use super::toml_writer::{TomlWriter, format_duration};
 use super::values;
@@ -144,14 +144,6 @@ impl AuthSettings {
                 self.bcrypt_cost
             )
         })
-    }
-
-    pub(super) fn key_file_warnings(&self) -> impl Iterator<Item = String> {
-        let files = [
-            ("auth.ed25519_key_file", &self.ed25519_key_file),
-            ("auth.second_ed25519_key_file", &self.second_ed25519_key_file),
-        ];
-        files.into_iter().filter_map(|(key, file)| readable_file_warning(key, file.as_deref()?))
     }
 
     pub(super) fn write_toml(&self, out: &mut TomlWriter) {

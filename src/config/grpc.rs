@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::error::InvalidSetting;
-use super::secret_strength::readable_file_warning;
 use super::toml_writer::TomlWriter;
 use super::values;
 
@@ -50,10 +49,6 @@ impl GrpcSettings {
             )),
             _ => Ok(()),
         }
-    }
-
-    pub(super) fn key_file_warning(&self) -> Option<String> {
-        readable_file_warning("grpc.tls_key_file", self.tls_key_file.as_deref()?)
     }
 
     pub(super) fn write_toml(&self, out: &mut TomlWriter) {

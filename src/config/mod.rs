@@ -160,6 +160,16 @@ impl Settings {
         .collect()
     }
 
+    /// The settings that name a file with a private key, and the files.
+    pub(crate) fn key_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let files = [
+            ("auth.ed25519_key_file", &self.auth.ed25519_key_file),
+            ("auth.second_ed25519_key_file", &self.auth.second_ed25519_key_file),
+            ("grpc.tls_key_file", &self.grpc.tls_key_file),
+        ];
+        files.into_iter().filter_map(|(key, file)| Some((key, file.as_deref()?)))
+    }
+
     fn validate(&self) -> Result<(), InvalidSetting> {
         self.http.validate()?;
         self.ops.validate(self.http.bind)?;
@@ -187,7 +197,7 @@ impl Settings {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let cost = self.auth.weak_cost_warning();
-        let key_files = self.auth.key_file_warnings().chain(self.grpc.key_file_warning());
+        let key_files = self.key_files().filter_map(|(key, file)| readable_file_warning(key, file));
         let mail = self.mail.plain_text_warning();
         cost.into_iter()
             .chain(key_files)

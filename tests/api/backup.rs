@@ -114,12 +114,14 @@ async fn backup_is_private_and_says_what_it_has() {
                 payments.stripe.webhook_secret";
     assert!(said.lines().nth(1).unwrap().ends_with(kept), "{said}");
     assert!(!with_secret.dir().join("backup/jwt_secret").exists());
-    // A folder that was there becomes private.
+    // In a folder that was there, the files are private.
     let empty = app.dir().join("empty");
     fs::create_dir(&empty).unwrap();
     fs::set_permissions(&empty, fs::Permissions::from_mode(0o755)).unwrap();
     run(&app, &["backup", "empty"]).ok();
-    assert_eq!(mode(&empty), 0o700);
+    for file in ["souk.db", "jwt_secret"] {
+        assert_eq!(mode(&empty.join(file)), 0o600, "{file}");
+    }
 }
 
 /// Overwrites the first page of the table of accounts.
