@@ -135,7 +135,7 @@ async fn start_waits_for_the_replica_set() {
     // The log says that the process waits.
     let mut waiting = app.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(waiting.stderr.take().unwrap()).lines();
-    let words = ["waiting for MongoDB", "a new replica set needs rs.initiate() once"];
+    let words = ["waiting for MongoDB", "if the replica set is new, run rs.initiate() once"];
     let says = |line: &str| words.iter().all(|word| line.contains(word));
     let logged = log.any(|line| says(&line.unwrap()));
     waiting.kill().unwrap();

@@ -164,7 +164,9 @@ pub(super) async fn connect_with_retry(
             Ok(Err(SetupError::Retryable(reason))) => {
                 check_hosts_directly(&client_options).await?;
                 match reason.as_str() {
-                    NO_PRIMARY => format!("{reason}; a new replica set needs rs.initiate() once"),
+                    NO_PRIMARY => {
+                        format!("{reason}; if the replica set is new, run rs.initiate() once")
+                    }
                     _ => reason,
                 }
             }
