@@ -229,7 +229,9 @@ async fn orders_of_strangers_do_not_prevent_a_deletion() {
         assert_eq!(order["email"], json!(ada.email));
         order
     };
-    let (free, unpaid) = (place(json!(0)).await, place(json!(1)).await);
+    let [free, unpaid, paid] =
+        [place(json!(0)).await, place(json!(1)).await, place(json!(2)).await];
+    app.order_action(&admin, &paid, "pay").await.ok();
     assert_eq!(free["status"], "paid");
     let password = json!({"current_password": PASSWORD});
     app.delete("/api/auth/me").json(&password).token(&ada).await.is(204);
@@ -246,6 +248,12 @@ async fn orders_of_strangers_do_not_prevent_a_deletion() {
     app.order_action(&admin, &free, "fulfil").await.ok();
     let shipped = app.order(&admin, &free).await;
     assert_eq!((&shipped["status"], &shipped["shipping_address"]), (&json!("fulfilled"), &place));
+    // Neither is there anything to send once the money went back.
+    let path = format!("/api/orders/{}/refund", paid["id"].as_str().unwrap());
+    let refund = || app.call("POST", &path).key("refund").token(&admin);
+    assert_eq!(refund().await.is(202).json()["shipping_address"], place);
+    assert_eq!(app.order(&admin, &paid).await["shipping_address"], place);
+    assert_eq!(refund().await.is(202).json()["shipping_address"], place);
     let audit = app.call("POST", "/api/admin/audit").token(&admin).await.ok();
     assert_eq!(audit["clean"], true, "{audit}");
 }

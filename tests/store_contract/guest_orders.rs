@@ -8,8 +8,9 @@ use souk::{
     domain::{
         account::{Email, User},
         clock::Timestamp,
-        ids::{PromotionId, UserId},
+        ids::{OrderId, PromotionId, UserId},
         order::{Buyer, BuyerKey, Order, OrderAddress, OrderFilter, OrderStatus},
+        payment::PaymentStatus,
         pricing::UseChange,
     },
     events::DomainEvent,
@@ -180,10 +181,11 @@ pub(crate) async fn orders_of_guests_are_erased_with_their_verified_email(harnes
         apply_one(&*store, erasure(account)).await.unwrap();
     }
     let place = BTreeMap::from([("country".to_owned(), "FR".to_owned())]);
+    let erased_address = OrderAddress::from_stored(place.clone());
     let erased = Order {
         anonymized: true,
         email: None,
-        shipping_address: OrderAddress::from_stored(place.clone()),
+        shipping_address: erased_address.clone(),
         billing_address: OrderAddress::from_stored(place),
         ..own
     };
@@ -193,12 +195,17 @@ pub(crate) async fn orders_of_guests_are_erased_with_their_verified_email(harnes
     }
     let (_, reply) = store.find_stored_reply(&reply_key).await.unwrap().unwrap();
     assert_eq!(reply.body, Bytes::from_static(br#"{"email":null}"#));
-    // One that is paid and not shipped may be a stranger's. The shop knows where to send it.
+    // One that is paid and not shipped may be a stranger's. The shop knows where to send it, unless
+    // all of the money went back.
     let eve = verified("eve");
     let [open, partly_shipped] = [OrderStatus::Paid, OrderStatus::PartiallyFulfilled]
         .map(|status| Order { status, expires_at: None, ..of_guest(guests[1], "eve", order) });
     let unpaid = of_guest(guests[1], "eve", order);
-    let batch = [&open, &partly_shipped, &unpaid].map(|order| commit([put_order(order)]));
+    let mut refunded = Order { email: open.email.clone(), ..open.clone() };
+    refunded.id = OrderId::new();
+    refunded.payment.status = PaymentStatus::Refunded;
+    let batch =
+        [&open, &partly_shipped, &unpaid, &refunded].map(|order| commit([put_order(order)]));
     apply(&*store, [commit([put_user(&eve)])].into_iter().chain(batch)).await;
     let guests = BuyerKey::GuestEmail(email("eve"));
     assert_eq!(store.list_unfinished_orders(guests, 10).await, Ok(vec![unpaid.clone()]));
@@ -212,6 +219,8 @@ pub(crate) async fn orders_of_guests_are_erased_with_their_verified_email(harnes
         let left = Order { anonymized: true, email: None, ..order.clone() };
         assert_eq!(store.find_order(order.id).await, Ok(Some(left)));
     }
+    let left = store.find_order(refunded.id).await.unwrap().unwrap();
+    assert_eq!((left.anonymized, left.shipping_address), (true, erased_address));
 }
 
 pub(crate) async fn promotion_is_counted_by_email_too(harness: &dyn Harness) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{
     actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record_about, is_conflict},
     cache::pricing_rules::PricingRulesCache,
@@ -164,13 +166,24 @@ pub(super) fn build_commit(
         idempotency_record: idempotency_record_about(
             order.user_id,
             context,
-            StoredReplyBody::Ready(order_json(order)),
+            StoredReplyBody::Ready(reply_to_store(order)),
         ),
         trace: context.trace.clone(),
         ..Commit::new(order.updated_at, context.ticket.deadline())
     };
     add_transition(order, stock_changes, uses, &mut commit);
     commit
+}
+
+/// The reply to a repeat. That about an anonymized order has no addresses, since it may outlive
+/// those of the order.
+fn reply_to_store(order: &Arc<Order>) -> Bytes {
+    if !order.anonymized {
+        return order_json(order);
+    }
+    let mut order = Order::clone(order);
+    order.erase_addresses();
+    order_json(&order)
 }
 
 /// Adds a transition to a commit. It gives uses of promotions back; to take them depends on their

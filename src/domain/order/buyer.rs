@@ -44,7 +44,7 @@ impl BuyerKey {
         }
     }
 
-    /// The statuses of the orders with this key that the deletion of an account waits for: it
+    /// The statuses of the orders with this key that the deletion of an account has to end: it
     /// cancels those that are unpaid, and is refused while one is paid and not shipped. Paid orders
     /// of guests do not prevent it, since anybody can order with the address of somebody else.
     #[must_use]

@@ -81,8 +81,8 @@ pub struct Order {
     /// Who made the last change, if it needed rights that customers do not have.
     pub actor: Option<Actor>,
     /// Whether the buyer's account was deleted, and with it all that says who and where the buyer
-    /// is. That is no change of the order: it has no version and no event. A guest's order that was
-    /// paid and not shipped keeps its addresses until it is shipped or cancelled.
+    /// is. That is no change of the order: it has no version and no event. A guest's order that
+    /// [awaits shipment](Self::awaits_shipment) keeps its addresses until it no longer does.
     pub anonymized: bool,
 }
 
@@ -226,11 +226,24 @@ impl Order {
         (!charges.discounts.is_empty()).then_some(self.user_id)
     }
 
-    /// Erases what the shop needs no more of an anonymized order, once nothing is left to ship.
+    /// Whether the shop owes the buyer goods: the order is paid, and neither all of its units were
+    /// shipped nor all of its money went back.
+    #[must_use]
+    pub fn awaits_shipment(&self) -> bool {
+        OrderStatus::TO_SHIP.contains(&self.status)
+            && self.payment.status != PaymentStatus::Refunded
+    }
+
+    /// Erases the addresses of an anonymized order once nothing is left to ship.
     fn erase_addresses_if_done(&mut self) {
-        if !self.anonymized || OrderStatus::TO_SHIP.contains(&self.status) {
-            return;
+        if self.anonymized && !self.awaits_shipment() {
+            self.erase_addresses();
         }
+    }
+
+    /// Erases the addresses, except
+    /// [`KEPT_ADDRESS_FIELDS`](crate::domain::order::KEPT_ADDRESS_FIELDS).
+    pub fn erase_addresses(&mut self) {
         for address in [&mut self.shipping_address, &mut self.billing_address] {
             *address = address.take().and_then(OrderAddress::anonymized);
         }

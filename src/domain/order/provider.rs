@@ -75,6 +75,7 @@ impl Order {
             true => stock_changes(&self.unshipped_units(), StockChange::Reserve),
             false => Vec::new(),
         };
+        order.erase_addresses_if_done();
         Some(ProviderTransition { order, stock_changes, event })
     }
 

@@ -22,6 +22,7 @@ use crate::{
     domain::{
         ids::UserId,
         order::{BuyerKey, KEPT_ADDRESS_FIELDS, OrderStatus},
+        payment::PaymentStatus,
     },
     store::plan::{LoadedState, ReadSet, WriteSet},
 };
@@ -165,11 +166,14 @@ async fn load_buyers(
 /// since it is no change of them, and has no event. The shop still has to know where to send what
 /// guests have paid.
 fn order_anonymizations(key: &BuyerKey) -> [Document; 2] {
-    let statuses = OrderStatus::TO_SHIP.map(OrderStatus::as_str).to_vec();
+    let to_ship = doc! {
+        "status": { "$in": OrderStatus::TO_SHIP.map(OrderStatus::as_str).to_vec() },
+        "payment.status": { "$ne": PaymentStatus::Refunded.as_str() },
+    };
     let orders = |operator: &str| {
         let mut orders = orders_with_key(key);
         orders.insert("anonymized", doc! { "$ne": true });
-        orders.insert("status", doc! { operator: statuses.clone() });
+        orders.insert(operator, [to_ship.clone()]);
         orders
     };
     let addresses = doc! {
@@ -178,7 +182,7 @@ fn order_anonymizations(key: &BuyerKey) -> [Document; 2] {
         "billing_address": kept_address("$billing_address"),
     };
     let done = doc! {
-        "q": orders("$nin"),
+        "q": orders("$nor"),
         "u": [
             { "$set": addresses },
             { "$unset": ["email", "charges.shipping_to.postal_code"] },
@@ -186,7 +190,7 @@ fn order_anonymizations(key: &BuyerKey) -> [Document; 2] {
         "multi": true,
     };
     let to_ship = doc! {
-        "q": orders("$in"),
+        "q": orders("$and"),
         "u": { "$set": { "anonymized": true }, "$unset": { "email": "" } },
         "multi": true,
     };

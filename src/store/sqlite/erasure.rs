@@ -3,13 +3,14 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    read::{key_condition, literals},
+    read::{key_condition, status_list},
     rows::UuidText,
 };
 use crate::{
     domain::{
         account::Email,
         order::{BuyerKey, KEPT_ADDRESS_FIELDS, OrderStatus},
+        payment::PaymentStatus,
     },
     store::{anonymized_reply::anonymize_reply, plan::WriteSet, reply_codec},
 };
@@ -72,7 +73,11 @@ fn guests_with_email(connection: &Connection, email: &Email) -> rusqlite::Result
 /// The shop still has to know where to send what guests have paid.
 fn anonymize_orders(connection: &Connection, key: &BuyerKey) -> rusqlite::Result<()> {
     let (condition, value) = key_condition(key);
-    let to_ship = literals(&OrderStatus::TO_SHIP);
+    let to_ship = format!(
+        "status IN ({}) AND payment ->> '$.status' IS NOT '{}'",
+        status_list(&OrderStatus::TO_SHIP),
+        PaymentStatus::Refunded.as_str()
+    );
     let sql = format!(
         "UPDATE orders SET anonymized = 1, email = NULL, \
            shipping_address = CASE \
@@ -82,13 +87,13 @@ fn anonymize_orders(connection: &Connection, key: &BuyerKey) -> rusqlite::Result
              WHEN billing_address IS NOT NULL THEN (SELECT json_group_object(key, value) \
                FROM json_each(billing_address) WHERE key IN (?2, ?3)) END, \
            charges = json_remove(charges, '$.shipping_to.postal_code') \
-         WHERE {condition} AND anonymized = 0 AND status NOT IN ({to_ship})"
+         WHERE {condition} AND anonymized = 0 AND NOT ({to_ship})"
     );
     let [country, region] = KEPT_ADDRESS_FIELDS;
     connection.prepare_cached(&sql)?.execute(params![value, country, region])?;
     let sql = format!(
         "UPDATE orders SET anonymized = 1, email = NULL \
-         WHERE {condition} AND anonymized = 0 AND status IN ({to_ship})"
+         WHERE {condition} AND anonymized = 0 AND {to_ship}"
     );
     connection.prepare_cached(&sql)?.execute([value]).map(drop)
 }

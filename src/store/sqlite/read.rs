@@ -16,7 +16,7 @@ pub(super) use self::{
     orders::{
         count_due_payments, find_order, find_order_by_intent, key_condition, list_due_payments,
         list_orders, list_orders_in_id_range, list_overdue_orders, list_unfinished_orders,
-        literals, move_payment_due, newest_order_id, unfinished_condition,
+        move_payment_due, newest_order_id, status_list, unfinished_condition,
     },
     products::{find_product, find_products_by_id, find_products_by_sku, list_products},
     sessions::{

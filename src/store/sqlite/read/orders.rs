@@ -110,11 +110,11 @@ pub(in crate::store::sqlite) fn key_condition(key: &BuyerKey) -> (&'static str, 
 /// The condition on the orders with a key that are unfinished, and its parameter `?1`.
 pub(in crate::store::sqlite) fn unfinished_condition(key: &BuyerKey) -> (String, String) {
     let (condition, value) = key_condition(key);
-    (format!("{condition} AND status IN ({})", literals(key.unfinished_statuses())), value)
+    (format!("{condition} AND status IN ({})", status_list(key.unfinished_statuses())), value)
 }
 
-/// Only literals let a partial index be used.
-pub(in crate::store::sqlite) fn literals(statuses: &[OrderStatus]) -> String {
+/// The statuses as a list of literals in SQL: with parameters, no partial index would be used.
+pub(in crate::store::sqlite) fn status_list(statuses: &[OrderStatus]) -> String {
     let literals: Vec<_> = statuses.iter().map(|status| format!("'{}'", status.as_str())).collect();
     literals.join(", ")
 }
