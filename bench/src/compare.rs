@@ -147,7 +147,7 @@ async fn compare_rates(
 ) -> anyhow::Result<()> {
     let mut rounds = Vec::new();
     for round in 0..=options.rounds {
-        let mut pairs = [Measured::default(); 2];
+        let mut measured = [Measured::default(); 2];
         for place in order(round) {
             let (shop, requests) = (&pair.0[place], &requests[place]);
             if let Some(tokens) = tokens {
@@ -158,10 +158,10 @@ async fn compare_rates(
             let rate = measure_rate(shop.address, requests, ROUND_TIME).await?;
             let used = shop.processor_time()?.saturating_sub(before).as_secs_f64();
             let processor_time = used * 1e6 / (rate * ROUND_TIME.as_secs_f64());
-            pairs[place] = Measured { rate, processor_time };
+            measured[place] = Measured { rate, processor_time };
         }
         if round > 0 {
-            rounds.push(pairs);
+            rounds.push(measured);
         }
     }
     print_rounds(heading, &rounds);
@@ -206,14 +206,14 @@ async fn compare_checkouts(
 ) -> anyhow::Result<()> {
     let mut rounds = Vec::new();
     for round in 0..=options.rounds {
-        let mut pairs = [Measured::default(); 2];
+        let mut measured = [Measured::default(); 2];
         for place in order(round) {
-            let measured = measure_checkouts(&pair.0[place], &products[place]).await?;
-            pairs[place] =
-                Measured { rate: measured.rate, processor_time: measured.processor_time };
+            let (checkouts, time) = measure_checkouts(&pair.0[place], &products[place]).await?;
+            measured[place] =
+                Measured { rate: checkouts.rate, processor_time: time.as_secs_f64() * 1e6 };
         }
         if round > 0 {
-            rounds.push(pairs);
+            rounds.push(measured);
         }
     }
     print_rounds(heading, &rounds);

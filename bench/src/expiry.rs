@@ -37,7 +37,7 @@ pub async fn run() -> anyhow::Result<()> {
     for round in 0..=ROUNDS {
         let (stop, stopped) = watch::channel(false);
         let watcher = tokio::spawn(longest_overdue(orders.clone(), stopped));
-        let checkouts = measure_checkouts(&shop, &products).await?;
+        let (checkouts, _) = measure_checkouts(&shop, &products).await?;
         sleep(Duration::from_secs(3)).await;
         wait_until_none_overdue(&orders).await?;
         stop.send_replace(true);

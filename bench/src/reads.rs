@@ -51,10 +51,7 @@ async fn compare_reads(shop: &ShopProcess, path: &str, tokens: &[String]) -> any
     }
     baseline_process.kill()?;
     baseline_process.wait()?;
-    let path = match path.strip_prefix("/api/products/") {
-        Some(_) => "/api/products/{id}",
-        None => path,
-    };
+    let path = if path.starts_with("/api/products/") { "/api/products/{id}" } else { path };
     println!(
         "GET {path}: {CONNECTIONS} connections, {} bytes, {ROUNDS} rounds of {ROUND_TIME:?}",
         body.len()

@@ -3,7 +3,8 @@
 //! A shop that sells grows: each purchase leaves an order, movements, events and a remembered
 //! reply. So what a purchase takes is measured while the buyers are alone, and taken off from what
 //! the shop grows by during the siege. Each table is compared by itself: one that grows less than
-//! before makes no room for another. What is left is the floods', and must be nothing that lasts.
+//! before makes no room for another. What is left is the floods'; the report says whether it is
+//! flat.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -205,7 +206,10 @@ pub fn print_growth(quiet: &Footprint, siege: &Footprint) {
             print_share(&format!("  {name}"), share, None);
         }
     }
-    let per_purchase = |growth: f64| growth.max(0.0) * 1024.0 / quiet.purchases;
+    let per_purchase = |growth: f64| match quiet.purchases > 0.0 {
+        true => growth.max(0.0) * 1024.0 / quiet.purchases,
+        false => 0.0,
+    };
     println!(
         "  The buyers' part is what as many purchases took without floods ({:.0} a minute then, \
          {:.0} now):\n  {:.1} KiB of disk and {:.1} KiB of memory each. Flat: the floods' part is \
