@@ -204,7 +204,12 @@ async fn clear(change: ChangeRequest<Bearer>) -> RouteResult {
 /// The token opens this cart on every cart route. It checks out, with an e-mail address, and reads
 /// the orders. Registration, login and merge can move the lines and the orders to an account.
 #[utoipa::path(post, path = "/api/cart/guest", operation_id = "create_guest_cart",
-tag = "Cart", security(()), responses((status = 201, body = GuestResponse)))]
+tag = "Cart", security(()), responses(
+    (status = 201, body = GuestResponse),
+    (status = 429, body = ProblemDetails,
+        description = "`rate_limited`: too many new guest carts and checkouts of guests from this \
+            address within a minute"),
+))]
 async fn create_guest_cart(change: ChangeRequest<Anyone>) -> RouteResult {
     change.state.admit_guest(&change.request)?;
     let id = UserId::new();

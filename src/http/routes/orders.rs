@@ -195,7 +195,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
             and without `email` if the caller is a guest; \
             `idempotency_key_reused`"),
     (status = 429, body = ProblemDetails,
-        description = "`too_many_pending_orders`, `rate_limited`"),
+        description = "`too_many_pending_orders`; `rate_limited`, also: too many new guest carts \
+            and checkouts of guests from this address within a minute"),
     (status = 503, body = ProblemDetails,
         description = "`overloaded`, `store_unavailable`: no order was placed; `outcome_unknown`: \
             repeat the request with the same key"),

@@ -28,9 +28,10 @@ impl JsonRequest for DeleteAccountRequest {}
 /// Delete the caller's account.
 ///
 /// Its sessions, cart and addresses are gone, and its e-mail address can be registered again. Its
-/// unpaid orders are cancelled; all its orders stay, with the country and the region of their
-/// addresses alone. When the response arrives, no node takes a token of the account any more, and
-/// nothing tells whose it was.
+/// unpaid orders are cancelled, and so are those of guests with its e-mail address, if that was
+/// verified; all its orders stay, with the country and the region of their addresses alone. When
+/// the response arrives, no node takes a token of the account any more, and nothing tells whose it
+/// was.
 #[utoipa::path(delete, path = "/api/auth/me", operation_id = "delete_account",
 tag = "Auth", security(("bearer" = [])), request_body = DeleteAccountRequest, responses(
     (status = 204),
