@@ -166,7 +166,7 @@ async fn file_is_sent_to_a_running_server() {
     let import = |server: &str, token: Option<&str>| {
         let mut command = app.command();
         command.arg("import").arg(&file).args(["--server", server]);
-        // It does not answer, and is not asked for a server on this machine.
+        // This proxy does not answer, and is not asked for a server on this machine.
         command.env("HTTP_PROXY", "http://127.0.0.1:2").env_remove("NO_PROXY");
         Cli::run(command.envs(token.map(|token| ("SOUK_TOKEN", token))))
     };

@@ -169,7 +169,7 @@ async fn logout_ends_the_session_and_removes_the_token() {
 
 /// Runs its arguments on a terminal, and types each line of its standard input when it is asked.
 const TYPIST: &str = r#"
-import os, pty, sys, termios
+import os, pty, sys, termios, time
 answers = sys.stdin.read().splitlines()
 pid, terminal = pty.fork()
 if pid == 0:
@@ -185,8 +185,10 @@ while True:
     shown += part
     if answers and shown.endswith(b": "):
         # The terminal shows nothing from a moment after the question on.
-        while b"Password" in shown and termios.tcgetattr(terminal)[3] & termios.ECHO:
-            pass
+        end = time.monotonic() + 10
+        while (b"Password" in shown and termios.tcgetattr(terminal)[3] & termios.ECHO
+               and time.monotonic() < end):
+            time.sleep(0.01)
         os.write(terminal, answers.pop(0).encode() + b"\n")
 sys.stdout.write(shown.decode())
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::temp_dir;
+use crate::{ports::free_port, support::temp_dir};
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -149,11 +148,4 @@ fn create_certificate(dir: &Path) -> PathBuf {
     let file = dir.join("localhost.pem");
     assert!(Command::new(script).arg(&file).stderr(Stdio::null()).status().unwrap().success());
     file
-}
-
-/// A free port below the ephemeral range, so that no outgoing connection takes it while the server
-/// is down.
-pub(crate) fn free_port() -> u16 {
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (0..1000).map(|_| rand::random_range(10_000..32_000)).find(is_free).expect("no port is free")
 }

@@ -15,7 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    balancer::{Balancer, NodePorts, free_port},
+    balancer::{Balancer, NodePorts},
+    ports::free_port,
     retries::balanced,
     routing::find_home,
     shop::Shop,

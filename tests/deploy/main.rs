@@ -11,6 +11,8 @@
 #[path = "../support/broker.rs"]
 #[expect(dead_code, reason = "other test crates use the rest")]
 mod broker;
+#[path = "../support/ports.rs"]
+mod ports;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
 #[path = "../support/shared_replica_set.rs"]

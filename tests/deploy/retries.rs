@@ -12,7 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    balancer::{Balancer, NodePorts, free_port},
+    balancer::{Balancer, NodePorts},
+    ports::free_port,
     support::tokens::unsigned,
 };
 

@@ -2,7 +2,6 @@
 //! `tests/webhooks/receiver.py`.
 
 use std::{
-    env,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -12,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Account, TestApp};
+use super::{Account, TestApp, python_packages::python_packages};
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,15 +22,7 @@ pub(crate) const SETTINGS: [(&str, &str); 2] =
 
 /// The folder of the packages. `None` if it is missing, which fails with `SOUK_TEST_ALL`.
 pub(crate) fn packages(what: &str) -> Option<PathBuf> {
-    let found = env::var_os("SOUK_TEST_WEBHOOKS_TOOLS").map(PathBuf::from);
-    if found.is_none() {
-        let missing = "SOUK_TEST_WEBHOOKS_TOOLS is not set; scripts/test installs the packages";
-        assert!(env::var_os("SOUK_TEST_ALL").is_none(), "{what}: {missing}");
-        // Not `eprintln!`, of which nothing is seen when the test passes.
-        let line = format!("LEFT OUT: {what}: {missing}\n");
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
-    }
-    found
+    python_packages(what, "SOUK_TEST_WEBHOOKS_TOOLS")
 }
 
 /// The receiver, which runs until it is dropped.

@@ -40,6 +40,7 @@ fn problems(page: &str, text: &str, sources: &str) -> Vec<String> {
         };
         match (is_run, &block.not_run) {
             (false, None) => complain(commands, "no test runs this"),
+            (true, Some(_)) => complain(commands, "a test runs this"),
             (_, Some(reason)) if reason.len() < 5 => complain(commands, "it does not say why"),
             _ => {}
         }
@@ -82,8 +83,12 @@ fn block_that_no_test_runs_is_noticed() {
     assert_eq!(count("a.md", &format!("{NOT_RUN} -->\n\n{block}")), 1);
     // The reason is that of the next block alone.
     assert_eq!(count("a.md", &format!("{NOT_RUN} needs Docker -->\n\n{block}\n{block}")), 1);
+    assert_eq!(count("a.md", &format!("{NOT_RUN} needs Docker -->\n\nText.\n\n{block}")), 1);
     let section =
         |name: &str| format!("<!-- {name}:begin -->\n```bash\nls\n```\n<!-- {name}:end -->\n");
+    // A block that a test runs has no reason.
+    let mark = format!("{NOT_RUN} needs Docker -->\n```bash");
+    assert_eq!(count("a.md", &section("tour").replace("```bash", &mark)), 1);
     assert_eq!(count("a.md", &section("tour")), 0);
     assert_eq!(count("a.md", &section("other")), 1);
     assert_eq!(count("a.md", "Text:\n\n    curl shop.example\n"), 1);

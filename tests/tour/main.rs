@@ -17,6 +17,12 @@ mod documents;
 mod links;
 mod measurement_chart;
 mod pages;
+#[path = "../support/ports.rs"]
+#[expect(clippy::expect_used, reason = "tests fail by panicking")]
+mod ports;
+#[path = "../support/python_packages.rs"]
+#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod python_packages;
 #[path = "../support/replica_set.rs"]
 #[expect(
     clippy::unwrap_used,

@@ -1,12 +1,6 @@
 //! The commands of the pages in docs work as they are pasted, one after the other.
 
-use std::{
-    fs,
-    net::TcpListener,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
@@ -14,6 +8,8 @@ use tempfile::TempDir;
 use crate::{
     all_installed, broker,
     documents::root,
+    ports::free_port,
+    python_packages::python_packages,
     server::{Server, Start},
     shared_replica_set,
     steps::{self, Step, Tour, shell_blocks},
@@ -55,10 +51,6 @@ fn start_with_commands(commands: &str, dir: &Path) -> Result<Server> {
     Server::start_with(bash, dir, Start::First, &[("PATH", &path_with_souk(dir)?)])
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 /// A shell that somebody types in goes on after an error, and has no `pipefail`.
 const LIKE_A_TERMINAL: &str = "set +euo pipefail";
 
@@ -68,14 +60,6 @@ fn after_the_tour(prepare: &str, page: &str, name: &str) -> Result<Vec<Step>> {
     steps.push(Step::unchecked(&format!("{LIKE_A_TERMINAL}\n{prepare}")));
     steps.extend(Tour::section(page, name)?.steps);
     Ok(steps)
-}
-
-/// The folder of Python packages in `variable`; an error if it must be there.
-fn python_packages(variable: &str) -> Result<Option<PathBuf>> {
-    let folder = std::env::var_os(variable).map(PathBuf::from);
-    let must = std::env::var_os("SOUK_TEST_ALL").is_some();
-    ensure!(folder.is_some() || !must, "{variable} is not set; scripts/test sets it");
-    Ok(folder)
 }
 
 #[test]
@@ -92,8 +76,9 @@ fn payments_by_hand_match_their_page() -> Result<()> {
 
 #[test]
 fn webhook_receiver_matches_its_page() -> Result<()> {
-    let Some(packages) = python_packages("SOUK_TEST_WEBHOOKS_TOOLS")? else { return Ok(()) };
-    if !all_installed("the receiver of webhooks", &["bash", "curl", "jq", "python3"])? {
+    let what = "the receiver of webhooks";
+    let Some(packages) = python_packages(what, "SOUK_TEST_WEBHOOKS_TOOLS") else { return Ok(()) };
+    if !all_installed(what, &["bash", "curl", "jq", "python3"])? {
         return Ok(());
     }
     let dir = temp_dir()?;
@@ -102,7 +87,7 @@ fn webhook_receiver_matches_its_page() -> Result<()> {
     let prepare = format!(
         "export PYTHONPATH='{}' HOOK_PORT={}\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
         packages.display(),
-        free_port()?
+        free_port()
     );
     let steps = after_the_tour(&prepare, "docs/webhooks.md", "receiver")?;
     steps::run(&steps, dir.path(), &server.url, &server.password)?;
@@ -122,8 +107,8 @@ async fn several_nodes_match_their_page() -> Result<()> {
          FIRST={} SECOND={}\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
         path_with_souk(dir.path())?,
         std::process::id(),
-        free_port()?,
-        free_port()?
+        free_port(),
+        free_port()
     );
     let mut steps = vec![Step::unchecked(&prepare)];
     steps.extend(Tour::section("docs/several-nodes.md", "nodes")?.steps);
@@ -171,7 +156,7 @@ fn commands_of_the_page_of_imports_work() -> Result<()> {
 #[test]
 fn shops_start_with_the_settings_of_their_pages() -> Result<()> {
     let [grpc, grpc_tls] = &shell_blocks("docs/grpc.md")?[..] else {
-        bail!("docs/grpc.md starts not two shops")
+        bail!("docs/grpc.md does not start two shops")
     };
     let [mail] = &shell_blocks("docs/mail.md")?[..] else { bail!("docs/mail.md starts no shop") };
     for (commands, has_grpc) in [(grpc, true), (grpc_tls, true), (mail, false)] {

@@ -112,10 +112,11 @@ pub(crate) fn blocks(document: &str) -> Vec<Block> {
             });
         } else if let Some(reason) = line.strip_prefix(NOT_RUN) {
             not_run = Some(reason.trim_end_matches("-->").trim().to_owned());
-        } else if let Some((name, edge)) = comment.and_then(|comment| comment.rsplit_once(':')) {
-            match edge {
-                "begin" => section = Some(name.to_owned()),
-                "end" => section = None,
+        } else if !line.is_empty() {
+            not_run = None;
+            match comment.and_then(|comment| comment.rsplit_once(':')) {
+                Some((name, "begin")) => section = Some(name.to_owned()),
+                Some((_, "end")) => section = None,
                 _ => {}
             }
         }
@@ -130,14 +131,15 @@ pub(crate) fn shell_blocks(page: &str) -> Result<Vec<String>> {
     Ok(blocks(&text).into_iter().filter(is_run).map(|block| block.text).collect())
 }
 
-/// Runs the steps in one bash that stops at the first error; returns the output of the last step.
+/// Runs the steps in one bash that stops at the first error, and after five minutes; returns the
+/// output of the last step.
 pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Result<String> {
     let (script, stderr_file) = (dir.join("tour.sh"), dir.join("tour.err"));
     let commands: String =
         steps.iter().map(|step| format!("{}\necho '{END_OF_STEP}'\n", step.commands)).collect();
     fs::write(&script, commands)?;
-    let output = Command::new("bash")
-        .args(["-euo", "pipefail"])
+    let output = Command::new("timeout")
+        .args(["300", "bash", "-euo", "pipefail"])
         .arg(&script)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .envs([("SOUK", url), ("PASSWORD", password), ("NO_PROXY", "127.0.0.1")])
