@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::support::{Cli, TestApp};
+use crate::support::{Cli, TestApp, python_packages::python_packages};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -16,14 +16,7 @@ fn root() -> &'static Path {
 /// Runs scripts/check-deploy with its packages. Without them it prints a notice and returns `None`;
 /// it panics when `SOUK_TEST_ALL` requires every test to run.
 fn check_deploy(arguments: &[&str]) -> Option<Output> {
-    let Some(packages) = std::env::var_os("SOUK_TEST_DEPLOY_TOOLS") else {
-        assert!(
-            std::env::var_os("SOUK_TEST_ALL").is_none(),
-            "SOUK_TEST_DEPLOY_TOOLS is not set; scripts/test sets it"
-        );
-        eprintln!("SOUK_TEST_DEPLOY_TOOLS is not set: skipping a test of the container files");
-        return None;
-    };
+    let packages = python_packages("the container files", "SOUK_TEST_DEPLOY_TOOLS")?;
     let mut command = Command::new(root().join("scripts/check-deploy"));
     Some(command.args(arguments).env("PYTHONPATH", packages).output().unwrap())
 }

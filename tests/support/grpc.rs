@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -10,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Account, TestApp, temp_dir};
+use super::{Account, TestApp, python_packages::python_packages, temp_dir};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -26,14 +25,7 @@ pub(crate) struct GrpcClient {
 impl GrpcClient {
     /// The client; none when the packages are not there. With `SOUK_TEST_ALL` they have to be.
     pub(crate) fn find(what: &str) -> Option<Self> {
-        let Some(packages) = env::var_os("SOUK_TEST_GRPC_TOOLS").map(PathBuf::from) else {
-            let missing = "SOUK_TEST_GRPC_TOOLS is not set; scripts/test installs the packages";
-            assert!(env::var_os("SOUK_TEST_ALL").is_none(), "{what}: {missing}");
-            // Not `eprintln!`, of which nothing is seen when the test passes.
-            let line = format!("LEFT OUT: {what}: {missing}\n");
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-            return None;
-        };
+        let packages = python_packages(what, "SOUK_TEST_GRPC_TOOLS")?;
         let stubs = stubs(&packages);
         Some(Self { packages, stubs })
     }

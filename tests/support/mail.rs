@@ -1,7 +1,6 @@
 //! An SMTP server that is not written here: aiosmtpd, in `tests/mail/server.py`.
 
 use std::{
-    env,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -10,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 use tokio::sync::mpsc;
+
+use super::python_packages::python_packages;
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -71,14 +72,7 @@ impl MailServer {
         mode: &'static str,
         variables: &[(&'static str, &str)],
     ) -> Option<Self> {
-        let Some(packages) = env::var_os("SOUK_TEST_MAIL_TOOLS").map(PathBuf::from) else {
-            let missing = "SOUK_TEST_MAIL_TOOLS is not set; scripts/test installs the packages";
-            assert!(env::var_os("SOUK_TEST_ALL").is_none(), "{what}: {missing}");
-            // Not `eprintln!`, of which nothing is seen when the test passes.
-            let line = format!("LEFT OUT: {what}: {missing}\n");
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-            return None;
-        };
+        let packages = python_packages(what, "SOUK_TEST_MAIL_TOOLS")?;
         let variables = variables.iter().map(|(name, value)| (*name, (*value).to_owned()));
         let (port, process, seen) = (0, None, Vec::new());
         let variables = variables.collect();

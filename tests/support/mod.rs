@@ -15,7 +15,7 @@ pub(crate) mod payments;
 pub(crate) mod person;
 mod products;
 mod progress;
-mod python_packages;
+pub(crate) mod python_packages;
 mod raw_http;
 pub(crate) mod rules;
 pub(crate) mod tokens;

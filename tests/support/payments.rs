@@ -3,7 +3,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Account, TestApp};
+use super::{Account, TestApp, python_packages::python_packages};
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,15 +31,7 @@ pub(crate) struct Provider {
 /// The folder with the packages of `tests/payments/requirements.txt`; none when they are not there.
 /// With `SOUK_TEST_ALL` they have to be.
 pub(crate) fn payment_tools(what: &str) -> Option<PathBuf> {
-    if let Some(packages) = env::var_os("SOUK_TEST_PAYMENTS_TOOLS") {
-        return Some(packages.into());
-    }
-    let missing = "SOUK_TEST_PAYMENTS_TOOLS is not set; scripts/test installs the packages";
-    assert!(env::var_os("SOUK_TEST_ALL").is_none(), "{what}: {missing}");
-    // Not `eprintln!`, of which nothing is seen when the test passes.
-    let line = format!("LEFT OUT: {what}: {missing}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-    None
+    python_packages(what, "SOUK_TEST_PAYMENTS_TOOLS")
 }
 
 /// The settings of a shop whose provider listens on `port`.
