@@ -17,10 +17,11 @@ use crate::domain::{account::Email, ids::UserId};
 /// The most addresses that one read asks for, so that no caller waits for a long one.
 const MAX_READ: usize = 100;
 
-/// The time from the beginning of a read to that of the next one. On a busy shop a read then
-/// answers many callers; it takes less time than the wait for the commit. A caller that comes
-/// later than this after the last read does not wait.
-const READ_INTERVAL: Duration = Duration::from_millis(1);
+/// The time from the beginning of a read to that of the next one, for each caller that the read
+/// answers, and at most. On a busy shop a read then answers many callers; the wait is a small part
+/// of that for the commit. A caller that comes later after the last read does not wait.
+const INTERVAL_PER_CALLER: Duration = Duration::from_micros(500);
+const MAX_INTERVAL: Duration = Duration::from_millis(5);
 
 type Answer = Result<Option<Email>, StoreUnavailable>;
 type Emails = Result<HashMap<UserId, Email>, StoreUnavailable>;
@@ -52,7 +53,7 @@ impl AccountEmails {
 #[derive(Default)]
 struct SharedReads {
     waiting: Mutex<Vec<Waiting>>,
-    /// Held by the caller that reads for all: when the last read began.
+    /// Held by the caller that reads for all: when the next read may begin.
     reading: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -75,8 +76,8 @@ impl SharedReads {
             let answered = tokio::select! {
                 biased;
                 answered = &mut answer => answered.ok(),
-                mut last = self.reading.lock() => {
-                    self.read_until_answered(&mut answer, &mut last, &read).await
+                mut next = self.reading.lock() => {
+                    self.read_until_answered(&mut answer, &mut next, &read).await
                 }
             };
             // The caller that read for this one may have been dropped in the middle of it.
@@ -91,7 +92,7 @@ impl SharedReads {
     async fn read_until_answered<F>(
         &self,
         answer: &mut oneshot::Receiver<Answer>,
-        last: &mut Option<Instant>,
+        next: &mut Option<Instant>,
         read: &impl Fn(Vec<UserId>) -> F,
     ) -> Option<Answer>
     where
@@ -103,11 +104,12 @@ impl SharedReads {
                 Err(TryRecvError::Closed) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            if let Some(last) = *last {
-                tokio::time::sleep_until(last + READ_INTERVAL).await;
+            if let Some(next) = *next {
+                tokio::time::sleep_until(next).await;
             }
-            *last = Some(Instant::now());
             let waiting = self.take_waiting();
+            let callers = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+            *next = Some(Instant::now() + MAX_INTERVAL.min(INTERVAL_PER_CALLER * callers.max(1)));
             let found = read(waiting.iter().map(|waiting| waiting.user).collect()).await;
             for Waiting { user, answer } in waiting {
                 let email = found.as_ref().map(|emails| emails.get(&user).cloned());

@@ -76,6 +76,8 @@ impl BatchProgress {
             ErrorClass::Aborted | ErrorClass::PartitionLost | ErrorClass::Unavailable => {
                 self.backoff.wait(failure.class).await;
             }
+            // The next attempt finds out why.
+            ErrorClass::ExpectationFailed => {}
             ErrorClass::OutcomeUnknown => {
                 let commits = self.current.len();
                 tracing::error!(

@@ -1,6 +1,6 @@
 //! What a batch writes to one collection.
 
-use mongodb::bson::{RawBson, cstr, rawdoc};
+use mongodb::bson::{RawBson, RawDocumentBuf, cstr, rawdoc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -21,6 +21,8 @@ pub(super) struct CollectionWrites {
     pub(super) inserts: Vec<Statement>,
     pub(super) updates: Vec<Statement>,
     deletes: Vec<Statement>,
+    /// Whether its documents were not loaded, so that these writes find out what is stored.
+    pub(super) checks_expectation: bool,
 }
 
 impl CollectionWrites {
@@ -31,6 +33,7 @@ impl CollectionWrites {
             inserts: Vec::new(),
             updates: Vec::new(),
             deletes: Vec::new(),
+            checks_expectation: false,
         }
     }
 
@@ -55,11 +58,7 @@ impl CollectionWrites {
         id: impl Into<RawBson>,
         document: &impl Serialize,
     ) -> Result<(), TransactionError> {
-        let mut document = to_raw_document(document)
-            .map_err(|error| TransactionError::invalid_document(record, error))?;
-        if let Some(commit_time) = self.commit_time {
-            document.append(cstr!("commit_time"), commit_time);
-        }
+        let document = self.to_document(record, document)?;
         if exists {
             self.updates.push(Statement {
                 record_id: record,
@@ -69,6 +68,39 @@ impl CollectionWrites {
             self.inserts.push(Statement { record_id: record, body: document });
         }
         Ok(())
+    }
+
+    /// Replaces a document that must have `version`, and an earlier logical time than this write.
+    pub(super) fn replace_version(
+        &mut self,
+        record: Uuid,
+        version: u64,
+        document: &impl Serialize,
+    ) -> Result<(), TransactionError> {
+        let document = self.to_document(record, document)?;
+        let version = i64::try_from(version)
+            .map_err(|_| TransactionError::permanent("a record has no versions left"))?;
+        let mut filter = rawdoc! { "_id": id_to_binary(record), "version": version };
+        if let Some(commit_time) = self.commit_time {
+            filter.append(cstr!("commit_time"), rawdoc! { "$not": { "$gte": commit_time } });
+        }
+        let body = rawdoc! { "q": filter, "u": document };
+        self.updates.push(Statement { record_id: record, body });
+        Ok(())
+    }
+
+    /// The document to write, with its logical time.
+    fn to_document(
+        &self,
+        record: Uuid,
+        document: &impl Serialize,
+    ) -> Result<RawDocumentBuf, TransactionError> {
+        let mut document = to_raw_document(document)
+            .map_err(|error| TransactionError::invalid_document(record, error))?;
+        if let Some(commit_time) = self.commit_time {
+            document.append(cstr!("commit_time"), commit_time);
+        }
+        Ok(document)
     }
 
     /// Deletes an existing document.
@@ -109,15 +141,25 @@ impl CollectionWrites {
         self,
         transaction: &mut Transaction<'_>,
     ) -> Result<(), TransactionError> {
-        transaction.insert(self.collection, &self.inserts).await?;
-        transaction.delete(self.collection, &self.deletes).await?;
-        let updated = transaction.update(self.collection, &self.updates).await;
-        updated.map_err(|failure| match failure.class {
+        let written = self.run_statements(transaction).await;
+        written.map_err(|failure| match failure.class {
+            ErrorClass::Aborted | ErrorClass::RecordRejected(_) if self.checks_expectation => {
+                TransactionError { class: ErrorClass::ExpectationFailed, ..failure }
+            }
             // Nobody else writes the partition, unless its head is not the one that is known.
             ErrorClass::Aborted if self.collection == OUTBOX => {
                 TransactionError { class: ErrorClass::PartitionLost, ..failure }
             }
             _ => failure,
         })
+    }
+
+    async fn run_statements(
+        &self,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<(), TransactionError> {
+        transaction.insert(self.collection, &self.inserts).await?;
+        transaction.delete(self.collection, &self.deletes).await?;
+        transaction.update(self.collection, &self.updates).await
     }
 }

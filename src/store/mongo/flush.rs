@@ -16,6 +16,7 @@ use super::{
         StockDocument, UserDocument, id_to_binary, timestamp_to_bson, to_raw_document,
     },
     erasure,
+    expected_state::Expectation,
     partition::ClaimedPartition,
     promotion_uses,
     rules::{self, RuleDocument},
@@ -119,9 +120,15 @@ fn cart_writes(
     commit_time: i64,
 ) -> Result<CollectionWrites, TransactionError> {
     let mut carts = CollectionWrites::for_records(CARTS, commit_time);
+    carts.checks_expectation = existing.expectation == Expectation::NewKeysAndCarts;
     for (owner, cart) in &writes.carts {
-        let exists = existing.carts.contains(owner);
-        carts.add_document(owner.as_uuid(), exists, &CartDocument::from(&**cart))?;
+        let (record, document) = (owner.as_uuid(), CartDocument::from(&**cart));
+        match existing.carts.get(owner) {
+            Some(version) if carts.checks_expectation => {
+                carts.replace_version(record, *version, &document)?;
+            }
+            stored => carts.add_document(record, stored.is_some(), &document)?,
+        }
     }
     Ok(carts)
 }
@@ -186,6 +193,7 @@ fn idempotency_key_writes(
     existing: &ExistingRecords,
 ) -> Result<CollectionWrites, TransactionError> {
     let mut keys = CollectionWrites::for_collection(IDEMPOTENCY_KEYS);
+    keys.checks_expectation = existing.expectation != Expectation::Nothing;
     for stored in &writes.stored_replies {
         let key = &stored.key;
         let record = key.owner.as_uuid();

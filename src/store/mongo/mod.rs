@@ -14,6 +14,7 @@ mod connect;
 mod delete;
 mod documents;
 mod erasure;
+mod expected_state;
 mod flush;
 mod forwarding;
 mod integrity;
@@ -141,6 +142,7 @@ impl MongoStore {
                 session: None,
                 partition: None,
                 is_unavailable: false,
+                batches_to_load: 0,
                 metrics: metrics.clone(),
             };
             let stopped = stopped.clone();

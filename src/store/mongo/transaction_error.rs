@@ -30,6 +30,9 @@ pub(super) enum ErrorClass {
     /// finds another version than it expects is no error of the transaction; see
     /// [`CommitError::Conflict`](crate::store::CommitError::Conflict).)
     Aborted,
+    /// The store is not as the transaction [expected](super::expected_state). A retry that loads its
+    /// state decides.
+    ExpectationFailed,
     /// Another writer has this one's partition of the outbox. A retry in another partition may
     /// succeed.
     PartitionLost,
@@ -49,6 +52,7 @@ impl ErrorClass {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Aborted => "conflict",
+            Self::ExpectationFailed => "expectation_failed",
             Self::PartitionLost => "partition_lost",
             Self::Unavailable => "unavailable",
             Self::RecordRejected(_) => "record_rejected",

@@ -2,10 +2,11 @@
 //!
 //! The steps of a transaction:
 //!
-//! 1. Load what the batch depends on. All reads are from one snapshot, which the first statement
-//!    of the transaction takes.
+//! 1. Load what the batch depends on, but for what the writes check themselves; see
+//!    `expected_state`. All reads are from one snapshot, which the first statement of the
+//!    transaction takes.
 //! 2. Plan the batch, in memory.
-//! 3. Write the records by id alone. The server compares nothing: it aborts a transaction that
+//! 3. Write the records that were loaded by id alone. The server compares nothing: it aborts a transaction that
 //!    writes a document which another transaction has changed since the snapshot.
 //! 4. Write the events, and the head of this writer's partition of the outbox. Stock follows, which
 //!    other nodes most likely write, too, and the end of this node's turn at it; see `stock_queue`.
@@ -47,6 +48,7 @@ use uuid::Uuid;
 use super::{
     batch::BatchProgress,
     connect::durable_write_concern,
+    expected_state::Expectation,
     flush::{ExistingRecords, flush},
     forwarding::Forwarder,
     load::load,
@@ -69,6 +71,10 @@ use crate::{
         writer::STOCK_LANE,
     },
 };
+
+/// How many batches load everything after one that expected something else than there was: requests
+/// that are repeated, and users that change nodes, come in groups.
+const BATCHES_TO_LOAD: u32 = 16;
 
 /// A batch in the writer's queue.
 pub(super) struct QueuedBatch {
@@ -101,6 +107,8 @@ pub(super) struct MongoWriter {
     pub(super) partition: Option<ClaimedPartition>,
     /// The log has the message that the store is unavailable.
     pub(super) is_unavailable: bool,
+    /// How many of the next batches load everything, since an expectation has failed.
+    pub(super) batches_to_load: u32,
     pub(super) metrics: StoreMetrics,
 }
 
@@ -123,15 +131,20 @@ impl MongoWriter {
         if self.stock_queue.as_ref().is_some_and(|queue| queue.take_has_waited()) {
             self.forwarder.mark_hot(&commits);
         }
+        let mut expectation = self.next_expectation(&commits);
         let mut batch = BatchProgress::new(commits);
         while let Some(commits) = batch.next_commits() {
-            match self.observe_transaction(Arc::clone(&commits)).await {
+            let expected = std::mem::replace(&mut expectation, Expectation::Nothing);
+            match self.observe_transaction(Arc::clone(&commits), expected).await {
                 Ok(applied) => {
                     self.is_unavailable = false;
                     batch.record_applied(applied);
                 }
                 Err(failure) => {
                     match (failure.class, &self.stock_queue) {
+                        (ErrorClass::ExpectationFailed, _) => {
+                            self.batches_to_load = BATCHES_TO_LOAD;
+                        }
                         (ErrorClass::Unavailable, _) => self.log_unavailable(&failure.reason),
                         (ErrorClass::Aborted, Some(queue)) => {
                             queue.begin_taking_turns();
@@ -149,10 +162,20 @@ impl MongoWriter {
         batch.into_result()
     }
 
+    /// What the first transaction for `commits` does not load.
+    fn next_expectation(&mut self, commits: &[Commit]) -> Expectation {
+        if self.batches_to_load == 0 {
+            return Expectation::of_batch(commits);
+        }
+        self.batches_to_load -= 1;
+        Expectation::Nothing
+    }
+
     /// Runs one transaction, in a span and with its metrics.
     async fn observe_transaction(
         &mut self,
         commits: Arc<[Commit]>,
+        expectation: Expectation,
     ) -> Result<AppliedBatch, TransactionError> {
         let span = tracing::info_span!(
             "transaction",
@@ -163,7 +186,7 @@ impl MongoWriter {
             error.type = Empty,
         );
         let began = Instant::now();
-        let result = self.try_transaction(commits).instrument(span.clone()).await;
+        let result = self.try_transaction(commits, expectation).instrument(span.clone()).await;
         let abort = result.as_ref().err().map(|failure| failure.class.name());
         if let Some(reason) = abort {
             span.record("otel.status_code", "ERROR");
@@ -190,6 +213,7 @@ impl MongoWriter {
     async fn try_transaction(
         &mut self,
         batch: Arc<[Commit]>,
+        expectation: Expectation,
     ) -> Result<AppliedBatch, TransactionError> {
         let TransactionDeadlines { step_deadline, commit_deadline } =
             TransactionDeadlines::for_batch(&batch, self.timeout);
@@ -206,6 +230,7 @@ impl MongoWriter {
         let mut transaction =
             Transaction { database: &database, session: &mut session, deadline: step_deadline };
         let context = BatchContext {
+            expectation,
             partition: &partition,
             now: self.clock.now(),
             low_stock: self.low_stock,
@@ -221,7 +246,7 @@ impl MongoWriter {
                     with_deadline(deadline, session.abort_transaction().into_future()).await.is_ok()
                 };
                 self.keep_or_orphan_session(session, aborted);
-                if failure.class == ErrorClass::Aborted {
+                if matches!(failure.class, ErrorClass::Aborted | ErrorClass::ExpectationFailed) {
                     self.partition = Some(partition);
                 }
                 return Err(failure);
@@ -295,6 +320,7 @@ impl MongoWriter {
 
 /// What a transaction needs besides its commits.
 struct BatchContext<'a> {
+    expectation: Expectation,
     partition: &'a ClaimedPartition,
     now: Timestamp,
     low_stock: u64,
@@ -308,16 +334,19 @@ async fn load_plan_and_write(
     batch: &[Commit],
     context: BatchContext<'_>,
 ) -> Result<(AppliedBatch, i64), TransactionError> {
-    let BatchContext { partition, now, low_stock, end_of_turn } = context;
+    let BatchContext { expectation, partition, now, low_stock, end_of_turn } = context;
     let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
     let keys_stored_after = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
-    let read_set = ReadSet::for_batch(batch);
-    let loaded = load(transaction, &read_set, keys_stored_after)
+    let mut read_set = ReadSet::for_batch(batch);
+    let expected_carts = expectation.remove_from(&mut read_set, batch);
+    let mut loaded = load(transaction, &read_set, keys_stored_after)
         .instrument(tracing::info_span!("load", otel.kind = "client"))
         .await?;
     let now_micros = now.as_millis().saturating_mul(1000);
     let commit_time = partition.next_commit_time(loaded.latest_commit_time, now_micros);
-    let existing = ExistingRecords::from_loaded(&loaded.state, loaded.replaceable_keys);
+    loaded.state.carts.extend(expected_carts);
+    let existing =
+        ExistingRecords::from_loaded(&loaded.state, loaded.replaceable_keys, expectation);
     let plan = plan::plan_batch(batch, loaded.state, low_stock);
     let events = plan.writes.to_outbox_events(partition.next_position());
     flush(transaction, &plan.writes, &existing, &events, partition, commit_time)

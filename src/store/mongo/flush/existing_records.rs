@@ -6,16 +6,22 @@ use crate::{
     domain::ids::{
         ApiKeyId, MailId, OrderId, ProductId, PromotionId, RuleId, SessionId, UserId, WebhookId,
     },
-    store::plan::{LoadedState, OwnedIdempotencyKey},
+    store::{
+        mongo::expected_state::Expectation,
+        plan::{LoadedState, OwnedIdempotencyKey},
+    },
 };
 
 /// Which of the records to write exist in the snapshot, and which product has which sku.
 ///
-/// An update finds its record by id alone. It need not check the version that was loaded: the
+/// An update finds its record by id alone, if that was loaded. It need not check the version: the
 /// server aborts a transaction that writes a document which has changed since its snapshot. A check
 /// of the version would nearly double the server's work.
 pub(in crate::store::mongo) struct ExistingRecords {
-    pub(super) carts: HashSet<UserId>,
+    /// What was not loaded.
+    pub(super) expectation: Expectation,
+    /// Carts, with the version that they have or are expected to have.
+    pub(super) carts: HashMap<UserId, u64>,
     pub(super) products: HashSet<ProductId>,
     pub(super) skus: HashMap<String, ProductId>,
     pub(super) orders: HashSet<OrderId>,
@@ -35,9 +41,11 @@ impl ExistingRecords {
     pub(in crate::store::mongo) fn from_loaded(
         loaded: &LoadedState,
         replaceable_keys: HashSet<OwnedIdempotencyKey>,
+        expectation: Expectation,
     ) -> Self {
         Self {
-            carts: loaded.carts.keys().copied().collect(),
+            expectation,
+            carts: loaded.carts.clone(),
             products: loaded.products.keys().copied().collect(),
             skus: loaded.sku_owners.clone(),
             orders: loaded.orders.keys().copied().collect(),
