@@ -21,6 +21,7 @@ mod dead_nodes;
 mod deep_check;
 mod ended_records;
 mod erasure;
+mod expected_state;
 mod failed_steps;
 mod guest_orders;
 mod idempotency;

@@ -87,7 +87,9 @@ impl BatchProgress {
                 );
                 self.fail_current(&CommitError::OutcomeUnknown);
             }
-            ErrorClass::RecordRejected(record) if !is_single && self.any_refers_to(record) => {
+            ErrorClass::RecordRejected(record) | ErrorClass::RecordExists(record)
+                if !is_single && self.any_refers_to(record) =>
+            {
                 tracing::warn!(
                     error = reason,
                     %record,
@@ -95,7 +97,9 @@ impl BatchProgress {
                 );
                 self.retry_alone(record);
             }
-            ErrorClass::RecordRejected(_) | ErrorClass::Permanent if !is_single => {
+            ErrorClass::RecordRejected(_) | ErrorClass::RecordExists(_) | ErrorClass::Permanent
+                if !is_single =>
+            {
                 if self.split_off.is_empty() {
                     let commits = self.current.len();
                     tracing::error!(
@@ -106,7 +110,7 @@ impl BatchProgress {
                 }
                 self.split_off.push(self.current.split_off(self.current.len() / 2));
             }
-            ErrorClass::RecordRejected(_) | ErrorClass::Permanent => {
+            ErrorClass::RecordRejected(_) | ErrorClass::RecordExists(_) | ErrorClass::Permanent => {
                 tracing::error!(error = reason, "failed to apply a commit");
                 self.fail_single_commit();
             }

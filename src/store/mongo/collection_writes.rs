@@ -143,7 +143,7 @@ impl CollectionWrites {
     ) -> Result<(), TransactionError> {
         let written = self.run_statements(transaction).await;
         written.map_err(|failure| match failure.class {
-            ErrorClass::Aborted | ErrorClass::RecordRejected(_) if self.checks_expectation => {
+            ErrorClass::Aborted | ErrorClass::RecordExists(_) if self.checks_expectation => {
                 TransactionError { class: ErrorClass::ExpectationFailed, ..failure }
             }
             // Nobody else writes the partition, unless its head is not the one that is known.

@@ -3,8 +3,9 @@
 //! A commit that writes a cart names the version that the cart must have, and a new idempotency key
 //! must have no reply. Mostly that is so, and then loading it first is a command of the transaction
 //! for nothing. So the writes themselves check it: a cart is found only with that version, and the
-//! server accepts no second document with a key. If one of them is not as expected, the transaction
-//! is aborted, and the next attempt loads everything and decides on what it finds.
+//! server accepts no second document with a key. If one of them is not as expected, or a commit that
+//! expects something is refused for another reason, the transaction is aborted. The next attempt
+//! loads everything and decides on what it finds.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,7 @@ use crate::{
 
 /// The most commits of a batch whose carts are not loaded. With more, it takes the server longer to
 /// check each version than to find all carts with one command.
-const MAX_COMMITS: usize = 32;
+const MAX_COMMITS: usize = 64;
 
 /// What a transaction does not load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,16 @@ pub(super) enum Expectation {
 }
 
 impl Expectation {
+    /// Whether a commit's outcome is certain only once its writes have found what is expected.
+    pub(super) fn is_checked_by_writes_of(self, commit: &Commit) -> bool {
+        let writes_cart = || commit.writes.iter().any(|write| matches!(write, Write::Cart(_)));
+        match self {
+            Self::Nothing => false,
+            Self::NewKeys => commit.idempotency_record.is_some(),
+            Self::NewKeysAndCarts => commit.idempotency_record.is_some() || writes_cart(),
+        }
+    }
+
     /// The expectation of the first transaction for a batch.
     pub(super) const fn of_batch(commits: &[Commit]) -> Self {
         if commits.len() <= MAX_COMMITS { Self::NewKeysAndCarts } else { Self::NewKeys }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     documents::{id_from_bson, id_to_binary},
     schema::OUTBOX,
-    transaction_error::{TransactionError, server_error_code},
+    transaction_error::{DUPLICATE_KEY, TransactionError, server_error_code},
 };
 use crate::events::OutboxPosition;
 
@@ -162,7 +162,6 @@ async fn create_partition(
     partitions: &Collection<PartitionDocument>,
     owner: PartitionOwner,
 ) -> Result<Option<PartitionDocument>> {
-    const DUPLICATE_KEY: i32 = 11000;
     let newest = partitions.find_one(is_head()).sort(doc! { "_id": -1 }).await?;
     let created = PartitionDocument {
         id: PartitionId { partition: newest.map_or(0, |newest| newest.partition() + 1) },

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     documents::DocumentError,
-    transaction_error::{ErrorClass, TransactionError},
+    transaction_error::{DUPLICATE_KEY, ErrorClass, TransactionError},
 };
 
 /// The most bytes of documents in one command, below the 16 MiB that the server accepts.
@@ -244,8 +244,12 @@ fn check_write_reply(reply: &Document, statements: &[Statement]) -> Result<(), T
             error.get_str("errmsg").unwrap_or("the server rejected a statement").replace('\n', " ");
         let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
         return Err(match index.and_then(|index| statements.get(index)) {
-            Some(statement) => {
-                TransactionError { class: ErrorClass::RecordRejected(statement.record_id), reason }
+            Some(Statement { record_id, .. }) => {
+                let class = match error.get_i32("code") {
+                    Ok(DUPLICATE_KEY) => ErrorClass::RecordExists(*record_id),
+                    _ => ErrorClass::RecordRejected(*record_id),
+                };
+                TransactionError { class, reason }
             }
             None => TransactionError::permanent(reason),
         });

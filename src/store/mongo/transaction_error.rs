@@ -20,6 +20,9 @@ const UNAVAILABLE_CODES: [i32; 11] = [6, 7, 89, 91, 134, 189, 9001, 10107, 11600
 /// `NoSuchTransaction`, `TransactionExceededLifetimeLimitSeconds`, `Interrupted`.
 const ABORTED_CODES: [i32; 8] = [24, 50, 112, 225, 246, 251, 290, 11601];
 
+/// `DuplicateKey`.
+pub(super) const DUPLICATE_KEY: i32 = 11000;
+
 /// `Unauthorized`, `AuthenticationFailed`.
 pub(super) const ACCESS_DENIED_CODES: [i32; 2] = [13, 18];
 
@@ -41,6 +44,8 @@ pub(super) enum ErrorClass {
     /// The server rejected the statement of this record. The commits that name the record are at
     /// fault.
     RecordRejected(Uuid),
+    /// The same, since a document has the id, or another unique key, of the new one.
+    RecordExists(Uuid),
     /// A retry would fail the same way.
     Permanent,
     /// The transaction may have been applied.
@@ -55,7 +60,7 @@ impl ErrorClass {
             Self::ExpectationFailed => "expectation_failed",
             Self::PartitionLost => "partition_lost",
             Self::Unavailable => "unavailable",
-            Self::RecordRejected(_) => "record_rejected",
+            Self::RecordRejected(_) | Self::RecordExists(_) => "record_rejected",
             Self::Permanent => "permanent",
             Self::OutcomeUnknown => "outcome_unknown",
         }

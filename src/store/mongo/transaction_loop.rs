@@ -65,7 +65,7 @@ use crate::{
     metrics::store::{StockConflict, StoreMetrics},
     store::{
         AppliedBatch, ApplyError,
-        commit::Commit,
+        commit::{Commit, CommitOutcome},
         plan::{self, ReadSet},
         retention::IDEMPOTENCY_KEY_TTL,
         writer::STOCK_LANE,
@@ -348,6 +348,13 @@ async fn load_plan_and_write(
     let existing =
         ExistingRecords::from_loaded(&loaded.state, loaded.replaceable_keys, expectation);
     let plan = plan::plan_batch(batch, loaded.state, low_stock);
+    let is_uncertain = |(commit, outcome): (&Commit, &CommitOutcome)| {
+        outcome.is_err() && expectation.is_checked_by_writes_of(commit)
+    };
+    if batch.iter().zip(&plan.outcomes).any(is_uncertain) {
+        let reason = "a commit is not applied, and what it expects was not loaded".to_owned();
+        return Err(TransactionError { class: ErrorClass::ExpectationFailed, reason });
+    }
     let events = plan.writes.to_outbox_events(partition.next_position());
     flush(transaction, &plan.writes, &existing, &events, partition, commit_time)
         .instrument(tracing::info_span!("write", otel.kind = "client"))
