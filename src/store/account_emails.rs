@@ -18,10 +18,14 @@ use crate::domain::{account::Email, ids::UserId};
 const MAX_READ: usize = 100;
 
 /// The time from the beginning of a read to that of the next one, for each caller that the read
-/// answers, and at most. On a busy shop a read then answers many callers; the wait is a small part
-/// of that for the commit. A caller that comes later after the last read does not wait.
+/// answers. On a busy shop a read then answers many callers. A caller that comes later after the
+/// last read does not wait.
 const INTERVAL_PER_CALLER: Duration = Duration::from_micros(500);
-const MAX_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The longest interval on the embedded store, and on a shared one, to which a read is a request:
+/// always a small part of the time that a commit takes.
+const MAX_INTERVAL: Duration = Duration::from_millis(1);
+const MAX_INTERVAL_OF_SHARED_STORE: Duration = Duration::from_millis(5);
 
 type Answer = Result<Option<Email>, StoreUnavailable>;
 type Emails = Result<HashMap<UserId, Email>, StoreUnavailable>;
@@ -37,7 +41,9 @@ impl AccountEmails {
     /// Reads from `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, reads: SharedReads::default() }
+        let max_interval =
+            if store.is_shared() { MAX_INTERVAL_OF_SHARED_STORE } else { MAX_INTERVAL };
+        Self { store, reads: SharedReads::new(max_interval) }
     }
 
     /// The e-mail address of an account, as it is now; `None` without an account.
@@ -50,8 +56,8 @@ impl AccountEmails {
 }
 
 /// Reads that callers share, one at a time.
-#[derive(Default)]
 struct SharedReads {
+    max_interval: Duration,
     waiting: Mutex<Vec<Waiting>>,
     /// Held by the caller that reads for all: when the next read may begin.
     reading: tokio::sync::Mutex<Option<Instant>>,
@@ -64,6 +70,10 @@ struct Waiting {
 }
 
 impl SharedReads {
+    fn new(max_interval: Duration) -> Self {
+        Self { max_interval, waiting: Mutex::default(), reading: tokio::sync::Mutex::default() }
+    }
+
     /// Finds an address. The caller runs `read` for itself and those that wait with it, unless
     /// another caller does.
     async fn find<F>(&self, user: UserId, read: impl Fn(Vec<UserId>) -> F) -> Answer
@@ -109,7 +119,8 @@ impl SharedReads {
             }
             let waiting = self.take_waiting();
             let callers = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
-            *next = Some(Instant::now() + MAX_INTERVAL.min(INTERVAL_PER_CALLER * callers.max(1)));
+            *next =
+                Some(Instant::now() + self.max_interval.min(INTERVAL_PER_CALLER * callers.max(1)));
             let found = read(waiting.iter().map(|waiting| waiting.user).collect()).await;
             for Waiting { user, answer } in waiting {
                 let email = found.as_ref().map(|emails| emails.get(&user).cloned());
@@ -149,7 +160,7 @@ mod tests {
     impl SlowStore {
         fn new() -> Arc<Self> {
             Arc::new(Self {
-                reads: SharedReads::default(),
+                reads: SharedReads::new(MAX_INTERVAL),
                 permits: Semaphore::new(0),
                 asked: Mutex::default(),
             })
