@@ -19,7 +19,7 @@ use crate::{
 
 /// The most commits of a batch whose carts are not loaded. With more, it takes the server longer to
 /// check each version than to find all carts with one command.
-const MAX_COMMITS: usize = 64;
+const MAX_COMMITS: usize = 32;
 
 /// What a transaction does not load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
