@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use mongodb::bson::{Document, doc};
 use souk::{
     domain::{
         account::{ENDED_SESSION_RETENTION, Session},
@@ -18,7 +19,8 @@ use crate::{
         apply, apply_one, cart, commit, customer, now, put_cart, put_session, put_user, session,
         user,
     },
-    harness::Harness,
+    harness::{Harness, Mongo},
+    migration::set_schema_version,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -133,4 +135,44 @@ pub(crate) async fn deleting_beside_commits_loses_nothing(harness: &dyn Harness)
     for login in written {
         assert_eq!(store.find_session(login.id).await, Ok(Some(login)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn carts_of_schema_version_10_are_found_after_the_upgrade() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let old = || owner(true, ago(GUEST_LIFETIME + ENDED_SESSION_RETENTION + MINUTE));
+    let idle = Cart { updated_at: Timestamp::from_millis(999), ..cart(customer(), 1) };
+    let abandoned = Cart { abandoned: true, ..cart(old(), 1) };
+    let in_use = cart(old(), 1);
+    let puts = [&idle, &abandoned, &in_use].map(|cart| commit([put_cart(cart)]));
+    apply(&*store, puts).await;
+    store.close().await;
+    // The form of version 10.
+    let database = mongo.raw_database();
+    let carts = database.collection::<Document>("carts");
+    let dates = doc! { "maintenance": { "$type": "date" } };
+    let rename = doc! { "$rename": { "maintenance": "idle_since" } };
+    assert_eq!(carts.update_many(dates, rename).await.unwrap().modified_count, 2);
+    let unset = doc! { "$unset": { "maintenance": "" } };
+    assert_eq!(carts.update_many(doc! {}, unset).await.unwrap().modified_count, 1);
+    carts.drop_index("maintenance").await.unwrap();
+    let indexes = [
+        doc! { "name": "idle", "key": { "idle_since": 1 }, "sparse": true },
+        doc! { "name": "of_guests", "key": { "guest": 1, "_id": 1 } },
+    ];
+    let create = doc! { "createIndexes": "carts", "indexes": indexes.to_vec() };
+    database.run_command(create).await.unwrap();
+    set_schema_version(&mongo, 10).await;
+
+    let store = mongo.open().await;
+    assert_eq!(store.list_idle_carts(Timestamp::from_millis(1000), 10).await, Ok(vec![idle.owner]));
+    assert_eq!(delete_all(&*store).await, 1);
+    for (cart, is_kept) in [(idle, true), (abandoned, false), (in_use, true)] {
+        assert_eq!(store.find_cart(cart.owner.id).await, Ok(is_kept.then_some(cart)));
+    }
+    let mut names = carts.list_index_names().await.unwrap();
+    names.sort();
+    assert_eq!(names, ["_id_", "maintenance"]);
+    mongo.drop_database().await;
 }

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The schema version that the store writes.
-pub(crate) const NEWEST: i64 = 10;
+pub(crate) const NEWEST: i64 = 11;
 
 pub(crate) async fn set_schema_version(mongo: &Mongo, version: i64) {
     mongo
@@ -80,10 +80,10 @@ async fn downgrade_to_version_3(mongo: &Mongo) {
 async fn downgrade_to_version_2(mongo: &Mongo) {
     downgrade_to_version_3(mongo).await;
     let carts = mongo.raw_database().collection::<Document>("carts");
-    let rename = doc! { "$rename": { "idle_since": "lying_since" } };
+    let rename = doc! { "$rename": { "maintenance": "lying_since" } };
     let renamed = carts.update_many(doc! {}, rename).await.unwrap();
     assert_eq!(renamed.modified_count, 1);
-    carts.drop_index("idle").await.unwrap();
+    carts.drop_index("maintenance").await.unwrap();
     let options = IndexOptions::builder().name("lying".to_owned()).sparse(true).build();
     let lying = IndexModel::builder().keys(doc! { "lying_since": 1 }).options(options).build();
     carts.create_index(lying).await.unwrap();
@@ -115,7 +115,7 @@ async fn carts_of_schema_version_2_are_migrated() {
     assert_eq!(old, 0);
     let mut indexes = carts.list_index_names().await.unwrap();
     indexes.sort();
-    assert_eq!(indexes, ["_id_", "idle", "of_guests"]);
+    assert_eq!(indexes, ["_id_", "maintenance"]);
     assert_eq!(schema_version(&mongo).await, NEWEST);
     mongo.drop_database().await;
 }

@@ -8,7 +8,7 @@ use mongodb::{
 use super::{
     documents::{id_to_bson, timestamp_to_bson},
     read::ReadResult,
-    schema::{CARTS, SESSIONS},
+    schema::{CARTS, MAINTENANCE, SESSIONS},
 };
 use crate::{
     domain::{account::ENDED_SESSION_RETENTION, clock::Timestamp, ids::UserId},
@@ -29,18 +29,11 @@ pub(super) async fn delete_ended_records(database: Database, now: Timestamp) -> 
             delete_some(&database, SESSIONS, doc! { field: ended.clone() }, doc! { field: 1 })
                 .await?;
     }
-    // A guest's id contains the time of its creation.
+    // A guest's id contains the time of its creation. Only the carts of guests that have ended have
+    // it there, too.
     let first_kept = UserId::earliest_at(now.saturating_sub(GUEST_CART_RETENTION));
-    let carts = doc! {
-        "guest": true,
-        "_id": { "$lt": id_to_bson(first_kept.as_uuid()) },
-        "$or": [
-            { "merged_into": { "$exists": true } },
-            { "abandoned": true },
-            { "lines": [] },
-        ],
-    };
-    deleted += delete_some(&database, CARTS, carts, doc! { "guest": 1, "_id": 1 }).await?;
+    let carts = doc! { MAINTENANCE: { "$lt": id_to_bson(first_kept.as_uuid()) } };
+    deleted += delete_some(&database, CARTS, carts, doc! { MAINTENANCE: 1 }).await?;
     Ok(deleted)
 }
 

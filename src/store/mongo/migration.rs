@@ -13,7 +13,7 @@ use mongodb::{
 use super::{
     nodes,
     partition::is_head_of,
-    schema::{CARTS, COUNTERS, META, ORDERS, OUTBOX, PUBLISHED_COUNTER, SHOP, USERS},
+    schema::{CARTS, COUNTERS, MAINTENANCE, META, ORDERS, OUTBOX, PUBLISHED_COUNTER, SHOP, USERS},
     transaction_error::server_error_code,
 };
 use crate::domain::order::OrderStatus;
@@ -30,7 +30,7 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if !(2..=9).contains(&found) {
+    if !(2..=10).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
@@ -74,13 +74,33 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 8).await?;
         tracing::info!(from = 8, to = 9, "upgraded the database schema");
     }
-    // Version 10 has orders of guests, and e-mail and billing addresses in orders, which nodes of
-    // version 9 would remove.
-    let orders = add_order_emails(database).await?;
-    drop_index_of_order_numbers(database).await?;
-    raise_schema_version(database, 9).await?;
-    tracing::info!(from = 9, to = 10, orders, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(10))
+    if found <= 9 {
+        // Version 10 has orders of guests, and e-mail and billing addresses in orders, which nodes
+        // of version 9 would remove.
+        let orders = add_order_emails(database).await?;
+        drop_index_of_order_numbers(database).await?;
+        raise_schema_version(database, 9).await?;
+        tracing::info!(from = 9, to = 10, orders, "upgraded the database schema");
+    }
+    let carts = add_maintenance_keys(database).await?;
+    raise_schema_version(database, 10).await?;
+    tracing::info!(from = 10, to = 11, carts, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(11))
+}
+
+/// Since version 11, maintenance finds carts by one field, where there were an index of idle carts
+/// and one of the carts of guests. The old indexes are dropped last, since the updates use them; the
+/// new one is created with the others. Returns how many carts have the field.
+async fn add_maintenance_keys(database: &Database) -> Result<u64> {
+    let carts = database.collection::<Document>(CARTS);
+    let idle = doc! { "$rename": { "idle_since": MAINTENANCE } };
+    let idle = carts.update_many(doc! { "idle_since": { "$exists": true } }, idle).await?;
+    let ended = doc! { "guest": true, MAINTENANCE: { "$exists": false } };
+    let of_guest = vec![doc! { "$set": { MAINTENANCE: "$_id" } }];
+    let ended = carts.update_many(ended, of_guest).await?;
+    drop_index_if_present(database, CARTS, "idle").await?;
+    drop_index_if_present(database, CARTS, "of_guests").await?;
+    Ok(idle.modified_count + ended.modified_count)
 }
 
 /// Since version 10, nodes make order ids under leases, so order numbers are unique without an

@@ -78,6 +78,8 @@ pub(super) const PAID_STATUSES: [OrderStatus; 3] =
     [OrderStatus::Paid, OrderStatus::PartiallyFulfilled, OrderStatus::Fulfilled];
 /// The field with the logical time at which a record was last written.
 pub(super) const COMMIT_TIME: &str = "commit_time";
+/// The field, and the index, by which maintenance finds carts.
+pub(super) const MAINTENANCE: &str = "maintenance";
 /// One document for each running node, with the sessions that its transactions run in.
 pub(super) const NODES: &str = "nodes";
 /// One document, [`SHOP`].
@@ -85,9 +87,9 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 to 9; no release wrote
-/// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 10;
+/// The version of the documents' layout. `migration` upgrades versions 2 to 10; no release
+/// wrote version 1.
+pub(super) const SCHEMA_VERSION: i64 = 11;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
@@ -235,13 +237,7 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let of_promotions = doc! { "email": 1, "charges.discounts.promotion_id": 1 };
     let promotions_of_email = partial_index(PROMOTIONS_OF_EMAIL, of_promotions, has_promotions);
     vec![
-        (
-            CARTS,
-            vec![
-                sparse_index("idle", doc! { "idle_since": 1 }),
-                partial_index("of_guests", doc! { "guest": 1, "_id": 1 }, doc! { "guest": true }),
-            ],
-        ),
+        (CARTS, vec![sparse_index(MAINTENANCE, doc! { MAINTENANCE: 1 })]),
         (PRODUCTS, vec![sku, index("living", doc! { "deleted": 1, "_id": 1 })]),
         (
             ORDERS,

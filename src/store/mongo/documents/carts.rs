@@ -31,14 +31,36 @@ pub(in crate::store::mongo) struct CartDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     merged_into: Option<BsonUuid>,
     abandoned: bool,
-    /// The hour of the last change, only in a cart that can become idle. Truncated to the hour so
-    /// that few changes of a cart move its index entry.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    idle_since: Option<DateTime>,
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    maintenance: Option<MaintenanceKey>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     codes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shipping: Option<StoredShipping>,
+}
+
+/// What maintenance finds a cart by, in the only index that carts have besides that of their ids:
+/// MongoDB 6 reads the descriptions of all indexes of a collection for each of them, whenever a
+/// transaction updates a document. Values of two types do not mix in an index.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum MaintenanceKey {
+    /// The hour of the last change of a cart that can become idle. Truncated to the hour so that few
+    /// changes of a cart move its index entry.
+    IdleSince(DateTime),
+    /// The guest whose cart has ended. The id contains the time of its creation.
+    EndedOfGuest(BsonUuid),
+}
+
+impl MaintenanceKey {
+    fn of(cart: &Cart) -> Option<Self> {
+        let can_become_idle =
+            !cart.lines.is_empty() && !cart.abandoned && cart.merged_into.is_none();
+        if can_become_idle {
+            return Some(Self::IdleSince(truncate_to_hour(cart.updated_at)));
+        }
+        cart.owner.is_guest.then(|| Self::EndedOfGuest(id_to_bson(cart.owner.id.as_uuid())))
+    }
 }
 
 /// The start of the hour that contains `time`.
@@ -66,8 +88,6 @@ impl<'a> From<&'a Cart> for CartDocument<'a> {
             price: line.price.minor_units(),
             currency: Cow::Owned(line.price.currency().code().to_owned()),
         };
-        let can_become_idle =
-            !cart.lines.is_empty() && !cart.abandoned && cart.merged_into.is_none();
         Self {
             owner_id: id_to_bson(cart.owner.id.as_uuid()),
             guest: cart.owner.is_guest,
@@ -76,7 +96,7 @@ impl<'a> From<&'a Cart> for CartDocument<'a> {
             updated_at: timestamp_to_bson(cart.updated_at),
             merged_into: cart.merged_into.map(|user| id_to_bson(user.as_uuid())),
             abandoned: cart.abandoned,
-            idle_since: can_become_idle.then(|| truncate_to_hour(cart.updated_at)),
+            maintenance: MaintenanceKey::of(cart),
             codes: cart.codes.clone(),
             shipping: cart.shipping.as_ref().map(StoredShipping::from),
         }

@@ -10,7 +10,7 @@ use super::{
     super::{
         documents::{CartDocument, id_from_bson, id_to_bson, timestamp_to_bson, truncate_to_hour},
         load::deserialize_document,
-        schema::CARTS,
+        schema::{CARTS, MAINTENANCE},
     },
     ListQuery, ReadResult, find_many, find_one,
 };
@@ -46,10 +46,10 @@ pub(in crate::store::mongo) async fn list_idle_carts(
     }
     let query = ListQuery {
         filter: doc! {
-            "idle_since": { "$lte": truncate_to_hour(before) },
+            MAINTENANCE: { "$lte": truncate_to_hour(before) },
             "updated_at": { "$lt": timestamp_to_bson(before) },
         },
-        sort: Some(doc! { "idle_since": 1 }),
+        sort: Some(doc! { MAINTENANCE: 1 }),
         projection: Some(doc! { "guest": 1 }),
         limit: Some(limit),
         ..ListQuery::default()
