@@ -3,9 +3,9 @@
 //! A commit that writes a cart names the version that the cart must have, and a new idempotency key
 //! must have no reply. Mostly that is so, and then loading it first is a command of the transaction
 //! for nothing. So the writes themselves check it: a cart is found only with that version, and the
-//! server accepts no second document with a key. If one of them is not as expected, or a commit that
-//! expects something is refused for another reason, the transaction is aborted. The next attempt
-//! loads everything and decides on what it finds.
+//! server accepts no second document with a key. If one of them is not as expected, or a commit
+//! that expects something is refused for another reason, the transaction is aborted. The next
+//! attempt loads everything and decides on what it finds.
 
 use std::collections::HashMap;
 
@@ -48,8 +48,8 @@ impl Expectation {
         if commits.len() <= MAX_COMMITS { Self::NewKeysAndCarts } else { Self::NewKeys }
     }
 
-    /// Removes what is expected from `read_set`. Returns the versions of the carts that are expected
-    /// to exist.
+    /// Removes what is expected from `read_set`. Returns the versions of the carts that are
+    /// expected to exist.
     pub(super) fn remove_from(
         self,
         read_set: &mut ReadSet,

@@ -89,8 +89,8 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
 }
 
 /// Since version 11, maintenance finds carts by one field, where there were an index of idle carts
-/// and one of the carts of guests. The old indexes are dropped last, since the updates use them; the
-/// new one is created with the others. Returns how many carts have the field.
+/// and one of the carts of guests. The old indexes are dropped last, since the updates use them;
+/// the new one is created with the others. Returns how many carts have the field.
 async fn add_maintenance_keys(database: &Database) -> Result<u64> {
     let carts = database.collection::<Document>(CARTS);
     let idle = doc! { "$rename": { "idle_since": MAINTENANCE } };

@@ -33,8 +33,8 @@ pub(super) enum ErrorClass {
     /// finds another version than it expects is no error of the transaction; see
     /// [`CommitError::Conflict`](crate::store::CommitError::Conflict).)
     Aborted,
-    /// The store is not as the transaction [expected](super::expected_state). A retry that loads its
-    /// state decides.
+    /// The store is not as the transaction [expected](super::expected_state). A retry that loads
+    /// its state decides.
     ExpectationFailed,
     /// Another writer has this one's partition of the outbox. A retry in another partition may
     /// succeed.

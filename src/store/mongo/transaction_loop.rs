@@ -6,8 +6,9 @@
 //!    `expected_state`. All reads are from one snapshot, which the first statement of the
 //!    transaction takes.
 //! 2. Plan the batch, in memory.
-//! 3. Write the records that were loaded by id alone. The server compares nothing: it aborts a transaction that
-//!    writes a document which another transaction has changed since the snapshot.
+//! 3. Write the records; those that were loaded, by id alone. The server compares nothing then: it
+//!    aborts a transaction that writes a document which another transaction has changed since the
+//!    snapshot.
 //! 4. Write the events, and the head of this writer's partition of the outbox. Stock follows, which
 //!    other nodes most likely write, too, and the end of this node's turn at it; see `stock_queue`.
 //! 5. Commit, confirmed by a majority.

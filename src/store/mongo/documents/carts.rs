@@ -45,8 +45,8 @@ pub(in crate::store::mongo) struct CartDocument<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum MaintenanceKey {
-    /// The hour of the last change of a cart that can become idle. Truncated to the hour so that few
-    /// changes of a cart move its index entry.
+    /// The hour of the last change of a cart that can become idle. Truncated to the hour so that
+    /// few changes of a cart move its index entry.
     IdleSince(DateTime),
     /// The guest whose cart has ended. The id contains the time of its creation.
     EndedOfGuest(BsonUuid),
