@@ -17,6 +17,7 @@ use souk::domain::account::Role;
 
 use crate::{
     load_generator::{Connection, Request, send_once},
+    low_priority::low_priority_runtime,
     shop_process::{ShopProcess, new_user_token},
 };
 
@@ -80,11 +81,19 @@ async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<()> {
     .into();
     // The text of a search repeats in a shop. Here it does so by chance only, at first.
     measure_kind(shop, "search, each once", &searches, None).await?;
+    measure_kind(shop, "suggest, each once", &suggestions, None).await?;
     for (name, requests) in
         [("search", &searches), ("suggest", &suggestions), ("list", &lists), ("filter", &filters)]
     {
         measure_kind(shop, name, requests, Some(TIME)).await?;
     }
+    compare_cart_reads(shop, &searches).await
+}
+
+/// Reads of a cart, alone and while searches saturate the shop. The clients of those searches have
+/// the lowest priority: they stand for other machines, and must not take the processor from the
+/// reads that are measured.
+async fn compare_cart_reads(shop: &ShopProcess, searches: &Arc<[Request]>) -> anyhow::Result<()> {
     let token = new_user_token(Role::Customer)?;
     let product = shop.create_product().await?;
     let add = json!({"product_id": product, "quantity": 2}).to_string();
@@ -92,10 +101,13 @@ async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<()> {
     let cart: Arc<[Request]> = [Request::get("/api/cart", &token)].into();
     let quiet = measure(shop.address, &cart, 4, Some(TIME)).await?;
     println!("  cart reads alone           {}", summary(quiet, TIME));
-    let (beside, busy) = tokio::join!(
-        measure(shop.address, &cart, 4, Some(TIME)),
-        measure(shop.address, &searches, CONNECTIONS, Some(TIME)),
-    );
+    let runtime = low_priority_runtime()?;
+    let (address, searches) = (shop.address, Arc::clone(searches));
+    let searches = async move { measure(address, &searches, CONNECTIONS, Some(TIME)).await };
+    let (beside, busy) = tokio::join!(measure(shop.address, &cart, 4, Some(TIME)), async {
+        runtime.spawn(searches).await?
+    });
+    runtime.shutdown_background();
     println!("  cart reads beside searches {}", summary(beside?, TIME));
     println!("  those searches             {}", summary(busy?, TIME));
     Ok(())
