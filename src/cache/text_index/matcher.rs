@@ -44,7 +44,7 @@ impl Scratch {
     }
 
     fn give(&mut self, doc: DocId, points: u16) {
-        if let Some(known) = self.points.get_mut(doc as usize) {
+        if let Some(known) = self.points.get_mut(doc as usize).filter(|_| points > 0) {
             if *known == 0 {
                 self.touched.push(doc);
             }
@@ -126,14 +126,19 @@ impl Matcher<'_> {
             }
         }
         let mut touched = std::mem::take(&mut self.scratch.touched);
-        let found = if touched.len() * SORT_SHARE > self.max_doc as usize {
+        let mut found = Vec::with_capacity(touched.len());
+        // The documents of a single term are sorted.
+        let is_sorted = touched.is_sorted();
+        if !is_sorted && touched.len() * SORT_SHARE > self.max_doc as usize {
             let points = self.scratch.points.iter_mut().take(self.max_doc as usize);
             let points = (0..).zip(points).filter(|(_, points)| **points > 0);
-            points.map(|(doc, points)| (doc, u32::from(std::mem::take(points)))).collect()
+            found.extend(points.map(|(doc, points)| (doc, u32::from(std::mem::take(points)))));
         } else {
-            touched.sort_unstable();
-            touched.iter().map(|doc| (*doc, u32::from(self.scratch.take(*doc)))).collect()
-        };
+            if !is_sorted {
+                touched.sort_unstable();
+            }
+            found.extend(touched.iter().map(|doc| (*doc, u32::from(self.scratch.take(*doc)))));
+        }
         touched.clear();
         self.scratch.touched = touched;
         Ok(found)
@@ -168,7 +173,7 @@ impl Matcher<'_> {
     fn read_all(&mut self, term: &Expansion) -> Result<(), OutOfTime> {
         let index = &self.view.index;
         let Ok(mut postings) =
-            index.read_block_postings_from_terminfo(&term.info, self.record_option())
+            index.read_block_postings_from_terminfo(&term.info, IndexRecordOption::WithFreqs)
         else {
             return Ok(());
         };
@@ -179,16 +184,8 @@ impl Matcher<'_> {
                 return Ok(());
             }
             self.budget.use_steps(docs.len())?;
-            match self.field {
-                SearchField::Text => {
-                    for (doc, frequency) in docs.iter().zip(postings.freqs()) {
-                        self.scratch.give(*doc, table.points(*frequency));
-                    }
-                }
-                SearchField::Name => {
-                    let points = table.points(1);
-                    docs.iter().for_each(|doc| self.scratch.give(*doc, points));
-                }
+            for (doc, frequency) in docs.iter().zip(postings.freqs()) {
+                self.scratch.give(*doc, table.points(*frequency));
             }
             postings.advance();
         }
@@ -197,7 +194,8 @@ impl Matcher<'_> {
     /// Gives points to the candidates with the term.
     fn look_up(&mut self, term: &Expansion, candidates: &[(DocId, u32)]) -> Result<(), OutOfTime> {
         let index = &self.view.index;
-        let Ok(mut postings) = index.read_postings_from_terminfo(&term.info, self.record_option())
+        let Ok(mut postings) =
+            index.read_postings_from_terminfo(&term.info, IndexRecordOption::WithFreqs)
         else {
             return Ok(());
         };
@@ -214,13 +212,6 @@ impl Matcher<'_> {
         }
         Ok(())
     }
-
-    const fn record_option(&self) -> IndexRecordOption {
-        match self.field {
-            SearchField::Text => IndexRecordOption::WithFreqs,
-            SearchField::Name => IndexRecordOption::Basic,
-        }
-    }
 }
 
 /// The points of a kind of match by frequency.
@@ -228,12 +219,10 @@ struct PointsTable([u16; 5]);
 
 impl PointsTable {
     fn new(kind: MatchKind, field: SearchField) -> Self {
-        Self([1, 2, 3, 4, 5].map(|frequency| {
-            let place = match field {
-                SearchField::Text => place_of_frequency(frequency),
-                SearchField::Name => Place::Name,
-            };
-            match_points(kind, place)
+        Self([1, 2, 3, 4, 5].map(|frequency| match (field, place_of_frequency(frequency)) {
+            (SearchField::Text, place) => match_points(kind, place),
+            (SearchField::Name, Place::Name | Place::NameStart) => match_points(kind, Place::Name),
+            (SearchField::Name, _) => 0,
         }))
     }
 

@@ -10,7 +10,6 @@ use tantivy::{
     tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer},
 };
 
-use super::SearchField;
 use crate::domain::catalog::search::{Place, ProductTerms};
 
 /// The name of [`TermReader`].
@@ -22,28 +21,18 @@ const TERM_END: char = '\n';
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields {
     pub(super) slot: Field,
-    text: Field,
-    name: Field,
+    pub(super) text: Field,
 }
 
 /// The name of the field with the slot.
 pub(super) const SLOT: &str = "slot";
 
 impl Fields {
-    pub(super) const fn of(self, field: SearchField) -> Field {
-        match field {
-            SearchField::Text => self.text,
-            SearchField::Name => self.name,
-        }
-    }
-
     /// The document of the product in `slot`.
     pub(super) fn document(self, slot: u32, terms: &ProductTerms) -> TantivyDocument {
         let mut document = TantivyDocument::new();
         document.add_u64(self.slot, u64::from(slot));
-        document.add_text(self.text, write_terms(terms.text.iter()));
-        let names = terms.name.iter().map(|(term, _)| (term, Place::Description));
-        document.add_text(self.name, write_terms(names));
+        document.add_text(self.text, write_terms(terms.text.iter().chain(terms.first_word())));
         document
     }
 }
@@ -63,10 +52,10 @@ fn write_terms<'a>(terms: impl Iterator<Item = (&'a str, Place)>) -> String {
 const fn frequency_of_place(place: Place) -> u8 {
     match place {
         Place::Description => 1,
-        Place::Labels => 2,
-        Place::Name => 3,
-        Place::Attributes => 4,
-        Place::NameStart => 5,
+        Place::Name => 2,
+        Place::Labels => 3,
+        Place::NameStart => 4,
+        Place::Attributes => 5,
     }
 }
 
@@ -74,10 +63,10 @@ const fn frequency_of_place(place: Place) -> u8 {
 pub(super) const fn place_of_frequency(frequency: u32) -> Place {
     match frequency {
         0 | 1 => Place::Description,
-        2 => Place::Labels,
-        3 => Place::Name,
-        4 => Place::Attributes,
-        _ => Place::NameStart,
+        2 => Place::Name,
+        3 => Place::Labels,
+        4 => Place::NameStart,
+        _ => Place::Attributes,
     }
 }
 
@@ -135,15 +124,11 @@ impl TokenStream for TermStream<'_> {
 pub(super) fn create_index() -> (Index, Fields) {
     let mut schema = Schema::builder();
     let slot = schema.add_u64_field(SLOT, NumericOptions::default() | INDEXED | FAST);
-    let mut text_field = |name, option| {
-        let indexing = TextFieldIndexing::default()
-            .set_tokenizer(TOKENIZER)
-            .set_index_option(option)
-            .set_fieldnorms(false);
-        schema.add_text_field(name, TextOptions::default().set_indexing_options(indexing))
-    };
-    let text = text_field("text", IndexRecordOption::WithFreqs);
-    let name = text_field("name", IndexRecordOption::Basic);
+    let indexing = TextFieldIndexing::default()
+        .set_tokenizer(TOKENIZER)
+        .set_index_option(IndexRecordOption::WithFreqs)
+        .set_fieldnorms(false);
+    let text = schema.add_text_field("text", TextOptions::default().set_indexing_options(indexing));
     let settings = IndexSettings {
         docstore_compression: Compressor::None,
         docstore_compress_dedicated_thread: false,
@@ -154,5 +139,5 @@ pub(super) fn create_index() -> (Index, Fields) {
     let index = index.create_in_ram().expect("the schema is valid");
     let analyzer = TextAnalyzer::builder(TermReader::default()).build();
     index.tokenizers().register(TOKENIZER, analyzer);
-    (index, Fields { slot, text, name })
+    (index, Fields { slot, text })
 }

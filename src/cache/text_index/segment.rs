@@ -28,7 +28,6 @@ pub(super) struct SegmentView {
     /// The slot of each document.
     slots: Arc<[u32]>,
     text: FieldView,
-    name: FieldView,
 }
 
 thread_local! {
@@ -47,27 +46,12 @@ impl SegmentView {
             Some(view) => Arc::clone(&view.slots),
             None => read_slots(reader)?,
         };
-        let open = |field| {
-            let known = known.map(|view| view.field(field));
-            FieldView::open(reader, fields.of(field), known)
-        };
-        Ok(Self {
-            slots,
-            text: open(SearchField::Text)?,
-            name: open(SearchField::Name)?,
-            reader: reader.clone(),
-        })
+        let text = FieldView::open(reader, fields.text, known.map(|view| &view.text))?;
+        Ok(Self { slots, text, reader: reader.clone() })
     }
 
     pub(super) fn id(&self) -> SegmentId {
         self.reader.segment_id()
-    }
-
-    fn field(&self, field: SearchField) -> &FieldView {
-        match field {
-            SearchField::Text => &self.text,
-            SearchField::Name => &self.name,
-        }
     }
 
     /// Adds the products that match to `matches`, without those in `changed`, which is sorted. If
@@ -85,7 +69,7 @@ impl SegmentView {
         let found = SCRATCH.with_borrow_mut(|scratch| {
             let max_doc = self.reader.max_doc();
             scratch.prepare(max_doc);
-            let view = self.field(field);
+            let view = &self.text;
             let enough = enough.map_or(usize::MAX, |enough| enough.saturating_add(hidden));
             let matcher = Matcher { view, field, max_doc, enough, budget, scratch };
             let found = matcher.run(query);
@@ -95,14 +79,17 @@ impl SegmentView {
             found
         })?;
         let alive = self.reader.alive_bitset();
-        matches.reserve(found.len());
-        for (doc, score) in found {
+        let found = found.into_iter().filter_map(|(doc, score)| {
             let is_alive = alive.is_none_or(|alive| alive.is_alive(doc));
-            if let Some(&slot) = self.slots.get(doc as usize).filter(|_| is_alive)
-                && (changed.is_empty() || changed.binary_search(&slot).is_err())
-            {
-                matches.push(TextMatch { slot, score });
-            }
+            let slot = self.slots.get(doc as usize).copied().filter(|_| is_alive)?;
+            let is_current = changed.is_empty() || changed.binary_search(&slot).is_err();
+            is_current.then_some(TextMatch { slot, score })
+        });
+        if matches.is_empty() {
+            // In the memory of what was found.
+            *matches = found.collect();
+        } else {
+            matches.extend(found);
         }
         Ok(())
     }

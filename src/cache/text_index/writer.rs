@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use roaring::RoaringBitmap;
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Term, indexer::IndexWriterOptions};
 
 use super::{
@@ -60,6 +61,8 @@ struct Writer<'a> {
     /// Set, except while it is replaced.
     writer: Option<IndexWriter>,
     reader: IndexReader,
+    /// The slots with a document. Not known if the index was not empty when it was opened.
+    written: Option<RoaringBitmap>,
     /// Whether documents are written that are not committed.
     is_dirty: bool,
     has_load_memory: bool,
@@ -68,11 +71,13 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn open(shared: &'a Shared) -> tantivy::Result<Self> {
         let is_loading = shared.lock().is_loading;
-        let reader =
+        let reader: IndexReader =
             shared.index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let is_empty = reader.searcher().segment_readers().is_empty();
+        let written = is_empty.then(RoaringBitmap::new);
         let memory = if is_loading { LOAD_MEMORY } else { BATCH_MEMORY };
         let writer = Some(open_writer(&shared.index, memory)?);
-        Ok(Self { shared, writer, reader, is_dirty: false, has_load_memory: is_loading })
+        Ok(Self { shared, writer, reader, written, is_dirty: false, has_load_memory: is_loading })
     }
 
     fn run(&mut self) -> tantivy::Result<()> {
@@ -153,7 +158,10 @@ impl<'a> Writer<'a> {
     fn write(&mut self, slot: u32, terms: Option<&ProductTerms>) -> tantivy::Result<()> {
         let fields = self.shared.fields;
         let Some(writer) = &self.writer else { return Ok(()) };
-        writer.delete_term(Term::from_field_u64(fields.slot, u64::from(slot)));
+        // Each deletion is looked up in every segment.
+        if self.written.as_mut().is_none_or(|written| !written.insert(slot)) {
+            writer.delete_term(Term::from_field_u64(fields.slot, u64::from(slot)));
+        }
         if let Some(terms) = terms {
             writer.add_document(fields.document(slot, terms))?;
         }

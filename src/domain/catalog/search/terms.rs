@@ -46,6 +46,13 @@ pub struct ProductTerms {
     pub name_words: u8,
 }
 
+impl ProductTerms {
+    /// Those terms of the name that are not of its text: they mark its first word.
+    pub fn first_word(&self) -> impl Iterator<Item = (&str, Place)> {
+        self.name.iter().filter(|(term, _)| term.starts_with(FIRST_MARK))
+    }
+}
+
 impl TextRules {
     /// The terms of `product`.
     #[must_use]
