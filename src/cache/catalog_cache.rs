@@ -7,6 +7,8 @@ mod details_codec;
 mod listing;
 mod load;
 mod packed_product;
+mod page_facets;
+mod prepare;
 mod recent_searches;
 mod recent_views;
 mod search;
@@ -16,6 +18,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        TryLockError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,14 +26,13 @@ use std::{
 use dashmap::DashMap;
 
 use self::{
-    details_codec::DetailsCodec,
-    listing::{Listing, ListingEntry},
-    packed_product::PackedProduct,
-    recent_searches::RecentSearches,
-    recent_views::RecentViews,
+    details_codec::DetailsCodec, listing::Listing, packed_product::PackedProduct,
+    prepare::Prepared, recent_searches::RecentSearches, recent_views::RecentViews,
 };
 pub use self::{
     listing::{Facets, PriceBand},
+    page_facets::{PageFacets, UnsavedPage},
+    recent_searches::SuggestedProduct,
     search::{PageKey, SearchPage, SearchTimeout},
 };
 use super::text_index::TextIndex;
@@ -39,7 +41,7 @@ use crate::{
         cart::Offer,
         catalog::{
             product::{Product, ProductDetails},
-            search::{CatalogLanguage, ProductTerms, TextRules},
+            search::{CatalogLanguage, TextRules},
         },
         ids::ProductId,
         inventory::StockLevel,
@@ -56,7 +58,7 @@ pub struct CatalogCache {
     /// The product with each sku, by the hash of the sku: the sku itself is in the product.
     skus: DashMap<u64, ProductId>,
     sku_hasher: RandomState,
-    codec: DetailsCodec,
+    codec: Arc<DetailsCodec>,
     /// The products in sorted columns. It and `products` change together while it is locked.
     listing: RwLock<Listing>,
     text: TextIndex,
@@ -116,13 +118,6 @@ impl From<StockLevel> for PackedStock {
     }
 }
 
-/// What a product is found by, and its packed form. They take longer to compute than to store.
-struct Prepared {
-    terms: ProductTerms,
-    entry: ListingEntry,
-    packed: Arc<PackedProduct>,
-}
-
 /// The size of a catalog from which on its details are compressed.
 const MIN_COMPRESSED_PRODUCTS: usize = 1000;
 
@@ -135,7 +130,7 @@ impl CatalogCache {
             products: DashMap::new(),
             skus: DashMap::new(),
             sku_hasher: RandomState::new(),
-            codec: DetailsCodec::default(),
+            codec: Arc::default(),
             listing: RwLock::new(Listing::new(Arc::clone(&rules))),
             text: TextIndex::new(),
             rules,
@@ -271,15 +266,17 @@ impl CatalogCache {
         self.listing.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_listing(&self) -> RwLockWriteGuard<'_, Listing> {
-        self.listing.write().unwrap_or_else(PoisonError::into_inner)
+    /// The listing, unless a change is under way.
+    fn try_read_listing(&self) -> Option<RwLockReadGuard<'_, Listing>> {
+        match self.listing.try_read() {
+            Ok(listing) => Some(listing),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
-    fn prepare(&self, product: &Product) -> Prepared {
-        let terms = self.rules.product_terms(product);
-        let entry = ListingEntry::new(&self.rules, product, terms.name_words);
-        let packed = Arc::new(PackedProduct::new(product, &self.codec));
-        Prepared { terms, entry, packed }
+    fn write_listing(&self) -> RwLockWriteGuard<'_, Listing> {
+        self.listing.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn replace(
@@ -362,7 +359,8 @@ impl CatalogCache {
         prepared: Option<Prepared>,
     ) {
         self.train_codec();
-        let Prepared { terms, entry, packed } = prepared.unwrap_or_else(|| self.prepare(product));
+        let Prepared { terms, entry, packed } =
+            prepared.unwrap_or_else(|| self.preparer().prepare(product));
         let has_same_text = old.is_some_and(|old| has_same_text(&old.details, &product.details));
         let mut listing = self.write_listing();
         let slot = listing.put(slot, product, &packed, &entry, stock.available() > 0);

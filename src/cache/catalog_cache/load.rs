@@ -1,8 +1,8 @@
 //! Loads the catalog from the store.
 
-use std::{collections::BTreeSet, sync::Arc, thread, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{CatalogCache, MIN_COMPRESSED_PRODUCTS, Prepared};
+use super::{CatalogCache, MIN_COMPRESSED_PRODUCTS, prepare::PagePreparer};
 use crate::{
     domain::{catalog::product::Product, ids::ProductId, inventory::StockLevel},
     store::{Store, StoreUnavailable},
@@ -41,6 +41,7 @@ impl CatalogCache {
     async fn load_pages(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
         let mut known: BTreeSet<ProductId> =
             self.products.iter().map(|entry| *entry.key()).collect();
+        let mut preparer = PagePreparer::start(self);
         let mut page = store.list_products(None, PAGE_SIZE).await?;
         while let Some((last, _)) = page.last() {
             let (after, is_last) = (last.id, page.len() < PAGE_SIZE as usize);
@@ -55,7 +56,7 @@ impl CatalogCache {
                     store.list_products(Some(after), PAGE_SIZE).await
                 }
             };
-            let (next, ()) = tokio::join!(next, async { self.put_page(page) });
+            let (next, ()) = tokio::join!(next, async { self.put_page(page, &mut preparer) });
             page = next?;
             while self.text.pending_len() > MAX_PENDING {
                 tokio::time::sleep(PAUSE).await;
@@ -70,7 +71,7 @@ impl CatalogCache {
         Ok(())
     }
 
-    fn put_page(&self, page: Vec<(Product, StockLevel)>) {
+    fn put_page(&self, page: Vec<(Product, StockLevel)>, preparer: &mut PagePreparer) {
         if page.len() >= MIN_COMPRESSED_PRODUCTS {
             self.codec.train(page.iter().map(|(product, _)| product));
         }
@@ -79,21 +80,13 @@ impl CatalogCache {
                 .get(&product.id)
                 .is_none_or(|known| known.product.version < product.version)
         };
-        let prepare = |part: &[(Product, StockLevel)]| -> Vec<Option<Prepared>> {
-            part.iter().map(|(product, _)| is_new(product).then(|| self.prepare(product))).collect()
-        };
-        let (left, right) = page.split_at(page.len() / 2);
-        let mut prepared = thread::scope(|scope| {
-            let left = scope.spawn(|| prepare(left));
-            let right = prepare(right);
-            let mut all = left.join().unwrap_or_default();
-            all.extend(right);
-            all
-        });
-        prepared.resize_with(page.len(), || None);
+        let (products, stock): (Vec<_>, Vec<_>) =
+            page.into_iter().map(|(product, stock)| (Arc::new(product), stock)).unzip();
+        let new = products.iter().map(|product| is_new(product).then(|| Arc::clone(product)));
+        let prepared = preparer.prepare(new.collect());
         let mut recently_deleted = self.lock_for_change();
-        for ((product, stock), prepared) in page.into_iter().zip(prepared) {
-            self.replace(Arc::new(product), stock, prepared, &mut recently_deleted);
+        for ((product, stock), prepared) in products.into_iter().zip(stock).zip(prepared) {
+            self.replace(product, stock, prepared, &mut recently_deleted);
         }
     }
 }

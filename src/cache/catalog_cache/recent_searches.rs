@@ -1,117 +1,134 @@
-//! The first pages of recent searches and lists. Shoppers often search for the same, and what many
-//! search for is often what many products have, so that it takes longest to find.
+//! The first pages of recent searches and lists, and recent suggestions. Shoppers often ask for the
+//! same, and what many ask for is often what many products have, so that it takes longest to find.
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    sync::Arc,
+};
 
 use quick_cache::{Weighter, sync::Cache};
 
-use super::{
-    Facets,
-    listing::{ListedProduct, ListingGeneration},
-};
-use crate::domain::{
-    catalog::search::{MatchKind, ProductFilter, ProductSort, QueryWord, TextQuery},
-    ids::ProductId,
-};
+use super::listing::{ListedProduct, ListingGeneration};
+use crate::domain::ids::ProductId;
 
-/// About how many bytes are kept.
-const CAPACITY_BYTES: u64 = 16 * 1024 * 1024;
-/// What a result takes beside its facets and products.
-const RESULT_BYTES: usize = 2048;
-/// What a value of a facet takes, with its rendered form.
-const VALUE_BYTES: usize = 128;
+/// About how many bytes of pages are kept.
+const PAGE_BYTES: u64 = 16 * 1024 * 1024;
+/// About how many bytes of suggestions are kept.
+const SUGGESTION_BYTES: u64 = 4 * 1024 * 1024;
+/// What an answer takes beside its texts and products.
+const ANSWER_BYTES: usize = 256;
 
 /// The most products of a page that is remembered.
 pub(super) const MAX_PAGE: usize = 100;
 
-/// What was found.
-pub(super) struct SearchResult {
+/// The first page of a search.
+#[derive(Debug)]
+pub(super) struct FirstPage {
     /// What it is about.
     pub(super) generation: ListingGeneration,
     pub(super) total: u64,
     /// The first matches, one more than a page may have.
-    pub(super) first: Vec<ListedProduct>,
-    pub(super) facets: Arc<Facets>,
+    pub(super) products: Box<[ListedProduct]>,
+    /// The rendered facets, compressed.
+    pub(super) facets: Box<[u8]>,
 }
 
-/// A filter, and the order of the results.
-pub(super) type SearchKey = (ProductFilter, ProductSort);
+/// Products that were suggested.
+pub(super) struct Suggested {
+    /// What they are of.
+    pub(super) generation: ListingGeneration,
+    pub(super) products: Arc<[SuggestedProduct]>,
+}
 
-/// Results by search. The caller checks that a result is current.
-pub(super) struct RecentSearches(Cache<SearchKey, Arc<SearchResult>, ResultWeighter>);
+/// A suggested product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuggestedProduct {
+    /// Its identifier.
+    pub id: ProductId,
+    /// Its name.
+    pub name: Box<str>,
+}
+
+/// Identifies a search: two hashes with random keys, of which nobody can find two that are equal.
+/// The words of a search take more memory than its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct SearchKey(u64, u64);
+
+/// Answers by search. The caller checks that an answer is current.
+pub(super) struct RecentSearches {
+    hashers: [RandomState; 2],
+    pages: Cache<SearchKey, Arc<FirstPage>, AnswerWeighter>,
+    suggestions: Cache<SearchKey, Arc<Suggested>, AnswerWeighter>,
+}
 
 #[derive(Clone)]
-struct ResultWeighter;
+struct AnswerWeighter;
 
-impl Weighter<SearchKey, Arc<SearchResult>> for ResultWeighter {
-    fn weight(&self, (filter, _): &SearchKey, result: &Arc<SearchResult>) -> u64 {
-        let attributes = filter.attributes.values().flatten();
-        let texts = filter.categories.iter().chain(&filter.tags).chain(attributes);
-        let texts = texts.map(|text| text.len() + size_of::<String>()).sum::<usize>()
-            + filter.text.as_ref().map_or(0, text_bytes)
-            + filter.ids.len() * size_of::<ProductId>();
-        let facets = &result.facets;
-        let attributes = facets.attributes.values().map(Vec::len).sum::<usize>();
-        let values = facets.categories.len() + facets.tags.len() + attributes;
-        let first = result.first.len() * size_of::<ListedProduct>();
-        (RESULT_BYTES + texts + values * VALUE_BYTES + first) as u64
+impl Weighter<SearchKey, Arc<FirstPage>> for AnswerWeighter {
+    fn weight(&self, _: &SearchKey, page: &Arc<FirstPage>) -> u64 {
+        (ANSWER_BYTES + page.facets.len() + size_of_val(&*page.products)) as u64
     }
 }
 
-/// What the words of a search take: up to four times as much as the rest of its result.
-fn text_bytes(text: &TextQuery) -> usize {
-    let terms = |terms: &Vec<(String, MatchKind)>| {
-        let room = terms.capacity() * size_of::<(String, MatchKind)>();
-        room + terms.iter().map(|(term, _)| term.capacity()).sum::<usize>()
-    };
-    let typos = |word: &QueryWord| word.typos.as_ref().map_or(0, |typos| typos.word.capacity());
-    let words = text.words.iter();
-    let words = words.map(|word| terms(&word.terms) + terms(&word.prefixes) + typos(word));
-    text.words.capacity() * size_of::<QueryWord>() + words.sum::<usize>()
+impl Weighter<SearchKey, Arc<Suggested>> for AnswerWeighter {
+    fn weight(&self, _: &SearchKey, suggested: &Arc<Suggested>) -> u64 {
+        let products = &suggested.products;
+        let names = products.iter().map(|product| product.name.len()).sum::<usize>();
+        (ANSWER_BYTES + names + size_of_val(&**products)) as u64
+    }
 }
 
 impl RecentSearches {
     pub(super) fn new() -> Self {
-        Self(Cache::with_weighter(1000, CAPACITY_BYTES, ResultWeighter))
+        Self {
+            hashers: [RandomState::new(), RandomState::new()],
+            pages: Cache::with_weighter(5000, PAGE_BYTES, AnswerWeighter),
+            suggestions: Cache::with_weighter(5000, SUGGESTION_BYTES, AnswerWeighter),
+        }
     }
 
-    pub(super) fn get(&self, key: &SearchKey) -> Option<Arc<SearchResult>> {
-        self.0.get(key)
+    /// The key of a search for `parameters`.
+    pub(super) fn key(&self, parameters: impl Hash) -> SearchKey {
+        let [first, second] = &self.hashers;
+        SearchKey(first.hash_one(&parameters), second.hash_one(&parameters))
     }
 
-    pub(super) fn insert(&self, key: SearchKey, result: Arc<SearchResult>) {
-        self.0.insert(key, result);
+    pub(super) fn page(&self, key: SearchKey) -> Option<Arc<FirstPage>> {
+        self.pages.get(&key)
+    }
+
+    pub(super) fn insert_page(&self, key: SearchKey, page: FirstPage) {
+        self.pages.insert(key, Arc::new(page));
+    }
+
+    pub(super) fn suggested(&self, key: SearchKey) -> Option<Arc<Suggested>> {
+        self.suggestions.get(&key)
+    }
+
+    pub(super) fn insert_suggested(&self, key: SearchKey, suggested: Suggested) {
+        self.suggestions.insert(key, Arc::new(suggested));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::CatalogCache;
-    use crate::domain::catalog::search::CatalogLanguage;
+    use crate::domain::catalog::search::{CatalogLanguage, ProductFilter, ProductSort};
 
     use super::*;
 
     #[test]
-    fn long_searches_without_a_match_take_no_more_than_the_limit() {
+    fn many_searches_take_no_more_than_the_limit() {
         let catalog = CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default());
-        let search = |number: u32| {
-            let words: Vec<_> = (0..16).map(|word| format!("w{number}x{word}")).collect();
-            let text = catalog.rules().parse_query(&words.join(" "));
-            (ProductFilter { text, ..ProductFilter::default() }, ProductSort::Relevance)
-        };
-        let mut least = u64::MAX;
+        let facets = vec![b' '; 4000];
         for number in 0..10_000 {
-            let (filter, sort) = search(number);
-            catalog.search(&filter, sort, None, 20).unwrap();
-            let text = filter.text.as_ref().unwrap();
-            assert_eq!(text.words.len(), 16);
-            least = least.min(text_bytes(text) as u64);
-            if let Some(result) = catalog.recent_searches.get(&(filter, sort)) {
-                assert_eq!(result.first.capacity(), 0);
-            }
+            let text = catalog.rules().parse_query(&format!("w{number}"));
+            let filter = ProductFilter { text, ..ProductFilter::default() };
+            let page = catalog.search(&filter, ProductSort::Relevance, None, 20).unwrap();
+            catalog.render_facets(page.facets, |_| Some(facets.clone())).unwrap();
         }
-        let kept = catalog.recent_searches.0.len() as u64;
+        let kept = catalog.recent_searches.pages.len() as u64;
         assert!(kept > 1000, "{kept} are remembered");
-        assert!(kept * least <= CAPACITY_BYTES, "{kept} of at least {least} bytes");
+        assert!(kept * facets.len() as u64 <= PAGE_BYTES, "{kept} are remembered");
     }
 }

@@ -52,15 +52,19 @@ impl RecentViews {
         entry: &Entry,
         create: impl FnOnce() -> Option<Arc<ProductView>>,
     ) -> Option<Arc<ProductView>> {
-        let id = entry.product.id;
-        let is_current = |view: &Arc<ProductView>| {
-            view.product.version == entry.product.version && view.stock == entry.stock()
-        };
-        if let Some(view) = self.0.get(&id).filter(is_current) {
+        if let Some(view) = self.get(entry) {
             return Some(view);
         }
         let view = create()?;
-        self.0.insert(id, Arc::clone(&view));
+        self.0.insert(entry.product.id, Arc::clone(&view));
         Some(view)
+    }
+
+    /// The view of `entry`, if it is known.
+    pub(super) fn get(&self, entry: &Entry) -> Option<Arc<ProductView>> {
+        let is_current = |view: &Arc<ProductView>| {
+            view.product.version == entry.product.version && view.stock == entry.stock()
+        };
+        self.0.get(&entry.product.id).filter(is_current)
     }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     CatalogCache, Facets,
     listing::{ListedProduct, Listing},
-    recent_searches::{MAX_PAGE, SearchResult},
+    page_facets::{PageFacets, UnsavedPage},
+    recent_searches::{FirstPage, MAX_PAGE, SearchKey, Suggested, SuggestedProduct},
 };
 use crate::{
     cache::text_index::{CompiledQuery, OutOfTime, SearchField, TextMatch, TimeBudget},
@@ -36,7 +37,14 @@ pub struct SearchPage {
     /// The number of matches on all pages.
     pub total: u64,
     /// The number of matches by category, tag, price and attribute.
-    pub facets: Arc<Facets>,
+    pub facets: PageFacets,
+}
+
+/// The matches of a search, as far as a page needs them.
+struct Found {
+    products: Vec<ListedProduct>,
+    total: u64,
+    facets: Facets,
 }
 
 /// The last product of a page, as it was sorted: by number, then name, then id. The next page
@@ -79,8 +87,10 @@ impl CatalogCache {
         }
         let matches = self.search_text(filter)?;
         let listing = self.read_listing();
-        let result = self.list(&listing, filter, matches, sort, after, limit + 1);
-        Ok(self.page_of(&listing, &result, sort, limit))
+        let found = self.list(&listing, filter, matches, sort, after, limit + 1);
+        let (items, next) = page_of(&listing, &found.products, sort, limit, |id| self.get(id));
+        let facets = PageFacets::Counted { facets: found.facets, page: None };
+        Ok(SearchPage { items, next, total: found.total, facets })
     }
 
     /// The first page, which is remembered until the listing changes.
@@ -90,23 +100,62 @@ impl CatalogCache {
         sort: ProductSort,
         limit: usize,
     ) -> Result<SearchPage, SearchTimeout> {
-        let key = (filter.clone(), sort);
-        let known = self.recent_searches.get(&key);
+        let key = self.recent_searches.key((filter, sort));
         let listing = self.read_listing();
-        let generation = listing.generation(filter);
-        if let Some(known) = known.filter(|known| known.generation == generation) {
-            return Ok(self.page_of(&listing, &known, sort, limit));
+        let view = |id| self.get(id);
+        if let Some(known) = self.known_page(&listing, key, (filter, sort), limit, view) {
+            return Ok(known);
         }
+        let generation = listing.generation(filter);
         drop(listing);
         let matches = self.search_text(filter)?;
         let listing = self.read_listing();
-        let result = self.list(&listing, filter, matches, sort, None, MAX_PAGE + 1);
-        let result = Arc::new(result);
+        let found = self.list(&listing, filter, matches, sort, None, MAX_PAGE + 1);
+        let (items, next) = page_of(&listing, &found.products, sort, limit, |id| self.get(id));
         // Otherwise the matches may be of another time.
-        if result.generation == generation {
-            self.recent_searches.insert(key, Arc::clone(&result));
+        let page = (listing.generation(filter) == generation).then(|| {
+            let products = found.products.into_boxed_slice();
+            let page =
+                FirstPage { generation, total: found.total, products, facets: Box::default() };
+            UnsavedPage(key, page)
+        });
+        let facets = PageFacets::Counted { facets: found.facets, page };
+        Ok(SearchPage { items, next, total: found.total, facets })
+    }
+
+    /// The first page of a search, if it is at hand. This does not wait, and takes little time.
+    #[must_use]
+    pub fn recent_page(
+        &self,
+        filter: &ProductFilter,
+        sort: ProductSort,
+        limit: usize,
+    ) -> Option<SearchPage> {
+        let key = self.recent_searches.key((filter, sort));
+        let listing = self.try_read_listing()?;
+        let view = |id| self.recent_views.get(&self.entry(id)?);
+        self.known_page(&listing, key, (filter, sort), limit, view)
+    }
+
+    /// The remembered page, if it is current and `view` returns all its products.
+    fn known_page(
+        &self,
+        listing: &Listing,
+        key: SearchKey,
+        (filter, sort): (&ProductFilter, ProductSort),
+        limit: usize,
+        view: impl Fn(ProductId) -> Option<Arc<ProductView>>,
+    ) -> Option<SearchPage> {
+        let known = self.recent_searches.page(key)?;
+        if known.generation != listing.generation(filter) {
+            return None;
         }
-        Ok(self.page_of(&listing, &result, sort, limit))
+        let (items, next) = page_of(listing, &known.products, sort, limit, view);
+        if items.len() < limit.min(known.products.len()) {
+            return None;
+        }
+        let facets = PageFacets::Rendered(self.codec.decompress(&known.facets).ok()?.into_owned());
+        Some(SearchPage { items, next, total: known.total, facets })
     }
 
     /// Filters, sorts and counts the products, or of them the `matches` of the text.
@@ -118,36 +167,15 @@ impl CatalogCache {
         sort: ProductSort,
         after: Option<&PageKey>,
         limit: usize,
-    ) -> SearchResult {
+    ) -> Found {
         let words = filter.text.as_ref().map_or(0, |text| text.words.len());
         let scores = matches.map(|matches| listing.score_text(matches, words));
         let filtered = listing.filter(filter, scores.as_ref(), self.slots_of(filter));
-        // It may have the room of a whole page, also without a match, and is remembered.
-        let mut first = listing.page(&filtered.products, sort, scores.as_ref(), after, limit);
-        first.shrink_to_fit();
-        SearchResult {
-            generation: listing.generation(filter),
+        Found {
+            products: listing.page(&filtered.products, sort, scores.as_ref(), after, limit),
             total: filtered.products.len(),
-            first,
-            facets: Arc::new(listing.count_facets(&filtered)),
+            facets: listing.count_facets(&filtered),
         }
-    }
-
-    fn page_of(
-        &self,
-        listing: &Listing,
-        result: &SearchResult,
-        sort: ProductSort,
-        limit: usize,
-    ) -> SearchPage {
-        let shown = result.first.get(..limit).unwrap_or(&result.first);
-        // The listing is locked, so that these are the products that were filtered and sorted.
-        let view = |listed: &ListedProduct| self.get(listing.id(listed.slot)?);
-        let items: Vec<_> = shown.iter().filter_map(view).collect();
-        let last = shown.last().zip(items.last()).filter(|_| result.first.len() > limit);
-        let next = last
-            .and_then(|(listed, view)| listing.page_key(*listed, sort, &view.product.details.name));
-        SearchPage { items, next, total: result.total, facets: Arc::clone(&result.facets) }
     }
 
     /// Finds the ids of all products that match `filter`, the oldest product first.
@@ -195,7 +223,8 @@ impl CatalogCache {
         &self,
         typed: &TextQuery,
         limit: usize,
-    ) -> Result<Vec<Arc<ProductView>>, SearchTimeout> {
+    ) -> Result<Arc<[SuggestedProduct]>, SearchTimeout> {
+        let generation = self.read_listing().generation(&ProductFilter::default());
         let mut budget = TimeBudget::new(MAX_TEXT_TIME);
         let mut search = |with_typos| {
             let query = CompiledQuery::new(typed, with_typos);
@@ -206,8 +235,47 @@ impl CatalogCache {
             matches = search(true)?;
         }
         let listing = self.read_listing();
-        let best = listing.best_matches(&matches, None, limit, |_| true);
-        let ids = best.into_iter().filter_map(|found| listing.id(found.slot));
-        Ok(ids.filter_map(|id| self.get(id)).collect())
+        let suggestion = |found: ListedProduct| {
+            let id = listing.id(found.slot)?;
+            Some(SuggestedProduct { id, name: listing.name(found.slot).into() })
+        };
+        let best = listing.best_matches(&matches, limit).into_iter();
+        let products: Arc<[SuggestedProduct]> = best.filter_map(suggestion).collect();
+        if listing.generation(&ProductFilter::default()) == generation {
+            let suggested = Suggested { generation, products: Arc::clone(&products) };
+            let key = self.recent_searches.key((typed, limit));
+            self.recent_searches.insert_suggested(key, suggested);
+        }
+        Ok(products)
     }
+
+    /// What [`Self::suggest`] returned, if it is at hand. This does not wait.
+    #[must_use]
+    pub fn recent_suggestions(
+        &self,
+        typed: &TextQuery,
+        limit: usize,
+    ) -> Option<Arc<[SuggestedProduct]>> {
+        let known = self.recent_searches.suggested(self.recent_searches.key((typed, limit)))?;
+        let listing = self.try_read_listing()?;
+        let is_current = listing.generation(&ProductFilter::default()) == known.generation;
+        is_current.then(|| Arc::clone(&known.products))
+    }
+}
+
+/// The products of a page, and where the next one begins. `found` has one product more if there are
+/// more. The listing is still locked, so that they are the products that were filtered and sorted.
+fn page_of(
+    listing: &Listing,
+    found: &[ListedProduct],
+    sort: ProductSort,
+    limit: usize,
+    view: impl Fn(ProductId) -> Option<Arc<ProductView>>,
+) -> (Vec<Arc<ProductView>>, Option<PageKey>) {
+    let shown = found.get(..limit).unwrap_or(found);
+    let items: Vec<_> = shown.iter().filter_map(|listed| view(listing.id(listed.slot)?)).collect();
+    let last = shown.last().zip(items.last()).filter(|_| found.len() > limit);
+    let next =
+        last.and_then(|(listed, view)| listing.page_key(*listed, sort, &view.product.details.name));
+    (items, next)
 }

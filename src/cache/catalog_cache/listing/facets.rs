@@ -1,9 +1,8 @@
 //! Counts products by category, tag, price and attribute.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::collections::BTreeMap;
 
 use roaring::RoaringBitmap;
-use serde_json::value::RawValue;
 
 use super::{
     Listing, PRICE_BANDS,
@@ -25,18 +24,6 @@ pub struct Facets {
     pub prices: Vec<PriceBand>,
     /// The values of each attribute with their counts.
     pub attributes: BTreeMap<String, Vec<(AttributeValue, u64)>>,
-    rendered: OnceLock<Option<Box<RawValue>>>,
-}
-
-impl Facets {
-    /// What `render` returned when this was called first: the facets of a search that repeats are
-    /// rendered once.
-    pub fn rendered(
-        &self,
-        render: impl FnOnce(&Self) -> Option<Box<RawValue>>,
-    ) -> Option<&RawValue> {
-        self.rendered.get_or_init(|| render(self)).as_deref()
-    }
 }
 
 /// Prices from `from` to `to`, both included, in minor units.

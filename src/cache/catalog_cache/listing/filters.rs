@@ -2,17 +2,8 @@
 
 use roaring::RoaringBitmap;
 
-use super::{Listing, facet_index::FacetField};
-use crate::{cache::text_index::TextMatch, domain::catalog::search::ProductFilter};
-
-/// If at least one product in `MANY_SHARE` matches, their slots are collected as bits.
-const MANY_SHARE: usize = 32;
-
-/// The products that match the text of a search, with their scores, in no order.
-pub(in crate::cache::catalog_cache) struct TextScores {
-    pub(super) matches: Vec<TextMatch>,
-    slots: RoaringBitmap,
-}
+use super::{Listing, facet_index::FacetField, text_scores::TextScores};
+use crate::domain::catalog::search::ProductFilter;
 
 /// What a filter is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,28 +22,6 @@ pub(in crate::cache::catalog_cache) struct Filtered {
 }
 
 impl Listing {
-    /// The scores of the matches. Among equals, the name with the fewest further words is best.
-    pub(in crate::cache::catalog_cache) fn score_text(
-        &self,
-        mut matches: Vec<TextMatch>,
-        query_words: usize,
-    ) -> TextScores {
-        let share = |words: usize| query_words.min(words) * 99 / words.max(1);
-        let shares: [u32; 256] =
-            std::array::from_fn(|words| u32::try_from(share(words.max(1))).unwrap_or(0));
-        for found in &mut matches {
-            let words = self.name_words.get(found.slot as usize).copied().unwrap_or(0);
-            let share = shares.get(usize::from(words)).copied().unwrap_or(0);
-            found.score = found.score.saturating_mul(100).saturating_add(share);
-        }
-        let slots = if matches.len() * MANY_SHARE < self.products.len() {
-            matches.iter().map(|found| found.slot).collect()
-        } else {
-            bitmap_of_slots(&matches, self.products.len())
-        };
-        TextScores { matches, slots }
-    }
-
     /// The products that pass `filter`, and of them those with `text` scores.
     pub(in crate::cache::catalog_cache) fn filter(
         &self,
@@ -63,6 +32,11 @@ impl Listing {
         let criteria = self.criteria(filter, text, slots_of_ids);
         if criteria.is_empty() {
             return Filtered { products: self.all.clone(), without: Vec::new() };
+        }
+        if criteria.iter().all(|(criterion, _)| *criterion == Criterion::Other) {
+            let sets = criteria.into_iter().map(|(_, products)| products);
+            let products = sets.reduce(|left, right| left & right).unwrap_or_default();
+            return Filtered { products: products & &self.all, without: Vec::new() };
         }
         // `after` holds the intersection of all criteria from each one on.
         let mut after = vec![self.all.clone()];
@@ -115,16 +89,6 @@ impl Listing {
         }
         criteria
     }
-}
-
-fn bitmap_of_slots(matches: &[TextMatch], slots: usize) -> RoaringBitmap {
-    let mut bytes = vec![0_u8; slots / 8 + 1];
-    for found in matches {
-        if let Some(byte) = bytes.get_mut(found.slot as usize / 8) {
-            *byte |= 1 << (found.slot % 8);
-        }
-    }
-    RoaringBitmap::from_lsb0_bytes(0, &bytes)
 }
 
 /// The places of the values that `includes`, 64 of them in one word at a time.

@@ -6,6 +6,7 @@ mod facets;
 mod filters;
 mod pages;
 mod sorted_slots;
+mod text_scores;
 mod value_lists;
 
 use std::{cmp::Ordering, collections::VecDeque, sync::Arc};
@@ -29,6 +30,8 @@ const PRICE_BANDS: [i64; 8] = [0, 10, 25, 50, 100, 250, 500, 1000];
 /// Free slots that are not used again yet, so that no search under way takes the next product in a
 /// slot for the last one.
 const MIN_FREE_SLOTS: usize = 4096;
+/// The number of neighboring slots whose newest product is known.
+const BLOCK_SLOTS: usize = 256;
 
 /// The products of a catalog in columns. A slot is the number of a product.
 #[derive(Default)]
@@ -37,6 +40,8 @@ pub(super) struct Listing {
     products: Vec<Option<Arc<PackedProduct>>>,
     /// The product of each slot, apart from the products so that a scan reads little memory.
     ids: Vec<Option<ProductId>>,
+    /// The newest product that each block of slots has had.
+    newest: Vec<Option<ProductId>>,
     free: VecDeque<u32>,
     all: RoaringBitmap,
     in_stock: RoaringBitmap,
@@ -121,9 +126,13 @@ impl Listing {
             self.prices.resize(index + 1, 0);
             self.name_starts.resize(index + 1, 0);
             self.name_words.resize(index + 1, 0);
+            self.newest.resize(index / BLOCK_SLOTS + 1, None);
         }
         set(&mut self.products, slot, Some(Arc::clone(packed)));
         set(&mut self.ids, slot, Some(product.id));
+        if let Some(newest) = self.newest.get_mut(index / BLOCK_SLOTS) {
+            *newest = Some(product.id).max(*newest);
+        }
         set(&mut self.prices, slot, price);
         set(&mut self.name_starts, slot, entry.name_start);
         set(&mut self.name_words, slot, entry.name_words);
@@ -248,7 +257,13 @@ impl Listing {
         self.ids.get(slot as usize).copied().flatten()
     }
 
-    fn name(&self, slot: u32) -> &str {
+    /// A product that is at least as new as the one in `slot`.
+    fn newest_near(&self, slot: u32) -> Option<ProductId> {
+        self.newest.get(slot as usize / BLOCK_SLOTS).copied().flatten()
+    }
+
+    /// The name of the product in `slot`.
+    pub(super) fn name(&self, slot: u32) -> &str {
         self.product(slot).map_or("", PackedProduct::name)
     }
 

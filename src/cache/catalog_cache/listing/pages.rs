@@ -7,11 +7,8 @@ use std::{
 
 use roaring::RoaringBitmap;
 
-use super::{Listing, filters::TextScores, name_start, sorted_slots::SortedSlots};
-use crate::{
-    cache::{catalog_cache::PageKey, text_index::TextMatch},
-    domain::{catalog::search::ProductSort, ids::ProductId},
-};
+use super::{Listing, name_start, sorted_slots::SortedSlots, text_scores::TextScores};
+use crate::{cache::catalog_cache::PageKey, domain::catalog::search::ProductSort};
 
 /// If fewer than one product in `WALK_SHARE` is on the list, the list is sorted; otherwise all
 /// products are walked in their order.
@@ -22,7 +19,7 @@ pub(super) const WALK_SHARE: u64 = 32;
 pub(in crate::cache::catalog_cache) struct ListedProduct {
     pub(in crate::cache::catalog_cache) slot: u32,
     /// How well it matches, if the page is sorted by that.
-    score: u32,
+    pub(super) score: u32,
 }
 
 /// How a page is sorted, unless it is by score.
@@ -48,7 +45,7 @@ impl Listing {
             (ProductSort::Relevance, Some(text)) => {
                 let after = after.map(|key| (key.number, key.id));
                 let is_listed = |slot| products.contains(slot);
-                return self.best_matches(&text.matches, after, limit, is_listed);
+                return self.best_of_text(text, after, limit, is_listed);
             }
             (ProductSort::Relevance | ProductSort::Name, _) => PageOrder::Name,
             (ProductSort::PriceAscending, _) => PageOrder::Price,
@@ -101,44 +98,6 @@ impl Listing {
                 slots.from(position).filter(on_list).take(limit).collect()
             }
         }
-    }
-
-    /// The `limit` matches with the highest scores, of equal scores the newest, that come after the
-    /// score and id in `after` and whose slots `includes`.
-    pub(in crate::cache::catalog_cache) fn best_matches(
-        &self,
-        matches: &[TextMatch],
-        after: Option<(i64, ProductId)>,
-        limit: usize,
-        includes: impl Fn(u32) -> bool,
-    ) -> Vec<ListedProduct> {
-        let mut best = BinaryHeap::with_capacity(limit + 1);
-        let mut least = 0;
-        // Backwards, so that the newest products are first: others that are equal then lose.
-        for found in matches.iter().rev() {
-            if found.score < least {
-                continue;
-            }
-            // Identifiers sort by their time.
-            let Some(id) = self.id(found.slot) else { continue };
-            let is_full = best.len() >= limit;
-            let next = Reverse((found.score, id, found.slot));
-            if is_full && best.peek().is_some_and(|last| next >= *last)
-                || after.is_some_and(|after| (i64::from(found.score), id) >= after)
-                || !includes(found.slot)
-            {
-                continue;
-            }
-            if is_full {
-                best.pop();
-            }
-            best.push(next);
-            if best.len() >= limit {
-                least = best.peek().map_or(0, |Reverse((score, ..))| *score);
-            }
-        }
-        let best = best.into_sorted_vec().into_iter();
-        best.map(|Reverse((score, _, slot))| ListedProduct { slot, score }).collect()
     }
 
     /// Where the page after `listed` begins, whose name is `name`.

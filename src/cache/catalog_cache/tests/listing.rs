@@ -199,6 +199,7 @@ proptest! {
                 prop_assert_eq!(&found, &wanted, "{:?}", sort);
             }
             let facets = cache.search(&filter, ProductSort::Name, None, 1).unwrap().facets;
+            let facets = counted(facets);
             let others = ProductFilter { categories: BTreeSet::new(), ..filter.clone() };
             let others = matches(&others).into_iter();
             let categories = others.filter_map(|product| product.details.category);

@@ -13,6 +13,14 @@ fn product() -> Product {
     Product::new(ProductId::new(), details, Timestamp::default())
 }
 
+/// The facets of a page that is not remembered.
+fn counted(facets: PageFacets) -> Facets {
+    match facets {
+        PageFacets::Counted { facets, .. } => facets,
+        PageFacets::Rendered(_) => panic!("the page is remembered"),
+    }
+}
+
 #[test]
 fn older_version_does_not_replace_a_newer_one() {
     let cache = CatalogCache::new(|_, _| bytes::Bytes::new(), &CatalogLanguage::default());

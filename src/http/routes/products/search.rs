@@ -1,16 +1,17 @@
 //! Search and suggestions.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use actix_web::web::Bytes;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    cache::catalog_cache::{CatalogCache, Facets, PageKey, PriceBand, SearchPage},
+    cache::catalog_cache::{
+        CatalogCache, Facets, PageKey, PriceBand, SearchPage, SuggestedProduct,
+    },
     domain::{
         catalog::{
             product::AttributeValue,
@@ -29,12 +30,11 @@ use crate::{
         response::{ApiResponse, RouteResult, problem::ProblemDetails, views::ProductResponse},
     },
     input::{attributes, search_text::parse_query_text},
-    messages::catalog::ProductView,
 };
 
 /// A page of a search.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ProductPage<'a> {
+pub(crate) struct ProductPage {
     #[schema(value_type = Vec<ProductResponse>)]
     // Empty here: see `encode_page`.
     items: [(); 0],
@@ -45,7 +45,8 @@ pub(crate) struct ProductPage<'a> {
     #[schema(examples(1))]
     total: u64,
     #[schema(value_type = FacetCounts)]
-    facets: &'a RawValue,
+    // Empty here, as well, and last.
+    facets: BTreeMap<(), ()>,
 }
 
 /// The number of matches by category, tag, price and attribute. Each facet counts under all filters
@@ -158,31 +159,43 @@ pub(super) async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
         return Err(Error::invalid_field("cursor", "invalid", message).into());
     }
     let after = cursor.map(|(_, key)| key);
+    let encode = move |catalog: &CatalogCache, found: SearchPage| {
+        let next = found.next.as_ref().map(|key| (fingerprint, key));
+        let next_cursor = encode_cursor(next);
+        encode_page(catalog, found, next_cursor, currency)
+    };
+    // What is at hand takes less time than to wake another thread.
+    let catalog = &read.state.catalog_cache;
+    if after.is_none()
+        && let Some(page) = catalog.recent_page(&filter, sort, limit)
+    {
+        return Ok(ApiResponse::ok(encode(catalog, page)?));
+    }
     let search = move |catalog: &CatalogCache| {
         let found = catalog.search(&filter, sort, after.as_ref(), limit);
-        let found = found.map_err(|_| Error::overloaded())?;
-        let next = found.next.as_ref().map(|key| (fingerprint, key));
-        encode_page(&found, encode_cursor(next), currency)
+        encode(catalog, found.map_err(|_| Error::overloaded())?)
     };
     Ok(ApiResponse::ok(read.state.run_search(search).await?))
 }
 
-/// Encodes a page. Its items are rendered already, so that they are only put in their place.
+/// Encodes a page. Its items and facets are rendered already, so that they are only put in their
+/// place.
 fn encode_page(
-    found: &SearchPage,
+    catalog: &CatalogCache,
+    found: SearchPage,
     next_cursor: Option<String>,
     currency: Currency,
 ) -> Result<Bytes, Error> {
     const START: &[u8] = b"{\"items\":[";
-    let render = |facets: &Facets| {
-        let json = serde_json::to_string(&show_facets(facets, currency)).ok()?;
-        RawValue::from_string(json).ok()
-    };
-    let facets = found.facets.rendered(render).ok_or_else(Error::internal)?;
-    let page = encode(&ProductPage { items: [], next_cursor, total: found.total, facets })?;
-    let rest = page.strip_prefix(START).ok_or_else(Error::internal)?;
+    const END: &[u8] = b"{}}";
+    let render = |facets: &Facets| serde_json::to_vec(&show_facets(facets, currency)).ok();
+    let facets = catalog.render_facets(found.facets, render).ok_or_else(Error::internal)?;
+    let page = ProductPage { items: [], next_cursor, total: found.total, facets: BTreeMap::new() };
+    let page = encode(&page)?;
+    let rest = page.strip_prefix(START).and_then(|rest| rest.strip_suffix(END));
+    let rest = rest.ok_or_else(Error::internal)?;
     let bodies: Vec<Bytes> = found.items.iter().map(|view| view.body()).collect();
-    let size = bodies.iter().map(|body| body.len() + 1).sum::<usize>() + page.len();
+    let size = bodies.iter().map(|body| body.len() + 1).sum::<usize>() + page.len() + facets.len();
     let mut json = Vec::with_capacity(size);
     json.extend(START);
     for (number, body) in bodies.iter().enumerate() {
@@ -192,6 +205,8 @@ fn encode_page(
         json.extend(body);
     }
     json.extend(rest);
+    json.extend(facets);
+    json.push(b'}');
     Ok(json.into())
 }
 
@@ -335,16 +350,25 @@ pub(super) async fn suggest(read: ReadRequest<CatalogReader>) -> RouteResult {
     let text = parse_query_text(query.get("q").unwrap_or_default(), &mut errors).to_owned();
     errors.into_result(())?;
     let limit = query.page_limit()? as usize;
+    let catalog = &read.state.catalog_cache;
+    let Some(typed) = catalog.rules().parse_typed(&text) else {
+        return Ok(ApiResponse::ok(encode_suggestions(&[])?));
+    };
+    // What is at hand takes less time than to wake another thread.
+    if let Some(known) = catalog.recent_suggestions(&typed, limit) {
+        return Ok(ApiResponse::ok(encode_suggestions(&known)?));
+    }
     let search = move |catalog: &CatalogCache| {
-        let Some(typed) = catalog.rules().parse_typed(&text) else {
-            return encode(&Suggestions { items: Vec::new() });
-        };
         let found = catalog.suggest(&typed, limit).map_err(|_| Error::overloaded())?;
-        let suggestion = |view: &Arc<ProductView>| Suggestion {
-            id: view.product.id.as_uuid(),
-            name: view.product.details.name.clone(),
-        };
-        encode(&Suggestions { items: found.iter().map(suggestion).collect() })
+        encode_suggestions(&found)
     };
     Ok(ApiResponse::ok(read.state.run_search(search).await?))
+}
+
+fn encode_suggestions(found: &[SuggestedProduct]) -> Result<Bytes, Error> {
+    let suggestion = |found: &SuggestedProduct| Suggestion {
+        id: found.id.as_uuid(),
+        name: found.name.to_string(),
+    };
+    encode(&Suggestions { items: found.iter().map(suggestion).collect() })
 }
