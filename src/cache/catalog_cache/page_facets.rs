@@ -24,8 +24,8 @@ pub enum PageFacets {
 pub struct UnsavedPage(pub(super) SearchKey, pub(super) FirstPage);
 
 impl CatalogCache {
-    /// The facets as `render` renders them, or rendered them for an earlier page of the same search.
-    /// The page is remembered from now on.
+    /// The facets as `render` renders them, or rendered them for an earlier page of the same
+    /// search. The page is remembered from now on.
     pub fn render_facets(
         &self,
         facets: PageFacets,

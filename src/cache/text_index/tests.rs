@@ -134,11 +134,15 @@ fn load_is_searchable_when_it_is_finished() {
     for slot in 0..3000 {
         fixture.put(slot, &format!("Cup number {slot}"), "porcelain");
     }
+    // It is written already, but not committed.
+    fixture.wait();
+    fixture.put(1, "Plate", "porcelain");
     fixture.index.finish_load();
     while !fixture.index.is_loaded() {
         thread::yield_now();
     }
     assert_eq!(fixture.search("porcelain").len(), 3000);
+    assert_eq!((fixture.search("plate"), fixture.search("cup").len()), (vec![1], 2999));
     assert_eq!(fixture.search("cup 2999"), [2999]);
     fixture.put(2999, "Saucer", "");
     assert_eq!(fixture.search("cup 2999"), [0; 0]);
