@@ -1,6 +1,6 @@
 //! Ends searches that take too much processor time.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -23,7 +23,8 @@ impl TimeBudget {
         Self { end: thread_time().saturating_add(time), steps: 0 }
     }
 
-    /// Uses some steps, such as one for each product that is looked at.
+    /// Uses some steps, such as one for each product that is looked at. After enough of them, other
+    /// threads get their turn; see [`SearchPool`](crate::cache::search_pool::SearchPool).
     ///
     /// # Errors
     /// The time is used up.
@@ -33,6 +34,7 @@ impl TimeBudget {
             return Ok(());
         }
         self.steps = 0;
+        thread::yield_now();
         if thread_time() > self.end { Err(OutOfTime) } else { Ok(()) }
     }
 }
