@@ -1,9 +1,11 @@
-//! Generates the gRPC services from `proto/`, without an installed `protoc`.
+//! Generates the gRPC services from `proto/`, without an installed `protoc`, and compresses assets.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message as _;
 
+#[path = "build/assets.rs"]
+mod assets;
 #[path = "build/commit.rs"]
 mod commit;
 
@@ -20,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     commit::set_commit();
     let descriptors = protox::compile(SERVICES, ["proto"])?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    assets::compress(&out_dir)?;
     // For the reflection service.
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()

@@ -174,7 +174,7 @@ fn deny_unknown_members(schema: &mut Schema) {
     }
 }
 
-/// Builds the AsyncAPI document.
+/// Builds the AsyncAPI document, which the program does not do: it contains the result.
 #[must_use]
 pub fn build_document() -> Value {
     let settings = SchemaSettings::draft2020_12()

@@ -24,7 +24,7 @@ use self::arguments::{
     AdminArguments, Arguments, AuditArguments, BackupArguments, Command, CompletionsArguments,
     ImportArguments, LoginArguments, LogoutArguments, ManArguments, RestoreArguments,
 };
-use crate::{app, broker, config::Settings, http, telemetry::Telemetry};
+use crate::{app, config::Settings, http, telemetry::Telemetry};
 
 /// Runs the command line. The exit code is 0 on success, 1 when the command fails, and 2 when the
 /// arguments or settings are invalid.
@@ -81,11 +81,11 @@ fn print_settings(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn print_openapi() -> anyhow::Result<()> {
-    print_line(&http::openapi_document().to_pretty_json()?)
+    print_line(&http::openapi_json()?)
 }
 
 fn print_asyncapi() -> anyhow::Result<()> {
-    print_line(&serde_json::to_string_pretty(&broker::asyncapi::build_document())?)
+    print_line(&http::asyncapi_json()?)
 }
 
 /// Writes a line to standard output. A closed pipe, as after `| head`, is not an error.

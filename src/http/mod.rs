@@ -1,5 +1,6 @@
 //! The HTTP API: middleware, request parsing, routes (one file per resource) and responses.
 
+mod embedded;
 pub mod middleware;
 mod openapi;
 mod request;
@@ -15,6 +16,7 @@ use actix_web::http::header;
 pub use actix_web::dev::{Server, ServerHandle};
 
 pub use self::{
+    embedded::{asyncapi_json, openapi_json},
     openapi::openapi_document,
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},

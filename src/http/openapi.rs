@@ -7,6 +7,8 @@ mod headers;
 use std::{collections::HashMap, sync::LazyLock};
 
 use actix_web::{HttpRequest, http::StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -17,11 +19,14 @@ use utoipa::{
     },
 };
 
-use super::routes::{
-    accounts, actions, api_keys, audit, cart, events, health, import, metrics, orders, payments,
-    products,
-    rules::{promotions, shipping_methods, tax_rates},
-    stock, users, webhooks,
+use super::{
+    embedded::openapi_json,
+    routes::{
+        accounts, actions, api_keys, audit, cart, events, health, import, metrics, orders,
+        payments, products,
+        rules::{promotions, shipping_methods, tax_rates},
+        stock, users, webhooks,
+    },
 };
 use crate::{error::ErrorCode, metrics::requests::method_label};
 
@@ -282,14 +287,17 @@ fn ensure_description(response: &mut Response, status: &str) {
 /// The operations of the document, by method and path.
 static OPERATION_IDS: LazyLock<HashMap<(&'static str, String), &'static str>> =
     LazyLock::new(|| {
+        #[derive(Deserialize)]
+        struct Paths {
+            paths: HashMap<String, HashMap<String, Value>>,
+        }
+        let read = || serde_json::from_str::<Paths>(&openapi_json().ok()?).ok();
         let mut ids = HashMap::new();
-        for (path, item) in openapi_document().paths.paths {
-            let PathItem { get, put, post, patch, delete, .. } = item;
-            let operations =
-                [("GET", get), ("PUT", put), ("POST", post), ("PATCH", patch), ("DELETE", delete)];
-            for (method, operation) in operations {
-                if let Some(id) = operation.and_then(|operation| operation.operation_id) {
-                    ids.insert((method, path.clone()), &*id.leak());
+        for (path, item) in read().into_iter().flat_map(|document| document.paths) {
+            for (method, operation) in item {
+                if let Some(id) = operation.get("operationId").and_then(Value::as_str) {
+                    let method = method_label(&method.to_ascii_uppercase());
+                    ids.insert((method, path.clone()), &*id.to_owned().leak());
                 }
             }
         }
@@ -304,7 +312,8 @@ pub(super) fn operation_id(request: &HttpRequest) -> &'static str {
     OPERATION_IDS.get(&(method, path)).copied().unwrap_or("unknown")
 }
 
-/// Returns the OpenAPI 3.1 document.
+/// Makes the OpenAPI 3.1 document, which the program does not do: it contains
+/// [the result](openapi_json).
 #[must_use]
 pub fn openapi_document() -> Document {
     ApiDoc::openapi()

@@ -1,7 +1,8 @@
 //! Compressed responses: for whom, of what, and what they do to tags, lengths and HEAD.
 
-use std::process::Command;
+use std::{fs, io::Read as _, process::Command};
 
+use flate2::bufread::GzDecoder;
 use serde_json::json;
 
 use crate::support::{Response, TestApp};
@@ -90,6 +91,29 @@ async fn small_bodies_and_images_stay_as_they_are() {
     }
     for path in ["/docs/swagger-ui.css", "/openapi.json", "/metrics"] {
         assert_compressed(&app.get(path).header("accept-encoding", "br").await.is(200), "br");
+    }
+}
+
+#[tokio::test]
+async fn large_files_of_the_pages_are_compressed_in_advance() {
+    let app = TestApp::start().await;
+    for name in ["swagger-ui.css", "swagger-ui-bundle.js"] {
+        let path = format!("/docs/{name}");
+        let file = fs::read(format!("assets/swagger-ui/{name}")).unwrap();
+        let packed = app.get(&path).header("accept-encoding", BROWSER).await.is(200);
+        assert_eq!(packed.header("content-encoding"), Some("gzip"), "{name}");
+        assert_eq!(packed.header("vary"), Some("accept-encoding"), "{name}");
+        let length = packed.header("content-length").map(|text| text.parse().unwrap());
+        assert_eq!(length, Some(packed.body.len()), "{name}");
+        let mut unpacked = Vec::new();
+        GzDecoder::new(&*packed.body).read_to_end(&mut unpacked).unwrap();
+        assert!(unpacked == file, "{name}");
+        for accepted in ["identity", "gzip;q=0"] {
+            let plain = app.get(&path).header("accept-encoding", accepted).await.is(200);
+            assert_plain(&plain);
+            assert_eq!(plain.header("vary"), Some("accept-encoding"), "{name}");
+            assert!(plain.body == file, "{name}");
+        }
     }
 }
 

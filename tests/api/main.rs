@@ -35,6 +35,7 @@ mod connections;
 mod crashed_orders;
 mod crashes;
 mod docs_pages;
+mod documents;
 mod event_access;
 mod events;
 mod grpc;

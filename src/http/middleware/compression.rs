@@ -5,6 +5,7 @@
 
 use actix_http::encoding::Encoder;
 use actix_web::{
+    HttpRequest,
     body::{BodySize, BoxBody, MessageBody as _},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -51,10 +52,19 @@ pub(super) fn compress_response(
 
 /// The encoding that the client prefers. `None` if the body must stay as it is.
 pub(super) fn negotiate(request: &ServiceRequest) -> Option<ContentEncoding> {
+    negotiate_one_of(&SUPPORTED, request.request())
+}
+
+/// Whether the client accepts a body that is compressed with gzip already.
+pub(in crate::http) fn accepts_gzip(request: &HttpRequest) -> bool {
+    negotiate_one_of(&[Encoding::gzip(), Encoding::identity()], request).is_some()
+}
+
+fn negotiate_one_of(supported: &[Encoding], request: &HttpRequest) -> Option<ContentEncoding> {
     if !request.headers().contains_key(header::ACCEPT_ENCODING) {
         return None;
     }
-    match AcceptEncoding::parse(request).ok()?.negotiate(SUPPORTED.iter())? {
+    match AcceptEncoding::parse(request).ok()?.negotiate(supported.iter())? {
         Encoding::Known(ContentEncoding::Identity) | Encoding::Unknown(_) => None,
         Encoding::Known(encoding) => Some(encoding),
     }

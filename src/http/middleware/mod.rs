@@ -22,6 +22,7 @@ use actix_web::{
 };
 use tracing::Instrument as _;
 
+pub(super) use self::compression::accepts_gzip;
 use self::{
     compression::{compress_response, negotiate},
     head_method::{omit_body, take_head},

@@ -9,11 +9,11 @@ use std::sync::OnceLock;
 use actix_web::{HttpRequest, HttpResponse, http::header, web, web::Bytes};
 
 use crate::{
-    broker,
     error::Error,
     http::{
-        openapi::openapi_document,
-        response::{ApiResponse, RouteResult},
+        embedded::{self, Packed, SWAGGER_UI_SCRIPT, SWAGGER_UI_STYLE},
+        middleware::accepts_gzip,
+        response::{ApiResponse, RouteResult, problem::Problem},
         state::AppState,
     },
 };
@@ -28,22 +28,30 @@ const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
+/// A file of the pages.
+#[derive(Clone, Copy)]
+enum Asset {
+    Plain(&'static [u8]),
+    /// A large file.
+    Packed(Packed),
+}
+
 macro_rules! asset {
     ($path:literal) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/", $path))
+        Asset::Plain(include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/", $path)))
     };
 }
 
 /// The files of the pages: name, content type and contents.
-const ASSETS: [(&str, &str, &[u8]); 9] = [
+const ASSETS: [(&str, &str, Asset); 9] = [
     ("", HTML, asset!("docs/index.html")),
     ("events", HTML, asset!("docs/events.html")),
     ("events.css", STYLE, asset!("docs/events.css")),
     ("events.js", SCRIPT, asset!("docs/events.js")),
     ("page.css", STYLE, asset!("docs/page.css")),
     ("swagger-initializer.js", SCRIPT, asset!("docs/swagger-initializer.js")),
-    ("swagger-ui.css", STYLE, asset!("swagger-ui/swagger-ui.css")),
-    ("swagger-ui-bundle.js", SCRIPT, asset!("swagger-ui/swagger-ui-bundle.js")),
+    ("swagger-ui.css", STYLE, Asset::Packed(SWAGGER_UI_STYLE)),
+    ("swagger-ui-bundle.js", SCRIPT, Asset::Packed(SWAGGER_UI_SCRIPT)),
     ("favicon-32x32.png", "image/png", asset!("swagger-ui/favicon-32x32.png")),
 ];
 
@@ -61,7 +69,9 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/openapi.json").get(openapi_json))
         .service(web::resource("/asyncapi.json").get(asyncapi_json));
     for (name, content_type, contents) in ASSETS {
-        let serve = move || async move { asset_response(content_type, contents) };
+        let serve = move |request: HttpRequest| async move {
+            asset_response(&request, content_type, contents)
+        };
         config.service(web::resource(format!("/docs/{name}")).get(serve));
     }
 }
@@ -70,45 +80,43 @@ async fn redirect_to_docs() -> HttpResponse {
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
-fn asset_response(content_type: &'static str, contents: &'static [u8]) -> HttpResponse {
-    HttpResponse::Ok()
+fn asset_response(
+    request: &HttpRequest,
+    content_type: &str,
+    asset: Asset,
+) -> Result<HttpResponse, Problem> {
+    let mut response = HttpResponse::Ok();
+    response
         .insert_header((header::CONTENT_TYPE, content_type))
-        .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
-        .body(Bytes::from_static(contents))
+        .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY));
+    let bytes = match asset {
+        Asset::Plain(bytes) => Bytes::from_static(bytes),
+        Asset::Packed(file) if accepts_gzip(request) => {
+            response
+                .insert_header((header::CONTENT_ENCODING, "gzip"))
+                .insert_header((header::VARY, "accept-encoding"));
+            Bytes::from_static(file.gzip())
+        }
+        Asset::Packed(file) => Bytes::from(file.unpack()?),
+    };
+    Ok(response.body(bytes))
 }
 
 async fn openapi_json(request: HttpRequest) -> RouteResult {
-    let make = |name: &str| {
-        let mut document = openapi_document();
-        name.clone_into(&mut document.info.title);
-        document.to_json().map(Bytes::from)
-    };
-    named_document(&OPENAPI_JSON, &request, make)
+    named_document(&OPENAPI_JSON, &request, embedded::openapi_json)
 }
 
 async fn asyncapi_json(request: HttpRequest) -> RouteResult {
-    let make = |name: &str| {
-        let mut document = broker::asyncapi::build_document();
-        if let Some(title) = document.pointer_mut("/info/title") {
-            *title = name.into();
-        }
-        serde_json::to_vec(&document).map(Bytes::from)
-    };
-    named_document(&ASYNCAPI_JSON, &request, make)
+    named_document(&ASYNCAPI_JSON, &request, embedded::asyncapi_json)
 }
 
-/// Answers with a document that `make` makes for the shop's name.
+/// Answers with a document that has the shop's name.
 fn named_document(
     cached: &CachedDocument,
     request: &HttpRequest,
-    make: impl FnOnce(&str) -> serde_json::Result<Bytes>,
+    read: fn() -> Result<String, Error>,
 ) -> RouteResult {
-    let state = AppState::from_request(request)?;
-    let encode = || {
-        make(&state.options.shop_name).map_err(|error| {
-            tracing::error!(%error, "failed to encode a document");
-            Error::internal()
-        })
-    };
-    Ok(ApiResponse::ok(cached.get_or_init(encode).clone()?))
+    let name = &AppState::from_request(request)?.options.shop_name;
+    let make = || Ok(Bytes::from(embedded::with_title(&read()?, name)));
+    Ok(ApiResponse::ok(cached.get_or_init(make).clone()?))
 }

@@ -7,14 +7,14 @@ use std::{
     hash::Hash,
 };
 
-use mongodb::bson::{Document, RawDocument, Uuid as BsonUuid, deserialize_from_slice, doc};
+use mongodb::bson::{Document, RawDocument, Uuid as BsonUuid, doc};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
     documents::{
-        DocumentError, IdempotencyKeyDocument, RefusedKeyDocument, StockDocument, id_from_bson,
-        id_to_bson,
+        self, DocumentError, IdempotencyKeyDocument, RefusedKeyDocument, StockDocument,
+        id_from_bson, id_to_bson,
     },
     erasure, promotion_uses, rules,
     schema::{
@@ -112,7 +112,7 @@ pub(super) fn commit_time(record: &RawDocument) -> i64 {
     record.get_i64(COMMIT_TIME).unwrap_or(0)
 }
 
-async fn load_versions<I: From<Uuid> + Eq + Hash>(
+async fn load_versions<I: From<Uuid> + Eq + Hash + Send>(
     transaction: &mut Transaction<'_>,
     collection: &str,
     ids: Vec<BsonUuid>,
@@ -146,7 +146,7 @@ async fn load_versions<I: From<Uuid> + Eq + Hash>(
 }
 
 /// The owner of each of `values` in a unique `field`, among documents that match `condition`.
-async fn load_unique_field_owners<I: From<Uuid>>(
+async fn load_unique_field_owners<I: From<Uuid> + Send>(
     transaction: &mut Transaction<'_>,
     collection: &str,
     field: &str,
@@ -304,7 +304,7 @@ async fn load_purchases(
         fields.insert("lines", &limited_lines);
     }
     loaded.purchased_units = read_set.purchases.iter().map(|pair| (*pair, 0)).collect();
-    let count_pending = |document: &RawDocument| {
+    let mut count_pending = |document: &RawDocument| {
         let order: BuyerOrder = deserialize_document(document)?;
         let pending = loaded.pending_orders.entry(id_from_bson(order.user_id)).or_default();
         pending.orders += 1;
@@ -313,7 +313,7 @@ async fn load_purchases(
         Ok(())
     };
     let index = Some(PENDING_UNITS_OF_USER);
-    transaction.for_each_document_in(ORDERS, index, pending, fields, count_pending).await?;
+    transaction.for_each_document_in(ORDERS, index, pending, fields, &mut count_pending).await?;
     if products.is_empty() {
         return Ok(());
     }
@@ -323,13 +323,13 @@ async fn load_purchases(
         "lines.product_id": { "$in": products },
         "status": { "$in": PAID_STATUSES.map(OrderStatus::as_str).to_vec() },
     };
-    let count_paid = |document: &RawDocument| {
+    let mut count_paid = |document: &RawDocument| {
         deserialize_document::<BuyerOrder>(document)?.add_to(loaded);
         Ok(())
     };
     let fields = doc! { "_id": 0, "user_id": 1, "lines": limited_lines };
     let index = Some(BOUGHT_OF_USER);
-    transaction.for_each_document_in(ORDERS, index, paid, fields, count_paid).await
+    transaction.for_each_document_in(ORDERS, index, paid, fields, &mut count_paid).await
 }
 
 async fn load_inbox(
@@ -378,5 +378,5 @@ async fn load_stock_levels(
 pub(super) fn deserialize_document<'de, T: Deserialize<'de>>(
     document: &'de RawDocument,
 ) -> Result<T, DocumentError> {
-    Ok(deserialize_from_slice(document.as_bytes())?)
+    documents::deserialize_bytes(document.as_bytes())
 }

@@ -48,10 +48,11 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use mongodb::Database;
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::AbortHandle,
     time::timeout,
 };
@@ -223,11 +224,29 @@ impl MongoStore {
             return Err(StoreUnavailable);
         }
         let operation = operation(self.database.clone());
+        let (sender, result) = oneshot::channel();
+        let operation = Box::pin(async move {
+            // The caller may have been dropped.
+            drop(sender.send(operation.await?));
+            Ok(())
+        });
+        self.run_task(purpose, limit, operation).await?;
+        result.await.map_err(|_| StoreUnavailable)
+    }
+
+    /// Of one type, so that the program has the runtime's code for a task once and not for each
+    /// operation.
+    async fn run_task(
+        &self,
+        purpose: &str,
+        limit: Duration,
+        operation: BoxFuture<'static, Result<(), ReadError>>,
+    ) -> Result<(), StoreUnavailable> {
         // The timeout is created inside the task, because a timer belongs to the runtime that it is
         // created on, and the caller's runtime may stop before the operation does.
         let task = self.runtime.spawn(async move { timeout(limit, operation).await });
         let error = match task.await {
-            Ok(Ok(Ok(result))) => return Ok(result),
+            Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(_)) => "timed out".to_owned(),
             Err(error) => error.to_string(),

@@ -94,7 +94,7 @@ pub(super) async fn load(
     let keys: BTreeSet<BuyerKey> = read_set.buyer_uses.iter().map(|pair| pair.0.clone()).collect();
     let promotions: BTreeSet<PromotionId> = read_set.buyer_uses.iter().map(|pair| pair.1).collect();
     for (index, filter) in orders_with(&keys, &promotions) {
-        let record = |document: &RawDocument| {
+        let mut record = |document: &RawDocument| {
             let order: OrderPromotions = deserialize_document(document)?;
             let (order_id, keys) = (order.id(), order.keys());
             for promotion in promotions_of(order) {
@@ -106,7 +106,7 @@ pub(super) async fn load(
             Ok(())
         };
         transaction
-            .for_each_document_in(ORDERS, Some(index), filter, order_fields(), record)
+            .for_each_document_in(ORDERS, Some(index), filter, order_fields(), &mut record)
             .await?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::{
-    documents::DocumentError,
+    documents::{DocumentError, ForEach},
     transaction_error::{DUPLICATE_KEY, ErrorClass, TransactionError},
 };
 
@@ -62,9 +62,9 @@ impl Transaction<'_> {
         collection: &str,
         filter: Document,
         fields: Document,
-        each: impl FnMut(&RawDocument) -> Result<(), DocumentError>,
+        mut each: impl FnMut(&RawDocument) -> Result<(), DocumentError> + Send,
     ) -> Result<(), TransactionError> {
-        self.for_each_document_in(collection, None, filter, fields, each).await
+        self.for_each_document_in(collection, None, filter, fields, &mut each).await
     }
 
     /// The same, with the index to use. Without one, the server chooses.
@@ -74,7 +74,7 @@ impl Transaction<'_> {
         index: Option<&str>,
         filter: Document,
         fields: Document,
-        mut each: impl FnMut(&RawDocument) -> Result<(), DocumentError>,
+        each: &mut ForEach<'_>,
     ) -> Result<(), TransactionError> {
         let collection = self.database.collection::<RawDocumentBuf>(collection);
         let options = FindOptions::builder()

@@ -14,8 +14,11 @@ mod outbox;
 mod shipments;
 mod staff;
 
-use mongodb::bson::{Binary, DateTime, RawDocumentBuf, Uuid as BsonUuid, spec::BinarySubtype};
-use serde::Serialize;
+use mongodb::bson::{
+    Binary, DateTime, RawDeserializer, RawDocument, RawDocumentBuf, Uuid as BsonUuid,
+    spec::BinarySubtype,
+};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub(super) use self::{
@@ -44,6 +47,10 @@ impl From<mongodb::bson::error::Error> for DocumentError {
         Self(error.to_string())
     }
 }
+
+/// What a query does with each document. Not generic, so that the program has the code of a query
+/// once and not for each use.
+pub(super) type ForEach<'a> = dyn FnMut(&RawDocument) -> Result<(), DocumentError> + Send + 'a;
 
 /// An id for documents that serde writes, and for filters.
 pub(super) fn id_to_bson(uuid: Uuid) -> BsonUuid {
@@ -79,6 +86,18 @@ fn parse_money(minor: i64, currency: &str) -> Result<Money, DocumentError> {
 /// Serializes `value` without an intermediate [`Document`](mongodb::bson::Document).
 pub(super) fn to_raw_document(value: &impl Serialize) -> Result<RawDocumentBuf, DocumentError> {
     Ok(mongodb::bson::serialize_to_raw_document_buf(value)?)
+}
+
+/// Deserializes a document without copying, so the result may borrow from `bytes`.
+///
+/// Erased, since BSON's deserializer has ten kinds of maps: without it, the code of each type of
+/// document would be in the program ten times.
+pub(super) fn deserialize_bytes<'de, T: Deserialize<'de>>(
+    bytes: &'de [u8],
+) -> Result<T, DocumentError> {
+    let mut deserializer =
+        <dyn erased_serde::Deserializer<'_>>::erase(RawDeserializer::new(bytes)?);
+    erased_serde::deserialize(&mut deserializer).map_err(|error| DocumentError(error.to_string()))
 }
 
 pub(super) fn bytes_to_binary(bytes: &[u8]) -> Binary {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::documents::{
     ActorDocument, CartDocument, DocumentError, MailDocument, OrderDocument, bytes_to_binary,
-    hash_from_binary, timestamp_from_bson, timestamp_to_bson,
+    deserialize_bytes, hash_from_binary, timestamp_from_bson, timestamp_to_bson,
 };
 use crate::{
     domain::{
@@ -218,7 +218,7 @@ fn idempotency_document(record: &IdempotencyRecord) -> Option<IdempotencyDocumen
 
 /// Reads what [`encode_commit`] wrote.
 pub(super) fn decode_commit(bytes: &[u8], now: Instant) -> Result<ForwardedCommit, DocumentError> {
-    let document: CommitDocument<'_> = bson::deserialize_from_slice(bytes)?;
+    let document: CommitDocument<'_> = deserialize_bytes(bytes)?;
     let writes: Vec<Write> =
         document.writes.into_iter().map(decode_write).collect::<Result<_, _>>()?;
     let missing = || DocumentError("an event has no record".to_owned());
@@ -295,7 +295,7 @@ pub(super) fn encode_outcome(outcome: CommitOutcome) -> Option<Vec<u8>> {
 
 /// Reads what [`encode_outcome`] wrote.
 pub(super) fn decode_outcome(bytes: &[u8]) -> Result<CommitOutcome, DocumentError> {
-    let document: OutcomeDocument = bson::deserialize_from_slice(bytes)?;
+    let document: OutcomeDocument = deserialize_bytes(bytes)?;
     Ok(match document.outcome {
         OutcomeKind::Applied(receipt) => Ok(receipt),
         OutcomeKind::Replayed(body) => {

@@ -41,7 +41,11 @@ pub(super) use self::{
     snapshot::SnapshotReader,
     staff::{find_api_key, list_actions, list_api_keys, record_api_key_uses},
 };
-use super::{documents::DocumentError, schema::META, transaction_error};
+use super::{
+    documents::{DocumentError, ForEach},
+    schema::META,
+    transaction_error,
+};
 
 /// The reason that a read failed, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -88,16 +92,30 @@ pub(super) async fn find_one<T>(
     Ok(found.map(|document| convert(&document)).transpose()?)
 }
 
-pub(super) async fn find_many<T>(
+pub(super) async fn find_many<T: Send>(
     database: &Database,
     collection: &str,
     query: ListQuery,
-    convert: impl Fn(&RawDocument) -> Result<T, DocumentError>,
+    mut convert: impl FnMut(&RawDocument) -> Result<T, DocumentError> + Send,
 ) -> ReadResult<Vec<T>> {
     let mut found = Vec::new();
+    let mut each = |document: &RawDocument| {
+        found.push(convert(document)?);
+        Ok(())
+    };
+    find_each(database, collection, query, &mut each).await?;
+    Ok(found)
+}
+
+async fn find_each(
+    database: &Database,
+    collection: &str,
+    query: ListQuery,
+    each: &mut ForEach<'_>,
+) -> ReadResult<()> {
     if query.limit == Some(0) {
         // To the server, 0 means no limit.
-        return Ok(found);
+        return Ok(());
     }
     let collection = database.collection::<RawDocumentBuf>(collection);
     let mut find = collection.find(query.filter).batch_size(10_000);
@@ -115,9 +133,9 @@ pub(super) async fn find_many<T>(
     }
     let mut cursor = find.await?;
     while cursor.advance().await? {
-        found.push(convert(cursor.current())?);
+        each(cursor.current())?;
     }
-    Ok(found)
+    Ok(())
 }
 
 pub(super) async fn ping(database: Database) -> ReadResult<()> {

@@ -6,7 +6,10 @@ use mongodb::{
     options::{CollectionOptions, ReadConcern},
 };
 
-use super::{super::documents::DocumentError, ReadResult};
+use super::{
+    super::documents::{DocumentError, ForEach},
+    ReadResult,
+};
 
 /// Reads from one snapshot, which a majority of the members has.
 pub(in crate::store::mongo) struct SnapshotReader {
@@ -26,7 +29,16 @@ impl SnapshotReader {
         &mut self,
         collection: &str,
         stages: Vec<Document>,
-        mut each: impl FnMut(&RawDocument) -> Result<(), DocumentError>,
+        mut each: impl FnMut(&RawDocument) -> Result<(), DocumentError> + Send,
+    ) -> ReadResult<()> {
+        self.aggregate(collection, stages, &mut each).await
+    }
+
+    async fn aggregate(
+        &mut self,
+        collection: &str,
+        stages: Vec<Document>,
+        each: &mut ForEach<'_>,
     ) -> ReadResult<()> {
         let collection = self.collection(collection);
         let found = collection.aggregate(stages).batch_size(10_000).with_type::<RawDocumentBuf>();
@@ -38,24 +50,39 @@ impl SnapshotReader {
     }
 
     /// The documents that match `filter`, with these `fields` or all.
-    pub(in crate::store::mongo) async fn find_many<T>(
+    pub(in crate::store::mongo) async fn find_many<T: Send>(
         &mut self,
         collection: &str,
         filter: Document,
         fields: Option<Document>,
-        convert: impl Fn(&RawDocument) -> Result<T, DocumentError>,
+        mut convert: impl FnMut(&RawDocument) -> Result<T, DocumentError> + Send,
     ) -> ReadResult<Vec<T>> {
+        let mut found = Vec::new();
+        let mut each = |document: &RawDocument| {
+            found.push(convert(document)?);
+            Ok(())
+        };
+        self.find_each(collection, filter, fields, &mut each).await?;
+        Ok(found)
+    }
+
+    async fn find_each(
+        &mut self,
+        collection: &str,
+        filter: Document,
+        fields: Option<Document>,
+        each: &mut ForEach<'_>,
+    ) -> ReadResult<()> {
         let collection = self.collection(collection);
         let mut find = collection.find(filter).batch_size(10_000);
         if let Some(fields) = fields {
             find = find.projection(fields);
         }
         let mut cursor = find.session(&mut self.session).await?;
-        let mut found = Vec::new();
         while cursor.advance(&mut self.session).await? {
-            found.push(convert(cursor.current())?);
+            each(cursor.current())?;
         }
-        Ok(found)
+        Ok(())
     }
 
     fn collection(&self, name: &str) -> Collection<RawDocumentBuf> {
