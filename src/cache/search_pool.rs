@@ -17,9 +17,9 @@ const NICENESS: i32 = 5;
 /// Runs searches on a few threads of its own. Dropping it ends them.
 ///
 /// A lower priority alone gives them a smaller share of the processor, but a thread that runs keeps
-/// it until its time slice of milliseconds is over. So a search yields every few dozen microseconds:
-/// a read of a cart waits no longer. The policy for idle threads would be worse: if it starves, a
-/// search that has locked the listing makes changes wait for seconds.
+/// it until its time slice of milliseconds is over. So a search yields every few dozen
+/// microseconds: a read of a cart waits no longer. The policy for idle threads would be worse: if
+/// it starves, a search that has locked the listing makes changes wait for seconds.
 pub struct SearchPool {
     queue: Arc<Queue>,
 }

@@ -1,8 +1,8 @@
 //! Large files that the program contains compressed: scripts and styles of the pages, and the
 //! documents that describe the API and the events.
 //!
-//! The documents follow from annotations, but the code that makes them would be 2 MB of the program.
-//! So a test makes them, and holds the files to the code: `tests/api/documents.rs`.
+//! The documents follow from annotations, but the code that makes them would be 2 MB of the
+//! program. So a test makes them, and holds the files to the code: `tests/api/documents.rs`.
 
 use std::io::Read as _;
 
