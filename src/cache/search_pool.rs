@@ -18,8 +18,8 @@ const NICENESS: i32 = 5;
 ///
 /// A lower priority alone gives them a smaller share of the processor, but a thread that runs keeps
 /// it until its time slice of milliseconds is over. So a search yields every few dozen
-/// microseconds: a read of a cart waits no longer. The policy for idle threads would be worse: if
-/// it starves, a search that has locked the listing makes changes wait for seconds.
+/// microseconds while it matches texts. It does not while it has locked the listing, for which
+/// changes wait; under the policy for idle threads they would wait for seconds.
 pub struct SearchPool {
     queue: Arc<Queue>,
 }

@@ -1,6 +1,6 @@
 //! Finds products.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -88,8 +88,7 @@ impl CatalogCache {
         let matches = self.search_text(filter)?;
         let listing = self.read_listing();
         let found = self.list(&listing, filter, matches, sort, after, limit + 1);
-        let (items, next) =
-            page_of(&listing, &found.products, sort, limit, |id| self.get_and_yield(id));
+        let (items, next) = page_of(&listing, &found.products, sort, limit, |id| self.get(id));
         let facets = PageFacets::Counted { facets: found.facets, page: None };
         Ok(SearchPage { items, next, total: found.total, facets })
     }
@@ -103,7 +102,7 @@ impl CatalogCache {
     ) -> Result<SearchPage, SearchTimeout> {
         let key = self.recent_searches.key((filter, sort));
         let listing = self.read_listing();
-        let view = |id| self.get_and_yield(id);
+        let view = |id| self.get(id);
         if let Some(known) = self.known_page(&listing, key, (filter, sort), limit, view) {
             return Ok(known);
         }
@@ -112,8 +111,7 @@ impl CatalogCache {
         let matches = self.search_text(filter)?;
         let listing = self.read_listing();
         let found = self.list(&listing, filter, matches, sort, None, MAX_PAGE + 1);
-        let (items, next) =
-            page_of(&listing, &found.products, sort, limit, |id| self.get_and_yield(id));
+        let (items, next) = page_of(&listing, &found.products, sort, limit, |id| self.get(id));
         // Otherwise the matches may be of another time.
         let page = (listing.generation(filter) == generation).then(|| {
             let products = found.products.into_boxed_slice();
@@ -160,12 +158,6 @@ impl CatalogCache {
         Some(SearchPage { items, next, total: known.total, facets })
     }
 
-    /// As [`Self::get`], which takes some microseconds, for one of many products.
-    fn get_and_yield(&self, id: ProductId) -> Option<Arc<ProductView>> {
-        thread::yield_now();
-        self.get(id)
-    }
-
     /// Filters, sorts and counts the products, or of them the `matches` of the text.
     fn list(
         &self,
@@ -178,14 +170,12 @@ impl CatalogCache {
     ) -> Found {
         let words = filter.text.as_ref().map_or(0, |text| text.words.len());
         let scores = matches.map(|matches| listing.score_text(matches, words));
-        thread::yield_now();
         let filtered = listing.filter(filter, scores.as_ref(), self.slots_of(filter));
-        thread::yield_now();
-        let products = listing.page(&filtered.products, sort, scores.as_ref(), after, limit);
-        thread::yield_now();
-        let facets = listing.count_facets(&filtered);
-        thread::yield_now();
-        Found { products, total: filtered.products.len(), facets }
+        Found {
+            products: listing.page(&filtered.products, sort, scores.as_ref(), after, limit),
+            total: filtered.products.len(),
+            facets: listing.count_facets(&filtered),
+        }
     }
 
     /// Finds the ids of all products that match `filter`, the oldest product first.

@@ -242,7 +242,7 @@ impl Order {
     }
 
     /// Erases the addresses, except
-    /// [`KEPT_ADDRESS_FIELDS`](crate::domain::order::KEPT_ADDRESS_FIELDS).
+    /// [`KEPT_ADDRESS_FIELDS`].
     pub fn erase_addresses(&mut self) {
         for address in [&mut self.shipping_address, &mut self.billing_address] {
             *address = address.take().and_then(OrderAddress::anonymized);

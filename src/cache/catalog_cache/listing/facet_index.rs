@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    thread,
 };
 
 use roaring::RoaringBitmap;
@@ -36,8 +35,6 @@ impl FacetField {
 const MAX_ATTRIBUTES: usize = 30;
 /// Of many products, this many of the most common values are counted.
 const MAX_COUNTED_VALUES: usize = 2000;
-/// After this many values, other threads get their turn.
-const VALUES_PER_TURN: usize = 16;
 
 /// The values by which products are counted, and the products of each.
 #[derive(Debug, Default)]
@@ -172,17 +169,11 @@ impl FacetIndex {
             true => self.count_one_by_one(products, values_of),
             false => {
                 keep_most_common(&mut values);
-                let count = |number: usize, all: u64, value: &FacetValue| {
-                    if is_all {
-                        return all;
-                    }
-                    if number.is_multiple_of(VALUES_PER_TURN) {
-                        thread::yield_now();
-                    }
-                    value.slots.intersection_len(products)
+                let count = |(all, value): (u64, &'_ FacetValue)| match is_all {
+                    true => all,
+                    false => value.slots.intersection_len(products),
                 };
-                let values = values.into_iter().enumerate();
-                values.map(|(at, (all, value))| (value, count(at, all, value))).collect()
+                values.into_iter().map(|(all, value)| (value, count((all, value)))).collect()
             }
         };
         let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! The best of the products that match a text.
 
-use std::{cmp::Reverse, collections::BinaryHeap, thread};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use roaring::RoaringBitmap;
 
@@ -9,8 +9,6 @@ use crate::{cache::text_index::TextMatch, domain::ids::ProductId};
 
 /// If at least one product in `MANY_SHARE` matches, their slots are collected as bits.
 const MANY_SHARE: usize = 256;
-/// After this many matches, other threads get their turn.
-const MATCHES_PER_TURN: usize = 16_384;
 
 /// The products that match the text of a search, in no order.
 pub(in crate::cache::catalog_cache) struct TextScores {
@@ -102,10 +100,7 @@ impl Listing {
         // The last of a full page.
         let mut last: Option<(u32, ProductId)> = None;
         // Backwards, so that the newest products are first: others that are equal then lose.
-        for (number, found) in matches.iter().rev().enumerate() {
-            if number % MATCHES_PER_TURN == MATCHES_PER_TURN - 1 {
-                thread::yield_now();
-            }
+        for found in matches.iter().rev() {
             let least = last.map_or(0, |(score, _)| score);
             let Some(score) = score(found, least).filter(|score| *score >= least) else { continue };
             // Most products are ruled out by their neighbors, whose newest one is at hand.
