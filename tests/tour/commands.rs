@@ -35,7 +35,9 @@ fn problems(page: &str, text: &str, sources: &str) -> Vec<String> {
         }
         let is_run = match (block.language.as_str(), &block.section) {
             ("bash", Some(name)) => sources.contains(&format!("\"{page}\", \"{name}\"")),
-            ("sh", None) => sources.contains(&format!("shell_blocks(\"{page}\")")),
+            ("sh", None) if block.not_run.is_none() => {
+                sources.contains(&format!("shell_blocks(\"{page}\")"))
+            }
             _ => false,
         };
         match (is_run, &block.not_run) {

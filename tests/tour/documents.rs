@@ -189,8 +189,8 @@ fn test_exists(path: &str) -> bool {
     })
 }
 
-/// What a document has in backticks and looks like a test. Settings have a dot, and names of
-/// metrics their prefix.
+/// What SECURITY.md and the operators' guide have in backticks and looks like a test. Settings have
+/// a dot, and names of metrics their prefix.
 fn named_tests(document: &str) -> Vec<&str> {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':';
     let looks_like_test = |name: &&str| {
@@ -208,7 +208,11 @@ fn named_tests(document: &str) -> Vec<&str> {
 fn documents_name_only_tests_that_exist() {
     let mut missing = Vec::new();
     let mut count = 0;
-    for document in documents() {
+    let pages =
+        ["backup", "containers", "monitoring", "operations", "privacy", "staff", "troubleshooting"];
+    let mut with_tests = pages.map(|page| format!("docs/{page}.md")).to_vec();
+    with_tests.push("SECURITY.md".into());
+    for document in with_tests {
         let text = fs::read_to_string(root().join(&document)).unwrap();
         for name in named_tests(&text) {
             count += 1;
