@@ -185,17 +185,7 @@ mod tests {
         product.version = 9;
         product.updated_at = Timestamp::from_millis(8);
         check(&product);
-        product.details = ProductDetails {
-            sku: None,
-            category: None,
-            tags: Vec::new(),
-            image_url: None,
-            attributes: BTreeMap::new(),
-            purchase_limit: None,
-            weight_grams: None,
-            tax_class: None,
-            ..product.details
-        };
+        product.details = ProductDetails::sample("Thé ☕");
         check(&product);
     }
 }

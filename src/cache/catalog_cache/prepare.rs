@@ -43,7 +43,8 @@ impl Preparer {
 
     /// Prepares those products that are there.
     fn prepare_all(&self, products: &[Option<Arc<Product>>]) -> Vec<Option<Prepared>> {
-        products.iter().map(|product| product.as_ref().map(|it| self.prepare(it))).collect()
+        let prepare = |product: &Option<Arc<Product>>| Some(self.prepare(product.as_ref()?));
+        products.iter().map(prepare).collect()
     }
 }
 
