@@ -33,6 +33,10 @@ mod siege;
 mod timing;
 mod webhooks;
 
+use std::{num::ParseIntError, str::FromStr};
+
+use anyhow::Context;
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -52,14 +56,14 @@ fn main() -> anyhow::Result<()> {
         ["siege", options @ ..] => runtime.block_on(siege::run(options)),
         ["node", options @ ..] => runtime.block_on(siege::node::run(options)),
         ["import"] => import::run(500_000),
-        ["import", lines] => import::run(lines.parse()?),
+        ["import", lines] => import::run(parse_count(lines)?),
         ["search"] => runtime.block_on(search::run(500_000)),
-        ["search", products] => runtime.block_on(search::run(products.parse()?)),
+        ["search", products] => runtime.block_on(search::run(parse_count(products)?)),
         ["timing"] => runtime.block_on(timing::run()),
         ["memory"] => runtime.block_on(memory::run(100_000)),
-        ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
+        ["memory", carts] => runtime.block_on(memory::run(parse_count(carts)?)),
         ["webhooks"] => runtime.block_on(webhooks::run(1_000)),
-        ["webhooks", endpoints] => runtime.block_on(webhooks::run(endpoints.parse()?)),
+        ["webhooks", endpoints] => runtime.block_on(webhooks::run(parse_count(endpoints)?)),
         // `reads` starts this as a child process.
         ["baseline", body] => baseline_server::run(body),
         _ => anyhow::bail!(
@@ -69,4 +73,8 @@ fn main() -> anyhow::Result<()> {
              | memory [CARTS] | import [LINES] | search [PRODUCTS] | webhooks [ENDPOINTS]"
         ),
     }
+}
+
+fn parse_count<T: FromStr<Err = ParseIntError>>(text: &str) -> anyhow::Result<T> {
+    text.parse().with_context(|| format!("{text} is not a number"))
 }

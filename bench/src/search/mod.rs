@@ -44,8 +44,11 @@ pub async fn run(products: usize) -> anyhow::Result<()> {
     let (time, processor) = (started.elapsed(), shop.processor_time()?);
     println!("  start                      {time:.2?}, {processor:.2?} of processor time");
     print_memory("memory at the start", &shop, empty, products)?;
-    compare(&shop, &queries).await?;
-    print_memory("memory after all that", &shop, empty, products)?;
+    let searches = compare(&shop, &queries).await?;
+    compare_cart_reads(&shop, &searches).await?;
+    print_memory("memory after reads", &shop, empty, products)?;
+    compare_changes(&shop, &searches).await?;
+    print_memory("memory after changes", &shop, empty, products)?;
     drop(shop);
     measure_baseline(&items, products, &queries)
 }
@@ -56,7 +59,8 @@ fn print_memory(when: &str, shop: &ShopProcess, empty: f64, products: usize) -> 
     Ok(())
 }
 
-async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<()> {
+/// Measures each kind of read. Returns the searches.
+async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<Arc<[Request]>> {
     let encode =
         |text: &String| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let get = |path: String| Request::get(&path, "");
@@ -87,28 +91,45 @@ async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<()> {
     {
         measure_kind(shop, name, requests, Some(TIME)).await?;
     }
-    compare_cart_reads(shop, &searches).await
+    Ok(searches)
 }
 
-/// Reads of a cart, alone and while searches saturate the shop. The clients of those searches have
-/// the lowest priority: they stand for other machines, and must not take the processor from the
-/// reads that are measured.
+/// Reads of a cart, alone and while searches saturate the shop.
 async fn compare_cart_reads(shop: &ShopProcess, searches: &Arc<[Request]>) -> anyhow::Result<()> {
     let token = new_user_token(Role::Customer)?;
     let product = shop.create_product().await?;
     let add = json!({"product_id": product, "quantity": 2}).to_string();
     send_once(shop.address, &Request::post("/api/cart/add", &token, &add)).await?;
     let cart: Arc<[Request]> = [Request::get("/api/cart", &token)].into();
-    let quiet = measure(shop.address, &cart, 4, Some(TIME)).await?;
-    println!("  cart reads alone           {}", summary(quiet, TIME));
-    let runtime = low_priority_runtime()?;
-    let (address, searches) = (shop.address, Arc::clone(searches));
-    let searches = async move { measure(address, &searches, CONNECTIONS, Some(TIME)).await };
-    let (beside, busy) = tokio::join!(measure(shop.address, &cart, 4, Some(TIME)), async {
-        runtime.spawn(searches).await?
-    });
-    runtime.shutdown_background();
-    println!("  cart reads beside searches {}", summary(beside?, TIME));
+    compare_one(shop, searches, "cart reads", &cart, 4).await
+}
+
+/// Changes of a product, which wait for searches under way.
+async fn compare_changes(shop: &ShopProcess, searches: &Arc<[Request]>) -> anyhow::Result<()> {
+    let product = shop.create_numbered_product(2).await?;
+    let (admin, path) = (shop.admin_token().await?, format!("/api/products/{product}"));
+    let change = |price: u32| {
+        let body = json!({"price": price}).to_string();
+        let headers = [("content-type", "application/json")];
+        Request::with_body("PATCH", &path, admin, &headers, body.as_bytes())
+    };
+    compare_one(shop, searches, "price changes", &[change(1), change(2)].into(), 1).await
+}
+
+/// Measures `requests` alone, and while searches saturate the shop.
+async fn compare_one(
+    shop: &ShopProcess,
+    searches: &Arc<[Request]>,
+    name: &str,
+    requests: &Arc<[Request]>,
+    connections: usize,
+) -> anyhow::Result<()> {
+    let measure_it = || measure(shop.address, requests, connections, Some(TIME));
+    let quiet = measure_it().await?;
+    println!("  {:<26} {}", format!("{name} alone"), summary(quiet, TIME));
+    let searches = measure_low_priority(shop.address, searches, CONNECTIONS, Some(TIME));
+    let (beside, busy) = tokio::join!(measure_it(), searches);
+    println!("  {:<26} {}", format!("{name} beside searches"), summary(beside?, TIME));
     println!("  those searches             {}", summary(busy?, TIME));
     Ok(())
 }
@@ -121,11 +142,27 @@ async fn measure_kind(
     time: Option<Duration>,
 ) -> anyhow::Result<()> {
     let (started, before) = (Instant::now(), shop.processor_time()?);
-    let latencies = measure(shop.address, requests, CONNECTIONS, time).await?;
+    let latencies = measure_low_priority(shop.address, requests, CONNECTIONS, time).await?;
     let processor = (shop.processor_time()? - before) / u32::try_from(latencies.len())?.max(1);
     let summary = summary(latencies, started.elapsed());
     println!("  {name:<26} {summary}, {processor:.2?} of processor time each");
     Ok(())
+}
+
+/// As [`measure`], by clients of the lowest priority: they stand for other machines, and must not
+/// take the processor from the shop.
+async fn measure_low_priority(
+    address: SocketAddr,
+    requests: &Arc<[Request]>,
+    connections: usize,
+    time: Option<Duration>,
+) -> anyhow::Result<Vec<Duration>> {
+    let runtime = low_priority_runtime()?;
+    let requests = Arc::clone(requests);
+    let measuring = async move { measure(address, &requests, connections, time).await };
+    let latencies = runtime.spawn(measuring).await;
+    runtime.shutdown_background();
+    latencies?
 }
 
 /// Repeats the requests over `connections` for `time`, or sends each of them once. Returns the
