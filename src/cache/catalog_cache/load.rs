@@ -1,8 +1,15 @@
 //! Loads the catalog from the store.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
-use super::{CatalogCache, MIN_COMPRESSED_PRODUCTS, prepare::PagePreparer};
+use super::{
+    CatalogCache, MIN_COMPRESSED_PRODUCTS,
+    prepare::{PageInPreparation, PagePreparer},
+};
 use crate::{
     domain::{catalog::product::Product, ids::ProductId, inventory::StockLevel},
     store::{Store, StoreUnavailable},
@@ -12,8 +19,17 @@ use crate::{
 const PAGE_SIZE: u32 = 1000;
 /// The most products that wait to be indexed, which bounds the memory that they take.
 const MAX_PENDING: usize = 10_000;
+/// The pages that are prepared while another one is read or put.
+const PAGES_IN_PREPARATION: usize = 3;
 /// How long to wait for the index.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// A page of products that is being prepared.
+struct LoadingPage {
+    products: Vec<Arc<Product>>,
+    stock: Vec<StockLevel>,
+    prepared: PageInPreparation,
+}
 
 impl CatalogCache {
     /// Loads all products from the store.
@@ -24,13 +40,14 @@ impl CatalogCache {
         // Nobody reads an empty cache, so that its orders can be sorted once at the end.
         let is_first = self.is_empty();
         if is_first {
-            self.write_listing().begin_load();
+            self.listing.write().begin_load();
             self.text.begin_load();
         }
         let loaded = self.load_pages(store).await;
         if is_first {
-            self.write_listing().finish_load();
+            // The index is written while the orders are sorted.
             self.text.finish_load();
+            self.listing.write().finish_load();
             while !self.text.is_loaded() {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -41,23 +58,26 @@ impl CatalogCache {
     async fn load_pages(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
         let mut known: BTreeSet<ProductId> =
             self.products.iter().map(|entry| *entry.key()).collect();
-        let mut preparer = PagePreparer::start(self);
-        let mut page = store.list_products(None, PAGE_SIZE).await?;
-        while let Some((last, _)) = page.last() {
-            let (after, is_last) = (last.id, page.len() < PAGE_SIZE as usize);
+        let preparer = PagePreparer::start(self);
+        let mut in_preparation = VecDeque::new();
+        let mut after = None;
+        loop {
+            let page = store.list_products(after, PAGE_SIZE).await?;
+            after = page.last().map(|(product, _)| product.id);
+            let is_last = page.len() < PAGE_SIZE as usize;
             for (product, _) in &page {
                 known.remove(&product.id);
             }
-            // The store reads the next page while this one is put.
-            let next = async {
-                if is_last {
-                    Ok(Vec::new())
-                } else {
-                    store.list_products(Some(after), PAGE_SIZE).await
-                }
-            };
-            let (next, ()) = tokio::join!(next, async { self.put_page(page, &mut preparer) });
-            page = next?;
+            in_preparation.push_back(self.prepare_page(page, &preparer));
+            let keep = if is_last { 0 } else { PAGES_IN_PREPARATION };
+            while in_preparation.len() > keep
+                && let Some(page) = in_preparation.pop_front()
+            {
+                self.put_page(page);
+            }
+            if is_last {
+                break;
+            }
             while self.text.pending_len() > MAX_PENDING {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -71,7 +91,11 @@ impl CatalogCache {
         Ok(())
     }
 
-    fn put_page(&self, page: Vec<(Product, StockLevel)>, preparer: &mut PagePreparer) {
+    fn prepare_page(
+        &self,
+        page: Vec<(Product, StockLevel)>,
+        preparer: &PagePreparer,
+    ) -> LoadingPage {
         if page.len() >= MIN_COMPRESSED_PRODUCTS {
             self.codec.train(page.iter().map(|(product, _)| product));
         }
@@ -83,7 +107,13 @@ impl CatalogCache {
         let (products, stock): (Vec<_>, Vec<_>) =
             page.into_iter().map(|(product, stock)| (Arc::new(product), stock)).unzip();
         let new = products.iter().map(|product| is_new(product).then(|| Arc::clone(product)));
-        let prepared = preparer.prepare(new.collect());
+        let prepared = preparer.begin(new.collect());
+        LoadingPage { products, stock, prepared }
+    }
+
+    fn put_page(&self, page: LoadingPage) {
+        let LoadingPage { products, stock, prepared } = page;
+        let prepared = prepared.finish();
         let mut recently_deleted = self.lock_for_change();
         for ((product, stock), prepared) in products.into_iter().zip(stock).zip(prepared) {
             self.replace(product, stock, prepared, &mut recently_deleted);

@@ -1,8 +1,7 @@
 //! Prepares products for the cache, which takes longer than to put them there.
 
 use std::{
-    io,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
 
@@ -48,57 +47,62 @@ impl Preparer {
     }
 }
 
-type Part = Vec<Option<Arc<Product>>>;
+/// The threads that prepare a catalog that is loaded.
+const THREADS: usize = 2;
 
-/// Prepares products on two threads: the current one, and one that lives as long as this. A new
-/// thread for each page would take new memory from the system each time.
+/// Prepares pages of products on threads that live as long as this: a new thread for each page
+/// would take new memory from the system each time.
 pub(super) struct PagePreparer {
-    preparer: Preparer,
-    /// Nothing if it cannot be started.
-    thread: Option<PreparingThread>,
+    pages: mpsc::Sender<Page>,
 }
 
-struct PreparingThread {
-    parts: mpsc::Sender<Part>,
+struct Page {
+    products: Vec<Option<Arc<Product>>>,
+    prepared: mpsc::Sender<Vec<Option<Prepared>>>,
+}
+
+/// A page that a thread prepares.
+pub(super) struct PageInPreparation {
+    len: usize,
     prepared: mpsc::Receiver<Vec<Option<Prepared>>>,
 }
 
 impl PagePreparer {
     pub(super) fn start(catalog: &CatalogCache) -> Self {
-        let thread = PreparingThread::start(catalog.preparer());
-        let thread = thread.inspect_err(|error| {
-            tracing::error!(%error, "failed to start a thread that loads the catalog");
-        });
-        Self { preparer: catalog.preparer(), thread: thread.ok() }
+        let (pages, waiting) = mpsc::channel::<Page>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 0..THREADS {
+            let (waiting, preparer) = (Arc::clone(&waiting), catalog.preparer());
+            let run = move || {
+                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                while let Ok(Page { products, prepared }) = next() {
+                    // The load may have failed meanwhile.
+                    drop(prepared.send(preparer.prepare_all(&products)));
+                }
+            };
+            let thread = thread::Builder::new().name(format!("catalog-load-{number}")).spawn(run);
+            if let Err(error) = thread {
+                tracing::error!(%error, "failed to start a thread that loads the catalog");
+            }
+        }
+        Self { pages }
     }
 
-    /// Prepares those products that are there. Of others, and of some if the thread has failed, the
-    /// answer has nothing.
-    pub(super) fn prepare(&mut self, mut products: Part) -> Vec<Option<Prepared>> {
-        let len = products.len();
-        let thread = self.thread.as_ref().filter(|thread| {
-            let half = products.split_off(len / 2);
-            thread.parts.send(half).is_ok()
-        });
-        let mut prepared = self.preparer.prepare_all(&products);
-        let other_half = thread.and_then(|thread| thread.prepared.recv().ok());
-        prepared.extend(other_half.unwrap_or_default());
-        prepared.resize_with(len, || None);
-        prepared
+    /// Begins to prepare those products that are there.
+    pub(super) fn begin(&self, products: Vec<Option<Arc<Product>>>) -> PageInPreparation {
+        let (len, (sender, prepared)) = (products.len(), mpsc::channel());
+        // Without a thread, the page is answered as if one had failed.
+        drop(self.pages.send(Page { products, prepared: sender }));
+        PageInPreparation { len, prepared }
     }
 }
 
-impl PreparingThread {
-    fn start(preparer: Preparer) -> io::Result<Self> {
-        let (parts, waiting) = mpsc::channel::<Part>();
-        let (sender, prepared) = mpsc::channel();
-        thread::Builder::new().name("catalog-load".to_owned()).spawn(move || {
-            for part in waiting {
-                if sender.send(preparer.prepare_all(&part)).is_err() {
-                    break;
-                }
-            }
-        })?;
-        Ok(Self { parts, prepared })
+impl PageInPreparation {
+    /// Waits for the products of the page. There is nothing for those that were not there, and for
+    /// all if no thread prepares pages.
+    pub(super) fn finish(self) -> Vec<Option<Prepared>> {
+        let mut prepared = self.prepared.recv().unwrap_or_default();
+        prepared.resize_with(self.len, || None);
+        prepared
     }
 }

@@ -43,6 +43,14 @@ impl Fixture {
         }
     }
 
+    /// Waits until the segments of a load are one.
+    fn wait_for_merge(&self) {
+        let mut state = self.index.shared.lock();
+        while state.view.segments.len() > 1 {
+            state = self.index.shared.changed.wait(state).unwrap();
+        }
+    }
+
     fn run(&self, field: SearchField, query: &CompiledQuery) -> Vec<u32> {
         let mut budget = TimeBudget::new(MINUTE);
         let mut found = self.index.search(field, query, None, &mut budget).unwrap();
@@ -162,6 +170,8 @@ fn prefix_stands_for_the_most_common_terms() {
     while !fixture.index.is_loaded() {
         thread::yield_now();
     }
+    // The terms are counted in each segment.
+    fixture.wait_for_merge();
     let found = fixture.search("libra");
     assert_eq!(found.len(), 10 + expand::MAX_TERMS - 1);
     assert!((3000..3010).all(|slot| found.contains(&slot)));

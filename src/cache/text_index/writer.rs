@@ -20,10 +20,12 @@ use crate::domain::catalog::search::ProductTerms;
 const GATHER_TIME: Duration = Duration::from_millis(50);
 /// How long the thread waits after a failure.
 const RETRY_TIME: Duration = Duration::from_secs(1);
-/// The memory for the documents of a batch: the least that the library takes.
-const BATCH_MEMORY: usize = 15 << 20;
-/// The memory for the documents of a whole catalog, so that few segments are written.
-const LOAD_MEMORY: usize = 128 << 20;
+/// The threads that index a batch, and the memory for its documents: the least that the library
+/// takes.
+const BATCH_WRITER: (usize, usize) = (1, 15 << 20);
+/// The same for a whole catalog. While one thread writes a segment, the other goes on; with much
+/// memory, they write few.
+const LOAD_WRITER: (usize, usize) = (2, 128 << 20);
 
 /// How often to look whether the library has merged segments, which it does in the background.
 const MERGE_TIME: Duration = Duration::from_secs(2);
@@ -39,11 +41,11 @@ fn copy_changes(state: &State) -> Vec<Change> {
     changes
 }
 
-fn open_writer(index: &Index, memory: usize) -> tantivy::Result<IndexWriter> {
+fn open_writer(index: &Index, (threads, memory): (usize, usize)) -> tantivy::Result<IndexWriter> {
     let options = IndexWriterOptions::builder()
-        .num_worker_threads(1)
+        .num_worker_threads(threads)
         .num_merge_threads(1)
-        .memory_budget_per_thread(memory)
+        .memory_budget_per_thread(memory / threads)
         .build();
     index.writer_with_options(options)
 }
@@ -65,7 +67,8 @@ struct Writer<'a> {
     written: Option<RoaringBitmap>,
     /// Whether documents are written that are not committed.
     is_dirty: bool,
-    has_load_memory: bool,
+    /// Whether `writer` is the one for a whole catalog.
+    is_load_writer: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -75,9 +78,9 @@ impl<'a> Writer<'a> {
             shared.index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let is_empty = reader.searcher().segment_readers().is_empty();
         let written = is_empty.then(RoaringBitmap::new);
-        let memory = if is_loading { LOAD_MEMORY } else { BATCH_MEMORY };
-        let writer = Some(open_writer(&shared.index, memory)?);
-        Ok(Self { shared, writer, reader, written, is_dirty: false, has_load_memory: is_loading })
+        let options = if is_loading { LOAD_WRITER } else { BATCH_WRITER };
+        let writer = Some(open_writer(&shared.index, options)?);
+        Ok(Self { shared, writer, reader, written, is_dirty: false, is_load_writer: is_loading })
     }
 
     fn run(&mut self) -> tantivy::Result<()> {
@@ -89,10 +92,15 @@ impl<'a> Writer<'a> {
                 self.forget(&changes, None);
                 continue;
             }
+            let was_load_writer = self.is_load_writer;
             self.commit()?;
             self.reader.reload()?;
             let view = self.view()?;
             self.forget(&changes, Some(view));
+            // Only now, since the shop can serve.
+            if was_load_writer {
+                self.merge_loaded()?;
+            }
         }
         Ok(())
     }
@@ -104,17 +112,23 @@ impl<'a> Writer<'a> {
             }
             self.is_dirty = false;
         }
-        if self.has_load_memory {
+        if self.is_load_writer {
             // The index has one writer at a time.
             self.writer = None;
-            let mut writer = open_writer(&self.shared.index, BATCH_MEMORY)?;
-            // In the background. Each segment has a dictionary of its own, which costs searches.
-            let segments = self.shared.index.searchable_segment_ids()?;
-            if segments.len() > 1 {
-                drop(writer.merge(&segments));
-            }
-            self.writer = Some(writer);
-            self.has_load_memory = false;
+            self.writer = Some(open_writer(&self.shared.index, BATCH_WRITER)?);
+            self.is_load_writer = false;
+        }
+        Ok(())
+    }
+
+    /// Begins to merge the segments of the load, in the background. Each has a dictionary of its
+    /// own, which costs searches.
+    fn merge_loaded(&mut self) -> tantivy::Result<()> {
+        let segments = self.shared.index.searchable_segment_ids()?;
+        if let Some(writer) = &mut self.writer
+            && segments.len() > 1
+        {
+            drop(writer.merge(&segments));
         }
         Ok(())
     }
