@@ -5,6 +5,7 @@
 
 mod details_codec;
 mod listing;
+mod listing_lock;
 mod load;
 mod packed_product;
 mod page_facets;
@@ -17,8 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -26,7 +26,7 @@ use std::{
 use dashmap::DashMap;
 
 use self::{
-    details_codec::DetailsCodec, listing::Listing, packed_product::PackedProduct,
+    details_codec::DetailsCodec, listing_lock::ListingLock, packed_product::PackedProduct,
     prepare::Prepared, recent_searches::RecentSearches, recent_views::RecentViews,
 };
 pub use self::{
@@ -60,7 +60,7 @@ pub struct CatalogCache {
     sku_hasher: RandomState,
     codec: Arc<DetailsCodec>,
     /// The products in sorted columns. It and `products` change together while it is locked.
-    listing: RwLock<Listing>,
+    listing: ListingLock,
     text: TextIndex,
     rules: Arc<TextRules>,
     epoch: AtomicU64,
@@ -131,7 +131,7 @@ impl CatalogCache {
             skus: DashMap::new(),
             sku_hasher: RandomState::new(),
             codec: Arc::default(),
-            listing: RwLock::new(Listing::new(Arc::clone(&rules))),
+            listing: ListingLock::new(&rules),
             text: TextIndex::new(),
             rules,
             epoch: AtomicU64::new(0),
@@ -262,23 +262,6 @@ impl CatalogCache {
         self.change_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_listing(&self) -> RwLockReadGuard<'_, Listing> {
-        self.listing.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The listing, unless a change is under way.
-    fn try_read_listing(&self) -> Option<RwLockReadGuard<'_, Listing>> {
-        match self.listing.try_read() {
-            Ok(listing) => Some(listing),
-            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
-    fn write_listing(&self) -> RwLockWriteGuard<'_, Listing> {
-        self.listing.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn replace(
         &self,
         product: Arc<Product>,
@@ -327,7 +310,7 @@ impl CatalogCache {
     }
 
     fn remove(&self, known: &Entry) {
-        let mut listing = self.write_listing();
+        let mut listing = self.listing.write();
         self.products.remove(&known.product.id);
         listing.remove(known.slot);
         self.text.remove(known.slot);
@@ -341,7 +324,7 @@ impl CatalogCache {
         }
         let is_in_stock = stock.available() > 0;
         let changes_listing = is_in_stock != (known.stock().available() > 0);
-        let mut listing = changes_listing.then(|| self.write_listing());
+        let mut listing = changes_listing.then(|| self.listing.write());
         let entry = Entry { stock: stock.into(), ..known.clone() };
         self.products.insert(known.product.id, entry);
         if let Some(listing) = &mut listing {
@@ -362,7 +345,7 @@ impl CatalogCache {
         let Prepared { terms, entry, packed } =
             prepared.unwrap_or_else(|| self.preparer().prepare(product));
         let has_same_text = old.is_some_and(|old| has_same_text(&old.details, &product.details));
-        let mut listing = self.write_listing();
+        let mut listing = self.listing.write();
         let slot = listing.put(slot, product, &packed, &entry, stock.available() > 0);
         if !has_same_text {
             self.text.put(slot, terms);

@@ -18,8 +18,8 @@ const NICENESS: i32 = 5;
 ///
 /// A lower priority alone gives them a smaller share of the processor, but a thread that runs keeps
 /// it until its time slice of milliseconds is over. So a search yields every few dozen
-/// microseconds while it matches texts. It does not while it has locked the listing, for which
-/// changes wait; under the policy for idle threads they would wait for seconds.
+/// microseconds, but not while a change waits for the listing that it has locked; under the policy
+/// for idle threads changes would wait for seconds.
 pub struct SearchPool {
     queue: Arc<Queue>,
 }

@@ -12,7 +12,7 @@ use super::listing::{ListedProduct, ListingGeneration};
 use crate::domain::ids::ProductId;
 
 /// About how many bytes of pages are kept.
-const PAGE_BYTES: u64 = 16 * 1024 * 1024;
+const PAGE_BYTES: u64 = 8 * 1024 * 1024;
 /// About how many bytes of suggestions are kept.
 const SUGGESTION_BYTES: u64 = 4 * 1024 * 1024;
 /// What an answer takes beside its texts and products.

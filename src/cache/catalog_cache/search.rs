@@ -86,9 +86,13 @@ impl CatalogCache {
             return self.search_first_page(filter, sort, limit);
         }
         let matches = self.search_text(filter)?;
-        let listing = self.read_listing();
+        let listing = self.listing.read();
         let found = self.list(&listing, filter, matches, sort, after, limit + 1);
-        let (items, next) = page_of(&listing, &found.products, sort, limit, |id| self.get(id));
+        let view = |id| {
+            listing.pause();
+            self.get(id)
+        };
+        let (items, next) = page_of(&listing, &found.products, sort, limit, view);
         let facets = PageFacets::Counted { facets: found.facets, page: None };
         Ok(SearchPage { items, next, total: found.total, facets })
     }
@@ -101,7 +105,7 @@ impl CatalogCache {
         limit: usize,
     ) -> Result<SearchPage, SearchTimeout> {
         let key = self.recent_searches.key((filter, sort));
-        let listing = self.read_listing();
+        let listing = self.listing.read();
         let view = |id| self.get(id);
         if let Some(known) = self.known_page(&listing, key, (filter, sort), limit, view) {
             return Ok(known);
@@ -109,9 +113,13 @@ impl CatalogCache {
         let generation = listing.generation(filter);
         drop(listing);
         let matches = self.search_text(filter)?;
-        let listing = self.read_listing();
+        let listing = self.listing.read();
         let found = self.list(&listing, filter, matches, sort, None, MAX_PAGE + 1);
-        let (items, next) = page_of(&listing, &found.products, sort, limit, |id| self.get(id));
+        let view = |id| {
+            listing.pause();
+            self.get(id)
+        };
+        let (items, next) = page_of(&listing, &found.products, sort, limit, view);
         // Otherwise the matches may be of another time.
         let page = (listing.generation(filter) == generation).then(|| {
             let products = found.products.into_boxed_slice();
@@ -132,7 +140,7 @@ impl CatalogCache {
         limit: usize,
     ) -> Option<SearchPage> {
         let key = self.recent_searches.key((filter, sort));
-        let listing = self.try_read_listing()?;
+        let listing = self.listing.try_read()?;
         let view = |id| self.recent_views.get(&self.entry(id)?);
         self.known_page(&listing, key, (filter, sort), limit, view)
     }
@@ -170,7 +178,9 @@ impl CatalogCache {
     ) -> Found {
         let words = filter.text.as_ref().map_or(0, |text| text.words.len());
         let scores = matches.map(|matches| listing.score_text(matches, words));
+        listing.pause();
         let filtered = listing.filter(filter, scores.as_ref(), self.slots_of(filter));
+        listing.pause();
         Found {
             products: listing.page(&filtered.products, sort, scores.as_ref(), after, limit),
             total: filtered.products.len(),
@@ -184,7 +194,7 @@ impl CatalogCache {
     /// The search took too long.
     pub fn find_ids(&self, filter: &ProductFilter) -> Result<Vec<ProductId>, SearchTimeout> {
         let matches = self.search_text(filter)?;
-        let listing = self.read_listing();
+        let listing = self.listing.read();
         let scores = matches.map(|matches| listing.score_text(matches, 0));
         let filtered = listing.filter(filter, scores.as_ref(), self.slots_of(filter));
         let ids = filtered.products.iter().filter_map(|slot| listing.id(slot));
@@ -224,7 +234,7 @@ impl CatalogCache {
         typed: &TextQuery,
         limit: usize,
     ) -> Result<Arc<[SuggestedProduct]>, SearchTimeout> {
-        let generation = self.read_listing().generation(&ProductFilter::default());
+        let generation = self.listing.read().generation(&ProductFilter::default());
         let mut budget = TimeBudget::new(MAX_TEXT_TIME);
         let mut search = |with_typos| {
             let query = CompiledQuery::new(typed, with_typos);
@@ -234,7 +244,7 @@ impl CatalogCache {
         if matches.len() < limit && typed.words.iter().any(|word| word.typos.is_some()) {
             matches = search(true)?;
         }
-        let listing = self.read_listing();
+        let listing = self.listing.read();
         let suggestion = |found: ListedProduct| {
             let id = listing.id(found.slot)?;
             Some(SuggestedProduct { id, name: listing.name(found.slot).into() })
@@ -257,7 +267,7 @@ impl CatalogCache {
         limit: usize,
     ) -> Option<Arc<[SuggestedProduct]>> {
         let known = self.recent_searches.suggested(self.recent_searches.key((typed, limit)))?;
-        let listing = self.try_read_listing()?;
+        let listing = self.listing.try_read()?;
         let is_current = listing.generation(&ProductFilter::default()) == known.generation;
         is_current.then(|| Arc::clone(&known.products))
     }

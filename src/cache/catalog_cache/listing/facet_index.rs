@@ -35,6 +35,9 @@ impl FacetField {
 const MAX_ATTRIBUTES: usize = 30;
 /// Of many products, this many of the most common values are counted.
 const MAX_COUNTED_VALUES: usize = 2000;
+/// The products, and the values, that are counted between two pauses.
+const PRODUCTS_BETWEEN_PAUSES: usize = 512;
+const VALUES_BETWEEN_PAUSES: usize = 16;
 
 /// The values by which products are counted, and the products of each.
 #[derive(Debug, Default)]
@@ -151,13 +154,15 @@ impl FacetIndex {
     }
 
     /// Counts `products` by every value of the fields that `includes` names. `values_of` returns
-    /// the numbers of a product's values, and `total` is the number of all products.
+    /// the numbers of a product's values, and `total` is the number of all products. `pause` is
+    /// called about every 20 µs.
     pub(super) fn count<'a>(
         &self,
         products: &RoaringBitmap,
         total: u64,
         values_of: impl Fn(u32) -> &'a [u32],
         includes: impl Fn(&FacetField) -> bool,
+        pause: impl Fn(),
     ) -> FieldCounts {
         let included = self.ids.iter().filter(|(field, _)| includes(field));
         let values = included.flat_map(|(_, values)| values.values());
@@ -166,14 +171,20 @@ impl FacetIndex {
             values.map(|value| (value.slots.len(), value)).collect();
         let is_all = products.len() == total;
         let counts = match !is_all && is_faster_one_by_one(&values, products) {
-            true => self.count_one_by_one(products, values_of),
+            true => self.count_one_by_one(products, values_of, pause),
             false => {
                 keep_most_common(&mut values);
-                let count = |(all, value): (u64, &'_ FacetValue)| match is_all {
-                    true => all,
-                    false => value.slots.intersection_len(products),
+                let count = |(number, (all, value)): (usize, (u64, &'_ FacetValue))| {
+                    if number.is_multiple_of(VALUES_BETWEEN_PAUSES) {
+                        pause();
+                    }
+                    match is_all {
+                        true => all,
+                        false => value.slots.intersection_len(products),
+                    }
                 };
-                values.into_iter().map(|(all, value)| (value, count((all, value)))).collect()
+                let values = values.into_iter().enumerate();
+                values.map(|(number, value)| (value.1, count((number, value)))).collect()
             }
         };
         let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();
@@ -193,10 +204,14 @@ impl FacetIndex {
         &self,
         products: &RoaringBitmap,
         values_of: impl Fn(u32) -> &'a [u32],
+        pause: impl Fn(),
     ) -> Vec<(&FacetValue, u64)> {
         let mut counts = vec![0_u32; self.values.len()];
         let mut counted = Vec::new();
-        for slot in products {
+        for (number, slot) in products.iter().enumerate() {
+            if number.is_multiple_of(PRODUCTS_BETWEEN_PAUSES) {
+                pause();
+            }
             for id in values_of(slot) {
                 let Some(count) = counts.get_mut(*id as usize) else { continue };
                 if *count == 0 {

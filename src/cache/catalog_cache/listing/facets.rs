@@ -73,7 +73,8 @@ impl Listing {
         products: &RoaringBitmap,
         includes: impl Fn(&FacetField) -> bool,
     ) -> FieldCounts {
-        self.facets.count(products, self.all.len(), |slot| self.values_of(slot), includes)
+        let values_of = |slot| self.values_of(slot);
+        self.facets.count(products, self.all.len(), values_of, includes, || self.pause())
     }
 
     fn count_prices(&self, products: &RoaringBitmap) -> Vec<PriceBand> {

@@ -9,7 +9,15 @@ mod sorted_slots;
 mod text_scores;
 mod value_lists;
 
-use std::{cmp::Ordering, collections::VecDeque, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering as MemoryOrdering},
+    },
+    thread,
+};
 
 use roaring::RoaringBitmap;
 
@@ -33,10 +41,15 @@ const MIN_FREE_SLOTS: usize = 4096;
 /// The number of neighboring slots whose newest product is known.
 const BLOCK_SLOTS: usize = 256;
 
+/// The steps of a search between two [pauses](Listing::pause): about 20 µs of work.
+const STEPS_BETWEEN_PAUSES: usize = 2048;
+
 /// The products of a catalog in columns. A slot is the number of a product.
 #[derive(Default)]
 pub(super) struct Listing {
     rules: Arc<TextRules>,
+    /// How many changes wait until no search reads the listing.
+    waiting_changes: Arc<AtomicUsize>,
     products: Vec<Option<Arc<PackedProduct>>>,
     /// The product of each slot, apart from the products so that a scan reads little memory.
     ids: Vec<Option<ProductId>>,
@@ -95,9 +108,30 @@ fn name_start(key: &[u8]) -> u128 {
 }
 
 impl Listing {
-    /// An empty listing of products whose names sort by `rules`.
-    pub(super) fn new(rules: Arc<TextRules>) -> Self {
-        Self { rules, ..Self::default() }
+    /// An empty listing of products whose names sort by `rules`. `waiting_changes` counts the changes
+    /// that wait for it.
+    pub(super) fn new(rules: Arc<TextRules>, waiting_changes: Arc<AtomicUsize>) -> Self {
+        Self { rules, waiting_changes, ..Self::default() }
+    }
+
+    /// Lets threads that serve requests run before a search goes on, unless a change waits for its
+    /// end.
+    pub(super) fn pause(&self) {
+        if self.waiting_changes.load(MemoryOrdering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+    }
+
+    /// `items`, with pauses between them.
+    fn with_pauses<T>(&self, items: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+        let mut steps = 0;
+        items.inspect(move |_| {
+            steps += 1;
+            if steps == STEPS_BETWEEN_PAUSES {
+                self.pause();
+                steps = 0;
+            }
+        })
     }
 
     /// Adds a product, or replaces the one in `slot`. Returns its slot.

@@ -72,7 +72,7 @@ impl Listing {
         if products.len() * WALK_SHARE < self.all.len() {
             // Backwards, so that the newest products are first: others that are equal then lose.
             let slots = products.iter().rev().filter(|slot| is_after(*slot));
-            return self.first_sorted(slots, order, limit);
+            return self.first_sorted(self.with_pauses(slots), order, limit);
         }
         let on_list = |slot: &u32| products.contains(*slot);
         match order {
@@ -86,7 +86,7 @@ impl Listing {
                     None => slots.end(),
                     Some(_) => slots.position(is_after),
                 };
-                slots.back_from(position).filter(on_list).take(limit).collect()
+                self.with_pauses(slots.back_from(position)).filter(on_list).take(limit).collect()
             }
             PageOrder::Name | PageOrder::Price => {
                 let slots =
@@ -95,7 +95,7 @@ impl Listing {
                     None => SortedSlots::start(),
                     Some(_) => slots.position(|slot| !is_after(slot)),
                 };
-                slots.from(position).filter(on_list).take(limit).collect()
+                self.with_pauses(slots.from(position)).filter(on_list).take(limit).collect()
             }
         }
     }

@@ -100,7 +100,7 @@ impl Listing {
         // The last of a full page.
         let mut last: Option<(u32, ProductId)> = None;
         // Backwards, so that the newest products are first: others that are equal then lose.
-        for found in matches.iter().rev() {
+        for found in self.with_pauses(matches.iter().rev()) {
             let least = last.map_or(0, |(score, _)| score);
             let Some(score) = score(found, least).filter(|score| *score >= least) else { continue };
             // Most products are ruled out by their neighbors, whose newest one is at hand.
