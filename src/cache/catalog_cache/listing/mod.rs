@@ -108,8 +108,8 @@ fn name_start(key: &[u8]) -> u128 {
 }
 
 impl Listing {
-    /// An empty listing of products whose names sort by `rules`. `waiting_changes` counts the changes
-    /// that wait for it.
+    /// An empty listing of products whose names sort by `rules`. `waiting_changes` counts the
+    /// changes that wait for it.
     pub(super) fn new(rules: Arc<TextRules>, waiting_changes: Arc<AtomicUsize>) -> Self {
         Self { rules, waiting_changes, ..Self::default() }
     }
