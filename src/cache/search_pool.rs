@@ -17,9 +17,9 @@ const NICENESS: i32 = 5;
 /// Runs searches on a few threads of its own. Dropping it ends them.
 ///
 /// A lower priority alone gives them a smaller share of the processor, but a thread that runs keeps
-/// it until its time slice of milliseconds is over. So a search yields every few dozen
-/// microseconds, but not while a change waits for the listing that it has locked; under the policy
-/// for idle threads changes would wait for seconds.
+/// it until its time slice of milliseconds is over. So a search yields again and again, but not
+/// while a change waits for the listing that it has locked. Under the policy for idle threads,
+/// changes would wait for seconds.
 pub struct SearchPool {
     queue: Arc<Queue>,
 }

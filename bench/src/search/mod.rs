@@ -101,7 +101,7 @@ async fn compare_cart_reads(shop: &ShopProcess, searches: &Arc<[Request]>) -> an
     let add = json!({"product_id": product, "quantity": 2}).to_string();
     send_once(shop.address, &Request::post("/api/cart/add", &token, &add)).await?;
     let cart: Arc<[Request]> = [Request::get("/api/cart", &token)].into();
-    compare_one(shop, searches, "cart reads", &cart, 4).await
+    compare_beside_searches(shop, searches, "cart reads", &cart, 4).await
 }
 
 /// Changes of a product, which wait for searches under way.
@@ -113,11 +113,12 @@ async fn compare_changes(shop: &ShopProcess, searches: &Arc<[Request]>) -> anyho
         let headers = [("content-type", "application/json")];
         Request::with_body("PATCH", &path, admin, &headers, body.as_bytes())
     };
-    compare_one(shop, searches, "price changes", &[change(1), change(2)].into(), 1).await
+    compare_beside_searches(shop, searches, "price changes", &[change(1), change(2)].into(), 1)
+        .await
 }
 
 /// Measures `requests` alone, and while searches saturate the shop.
-async fn compare_one(
+async fn compare_beside_searches(
     shop: &ShopProcess,
     searches: &Arc<[Request]>,
     name: &str,

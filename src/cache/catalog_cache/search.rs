@@ -88,11 +88,7 @@ impl CatalogCache {
         let matches = self.search_text(filter)?;
         let listing = self.listing.read();
         let found = self.list(&listing, filter, matches, sort, after, limit + 1);
-        let view = |id| {
-            listing.pause();
-            self.get(id)
-        };
-        let (items, next) = page_of(&listing, &found.products, sort, limit, view);
+        let (items, next) = self.found_page(&listing, &found, sort, limit);
         let facets = PageFacets::Counted { facets: found.facets, page: None };
         Ok(SearchPage { items, next, total: found.total, facets })
     }
@@ -115,11 +111,7 @@ impl CatalogCache {
         let matches = self.search_text(filter)?;
         let listing = self.listing.read();
         let found = self.list(&listing, filter, matches, sort, None, MAX_PAGE + 1);
-        let view = |id| {
-            listing.pause();
-            self.get(id)
-        };
-        let (items, next) = page_of(&listing, &found.products, sort, limit, view);
+        let (items, next) = self.found_page(&listing, &found, sort, limit);
         // Otherwise the matches may be of another time.
         let page = (listing.generation(filter) == generation).then(|| {
             let products = found.products.into_boxed_slice();
@@ -186,6 +178,20 @@ impl CatalogCache {
             total: filtered.products.len(),
             facets: listing.count_facets(&filtered),
         }
+    }
+
+    /// The page of what was found, with pauses, and where the next one begins.
+    fn found_page(
+        &self,
+        listing: &Listing,
+        found: &Found,
+        sort: ProductSort,
+        limit: usize,
+    ) -> (Vec<Arc<ProductView>>, Option<PageKey>) {
+        page_of(listing, &found.products, sort, limit, |id| {
+            listing.pause();
+            self.get(id)
+        })
     }
 
     /// Finds the ids of all products that match `filter`, the oldest product first.

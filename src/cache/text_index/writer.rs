@@ -20,12 +20,18 @@ use crate::domain::catalog::search::ProductTerms;
 const GATHER_TIME: Duration = Duration::from_millis(50);
 /// How long the thread waits after a failure.
 const RETRY_TIME: Duration = Duration::from_secs(1);
-/// The threads that index a batch, and the memory for its documents: the least that the library
-/// takes.
-const BATCH_WRITER: (usize, usize) = (1, 15 << 20);
-/// The same for a whole catalog. While one thread writes a segment, the other goes on; with much
-/// memory, they write few.
-const LOAD_WRITER: (usize, usize) = (2, 128 << 20);
+/// What a writer of the index takes.
+struct WriterSize {
+    threads: usize,
+    /// For the documents of each thread, in bytes.
+    memory: usize,
+}
+
+/// For a batch: the least that the library takes.
+const BATCH_WRITER: WriterSize = WriterSize { threads: 1, memory: 15 << 20 };
+/// For a whole catalog. While one thread writes a segment, the other goes on. With much memory they
+/// write few segments.
+const LOAD_WRITER: WriterSize = WriterSize { threads: 2, memory: 64 << 20 };
 
 /// How often to look whether the library has merged segments, which it does in the background.
 const MERGE_TIME: Duration = Duration::from_secs(2);
@@ -41,11 +47,11 @@ fn copy_changes(state: &State) -> Vec<Change> {
     changes
 }
 
-fn open_writer(index: &Index, (threads, memory): (usize, usize)) -> tantivy::Result<IndexWriter> {
+fn open_writer(index: &Index, size: &WriterSize) -> tantivy::Result<IndexWriter> {
     let options = IndexWriterOptions::builder()
-        .num_worker_threads(threads)
+        .num_worker_threads(size.threads)
         .num_merge_threads(1)
-        .memory_budget_per_thread(memory / threads)
+        .memory_budget_per_thread(size.memory)
         .build();
     index.writer_with_options(options)
 }
@@ -78,8 +84,8 @@ impl<'a> Writer<'a> {
             shared.index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let is_empty = reader.searcher().segment_readers().is_empty();
         let written = is_empty.then(RoaringBitmap::new);
-        let options = if is_loading { LOAD_WRITER } else { BATCH_WRITER };
-        let writer = Some(open_writer(&shared.index, options)?);
+        let size = if is_loading { LOAD_WRITER } else { BATCH_WRITER };
+        let writer = Some(open_writer(&shared.index, &size)?);
         Ok(Self { shared, writer, reader, written, is_dirty: false, is_load_writer: is_loading })
     }
 
@@ -97,7 +103,7 @@ impl<'a> Writer<'a> {
             self.reader.reload()?;
             let view = self.view()?;
             self.forget(&changes, Some(view));
-            // Only now, since the shop can serve.
+            // A merge before would delay the shop's start.
             if was_load_writer {
                 self.merge_loaded()?;
             }
@@ -115,7 +121,7 @@ impl<'a> Writer<'a> {
         if self.is_load_writer {
             // The index has one writer at a time.
             self.writer = None;
-            self.writer = Some(open_writer(&self.shared.index, BATCH_WRITER)?);
+            self.writer = Some(open_writer(&self.shared.index, &BATCH_WRITER)?);
             self.is_load_writer = false;
         }
         Ok(())

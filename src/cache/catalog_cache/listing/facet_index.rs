@@ -155,7 +155,7 @@ impl FacetIndex {
 
     /// Counts `products` by every value of the fields that `includes` names. `values_of` returns
     /// the numbers of a product's values, and `total` is the number of all products. `pause` is
-    /// called about every 20 µs.
+    /// called again and again.
     pub(super) fn count<'a>(
         &self,
         products: &RoaringBitmap,
@@ -174,17 +174,15 @@ impl FacetIndex {
             true => self.count_one_by_one(products, values_of, pause),
             false => {
                 keep_most_common(&mut values);
-                let count = |(number, (all, value)): (usize, (u64, &'_ FacetValue))| {
+                let mut counts = Vec::with_capacity(values.len());
+                for (number, (all, value)) in values.into_iter().enumerate() {
                     if number.is_multiple_of(VALUES_BETWEEN_PAUSES) {
                         pause();
                     }
-                    match is_all {
-                        true => all,
-                        false => value.slots.intersection_len(products),
-                    }
-                };
-                let values = values.into_iter().enumerate();
-                values.map(|(number, value)| (value.1, count((number, value)))).collect()
+                    let count = if is_all { all } else { value.slots.intersection_len(products) };
+                    counts.push((value, count));
+                }
+                counts
             }
         };
         let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();
