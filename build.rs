@@ -8,6 +8,8 @@ use protox::prost::Message as _;
 mod assets;
 #[path = "build/commit.rs"]
 mod commit;
+#[path = "build/search_version.rs"]
+mod search_version;
 
 /// The files of the services. They import the others.
 const SERVICES: [&str; 4] = [
@@ -20,6 +22,7 @@ const SERVICES: [&str; 4] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     commit::set_commit();
+    search_version::set_search_version()?;
     let descriptors = protox::compile(SERVICES, ["proto"])?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     assets::compress(&out_dir)?;

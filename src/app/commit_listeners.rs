@@ -10,11 +10,15 @@ use crate::{
         account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower,
         pricing_rules::PricingRulesCache, revoked_sessions::RevokedSessions,
     },
-    config::Settings,
+    config::{Settings, StoreKind},
     http,
     outbox::feed::Feed,
     store::{CommittedChanges, writer::CommitObserver},
 };
+
+/// The file with the search index, in the folder of an embedded store. It can be deleted while the
+/// shop does not run.
+const SEARCH_INDEX_FILE: &str = "search.index";
 
 /// The listeners: caches, the carts in memory, the feed and the relay.
 pub(super) struct CommitListeners {
@@ -32,10 +36,7 @@ pub(super) struct CommitListeners {
 impl CommitListeners {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            catalog_cache: Arc::new(CatalogCache::new(
-                http::render_product,
-                &settings.catalog.language,
-            )),
+            catalog_cache: Arc::new(catalog_cache(settings)),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             account_rights: Arc::new(AccountRights::new()),
             pricing_rules: Arc::new(PricingRulesCache::new(settings.shop.prices_include_tax)),
@@ -49,6 +50,17 @@ impl CommitListeners {
     pub(super) fn set_carts(&self, carts: &Arc<CartRegistry>) {
         // Only `Node::start` calls this, so the carts cannot be set already.
         drop(self.carts.set(Arc::clone(carts)));
+    }
+}
+
+/// The catalog, whose search index is saved beside an embedded store.
+fn catalog_cache(settings: &Settings) -> CatalogCache {
+    let (render, language) = (http::render_product, &settings.catalog.language);
+    match settings.store.kind {
+        StoreKind::Embedded => {
+            CatalogCache::open(render, language, settings.store.path.join(SEARCH_INDEX_FILE))
+        }
+        StoreKind::Mongodb => CatalogCache::new(render, language),
     }
 }
 

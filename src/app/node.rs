@@ -151,6 +151,9 @@ impl Node {
         if let Some(broker) = self.broker {
             broker.stop().await;
         }
+        let catalog = Arc::clone(&self.context.listeners.catalog_cache);
+        // A panic there is logged, and only makes the next start slower.
+        let _ = actix_rt::task::spawn_blocking(move || catalog.close()).await;
         let keys = &self.context.listeners.account_rights.api_keys;
         // What is lost is when keys were used last, and the store has logged why.
         let _ = keys.report_uses(&*self.context.store).await;

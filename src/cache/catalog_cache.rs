@@ -17,6 +17,7 @@ mod search;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{BuildHasher, RandomState},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -26,8 +27,12 @@ use std::{
 use dashmap::DashMap;
 
 use self::{
-    details_codec::DetailsCodec, listing_lock::ListingLock, packed_product::PackedProduct,
-    prepare::Prepared, recent_searches::RecentSearches, recent_views::RecentViews,
+    details_codec::DetailsCodec,
+    listing_lock::ListingLock,
+    packed_product::PackedProduct,
+    prepare::{Prepared, PreparedText},
+    recent_searches::RecentSearches,
+    recent_views::RecentViews,
 };
 pub use self::{
     listing::{Facets, PriceBand},
@@ -35,13 +40,13 @@ pub use self::{
     recent_searches::SuggestedProduct,
     search::{PageKey, SearchPage, SearchTimeout},
 };
-use super::text_index::TextIndex;
+use super::text_index::{SavedIndex, TextIndex};
 use crate::{
     domain::{
         cart::Offer,
         catalog::{
-            product::{Product, ProductDetails},
-            search::{CatalogLanguage, TextRules},
+            product::Product,
+            search::{CatalogLanguage, SearchedText, TextRules},
         },
         ids::ProductId,
         inventory::StockLevel,
@@ -125,6 +130,18 @@ impl CatalogCache {
     /// Creates an empty cache of products in `language`.
     #[must_use]
     pub fn new(render: RenderProduct, language: &CatalogLanguage) -> Self {
+        Self::with_text(render, language, TextIndex::open(None))
+    }
+
+    /// Creates an empty cache whose search index is in the file `saved_index` while it is closed,
+    /// so that a start is faster. The file need not exist.
+    #[must_use]
+    pub fn open(render: RenderProduct, language: &CatalogLanguage, saved_index: PathBuf) -> Self {
+        let saved = SavedIndex::new(saved_index, language.clone());
+        Self::with_text(render, language, TextIndex::open(Some(saved)))
+    }
+
+    fn with_text(render: RenderProduct, language: &CatalogLanguage, text: TextIndex) -> Self {
         let rules = Arc::new(TextRules::new(language));
         Self {
             products: DashMap::new(),
@@ -132,7 +149,7 @@ impl CatalogCache {
             sku_hasher: RandomState::new(),
             codec: Arc::default(),
             listing: ListingLock::new(&rules),
-            text: TextIndex::new(),
+            text,
             rules,
             epoch: AtomicU64::new(0),
             render,
@@ -140,6 +157,11 @@ impl CatalogCache {
             recent_searches: RecentSearches::new(),
             change_lock: Mutex::default(),
         }
+    }
+
+    /// Saves the search index, which is not changed after that. This blocks.
+    pub fn close(&self) {
+        self.text.close();
     }
 
     /// The number of changes so far. An equal epoch means an unchanged cache.
@@ -291,6 +313,8 @@ impl CatalogCache {
                 self.remove(known);
             }
         } else {
+            // A text that is indexed in a slot of its own is of no use in another one.
+            let prepared = prepared.filter(|new| known.is_none() || new.indexed_slot().is_none());
             let slot = known.map(|known| known.slot);
             self.replace_product(slot, old.as_deref(), &product, stock, prepared);
         }
@@ -342,13 +366,20 @@ impl CatalogCache {
         prepared: Option<Prepared>,
     ) {
         self.train_codec();
-        let Prepared { terms, entry, packed } =
+        let Prepared { text, entry, packed } =
             prepared.unwrap_or_else(|| self.preparer().prepare(product));
-        let has_same_text = old.is_some_and(|old| has_same_text(&old.details, &product.details));
+        let searched = SearchedText::of(&product.details);
+        let has_same_text = old.is_some_and(|old| SearchedText::of(&old.details) == searched);
         let mut listing = self.listing.write();
+        let slot = match text {
+            PreparedText::Indexed(slot) => Some(slot),
+            PreparedText::New(..) => slot,
+        };
         let slot = listing.put(slot, product, &packed, &entry, stock.available() > 0);
-        if !has_same_text {
-            self.text.put(slot, terms);
+        if let PreparedText::New(key, terms) = text
+            && !has_same_text
+        {
+            self.text.put(slot, key, terms);
         }
         self.products.insert(product.id, Entry { product: packed, stock: stock.into(), slot });
     }
@@ -362,16 +393,6 @@ impl CatalogCache {
         let known: Vec<_> = known.filter_map(|entry| entry.product.unpack(&self.codec)).collect();
         self.codec.train(known.iter().map(Arc::as_ref));
     }
-}
-
-/// Whether a search finds both by the same words.
-fn has_same_text(a: &ProductDetails, b: &ProductDetails) -> bool {
-    a.name == b.name
-        && a.description == b.description
-        && a.category == b.category
-        && a.tags == b.tags
-        && a.sku == b.sku
-        && a.attributes == b.attributes
 }
 
 #[cfg(test)]

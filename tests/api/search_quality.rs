@@ -68,9 +68,19 @@ async fn shoppers_find_what_they_type() {
     let mut app = start_with_examples().await;
     let failures_now = failures(&app).await;
     assert!(failures_now.is_empty(), "{failures_now:#?}");
-    // The index is built again at the start.
     app.stop().await;
-    app.restart().await;
-    let failures_then = failures(&app).await;
-    assert!(failures_then.is_empty(), "{failures_then:#?}");
+    let saved = app.dir().join("data/search.index");
+    let index = std::fs::read(&saved).unwrap();
+    // The file is as it was saved, damaged, or missing, and written again each time.
+    for file in [Some(index.clone()), Some(index[..index.len() / 2].to_vec()), None] {
+        match file {
+            Some(file) => std::fs::write(&saved, file).unwrap(),
+            None => std::fs::remove_file(&saved).unwrap(),
+        }
+        app.restart().await;
+        let failures_then = failures(&app).await;
+        assert!(failures_then.is_empty(), "{failures_then:#?}");
+        app.stop().await;
+        assert!(saved.exists());
+    }
 }

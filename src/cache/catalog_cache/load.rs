@@ -11,6 +11,7 @@ use super::{
     prepare::{PageInPreparation, PagePreparer},
 };
 use crate::{
+    cache::text_index::IndexedTexts,
     domain::{catalog::product::Product, ids::ProductId, inventory::StockLevel},
     store::{Store, StoreUnavailable},
 };
@@ -39,12 +40,17 @@ impl CatalogCache {
     pub async fn load(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
         // Nobody reads an empty cache, so that its orders can be sorted once at the end.
         let is_first = self.is_empty();
+        let mut indexed = Arc::default();
         if is_first {
-            self.listing.write().begin_load();
-            self.text.begin_load();
+            indexed = Arc::new(self.text.begin_load());
+            self.listing.write().begin_load(indexed.slots().max());
         }
-        let loaded = self.load_pages(store).await;
+        let loaded = self.load_pages(store, &indexed).await;
         if is_first {
+            // These products have changed, or are no longer there.
+            for slot in self.listing.read().without_product(indexed.slots()) {
+                self.text.remove(slot);
+            }
             // The index is written while the orders are sorted.
             self.text.finish_load();
             self.listing.write().finish_load();
@@ -55,10 +61,14 @@ impl CatalogCache {
         loaded
     }
 
-    async fn load_pages(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
+    async fn load_pages(
+        &self,
+        store: &dyn Store,
+        indexed: &Arc<IndexedTexts>,
+    ) -> Result<(), StoreUnavailable> {
         let mut known: BTreeSet<ProductId> =
             self.products.iter().map(|entry| *entry.key()).collect();
-        let preparer = PagePreparer::start(self);
+        let preparer = PagePreparer::start(self, indexed);
         let mut in_preparation = VecDeque::new();
         let mut after = None;
         loop {

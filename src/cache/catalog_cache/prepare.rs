@@ -8,36 +8,69 @@ use std::{
 use super::{
     CatalogCache, details_codec::DetailsCodec, listing::ListingEntry, packed_product::PackedProduct,
 };
-use crate::domain::catalog::{
-    product::Product,
-    search::{ProductTerms, TextRules},
+use crate::{
+    cache::text_index::{IndexedTexts, TextKey},
+    domain::catalog::{
+        product::Product,
+        search::{ProductTerms, TextRules},
+    },
 };
 
 /// What a product is found by, and its packed form.
 pub(super) struct Prepared {
-    pub(super) terms: ProductTerms,
+    pub(super) text: PreparedText,
     pub(super) entry: ListingEntry,
     pub(super) packed: Arc<PackedProduct>,
+}
+
+impl Prepared {
+    /// The slot in which the index has the text, if it does.
+    pub(super) const fn indexed_slot(&self) -> Option<u32> {
+        match self.text {
+            PreparedText::Indexed(slot) => Some(slot),
+            PreparedText::New(..) => None,
+        }
+    }
+}
+
+/// The text of a product, for the index.
+pub(super) enum PreparedText {
+    /// The index has it in this slot.
+    Indexed(u32),
+    /// The index does not have it.
+    New(TextKey, ProductTerms),
 }
 
 /// Prepares products.
 pub(super) struct Preparer {
     rules: Arc<TextRules>,
     codec: Arc<DetailsCodec>,
+    indexed: Arc<IndexedTexts>,
 }
 
 impl CatalogCache {
+    /// Prepares products whose text the index does not have.
     pub(super) fn preparer(&self) -> Preparer {
-        Preparer { rules: Arc::clone(&self.rules), codec: Arc::clone(&self.codec) }
+        self.preparer_with(&Arc::default())
+    }
+
+    /// Prepares products of whose texts the index has some.
+    pub(super) fn preparer_with(&self, indexed: &Arc<IndexedTexts>) -> Preparer {
+        let (rules, codec) = (Arc::clone(&self.rules), Arc::clone(&self.codec));
+        Preparer { rules, codec, indexed: Arc::clone(indexed) }
     }
 }
 
 impl Preparer {
     pub(super) fn prepare(&self, product: &Product) -> Prepared {
-        let terms = self.rules.product_terms(product);
-        let entry = ListingEntry::new(&self.rules, product, terms.name_words);
+        let key = TextKey::of(product);
+        let text = self.indexed.slot(key).map_or_else(
+            || PreparedText::New(key, self.rules.product_terms(product)),
+            PreparedText::Indexed,
+        );
+        let entry = ListingEntry::new(&self.rules, product);
         let packed = Arc::new(PackedProduct::new(product, &self.codec));
-        Prepared { terms, entry, packed }
+        Prepared { text, entry, packed }
     }
 
     /// Prepares those products that are there.
@@ -68,11 +101,11 @@ pub(super) struct PageInPreparation {
 }
 
 impl PagePreparer {
-    pub(super) fn start(catalog: &CatalogCache) -> Self {
+    pub(super) fn start(catalog: &CatalogCache, indexed: &Arc<IndexedTexts>) -> Self {
         let (pages, waiting) = mpsc::channel::<Page>();
         let waiting = Arc::new(Mutex::new(waiting));
         for number in 0..THREADS {
-            let (waiting, preparer) = (Arc::clone(&waiting), catalog.preparer());
+            let (waiting, preparer) = (Arc::clone(&waiting), catalog.preparer_with(indexed));
             let run = move || {
                 let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 while let Ok(Page { products, prepared }) = next() {

@@ -7,8 +7,10 @@
 mod automaton;
 mod compiled_query;
 mod expand;
+mod indexed_texts;
 mod matcher;
 mod pending;
+mod saved_index;
 mod schema;
 mod scoring;
 mod segment;
@@ -24,9 +26,17 @@ use std::{
 
 pub(crate) use self::{
     compiled_query::CompiledQuery,
+    indexed_texts::{IndexedTexts, TextKey},
+    saved_index::SavedIndex,
     time_budget::{OutOfTime, TimeBudget},
 };
-use self::{pending::Pending, schema::Fields, segment::IndexView, writer::run_writer};
+use self::{
+    pending::{Pending, PendingText},
+    saved_index::Restored,
+    schema::Fields,
+    segment::IndexView,
+    writer::run_writer,
+};
 use crate::domain::catalog::search::ProductTerms;
 
 /// What a search looks at.
@@ -48,6 +58,8 @@ pub(crate) struct TextMatch {
 /// The full-text index. Dropping it ends its thread.
 pub(crate) struct TextIndex {
     shared: Arc<Shared>,
+    /// What was restored, until the load of the catalog begins.
+    indexed: Mutex<IndexedTexts>,
 }
 
 /// What the index and its thread share.
@@ -57,6 +69,8 @@ struct Shared {
     changed: Condvar,
     index: tantivy::Index,
     fields: Fields,
+    /// Where the index is saved, if it is.
+    saved: Option<SavedIndex>,
 }
 
 /// Changes, and the index without them. They are replaced together.
@@ -68,27 +82,40 @@ struct State {
     /// While it is true, nobody searches, and changes are written without being committed.
     is_loading: bool,
     is_writer_running: bool,
-    is_stopping: bool,
+    stop: Option<Stop>,
+}
+
+/// How the thread ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// It writes all changes and saves the index.
+    AfterSave,
+    /// Nobody needs the index any more.
+    AtOnce,
 }
 
 impl TextIndex {
-    pub(crate) fn new() -> Self {
-        let (index, fields) = schema::create_index();
+    /// Opens the index that is saved in a file, if it is usable; else it is empty. It is saved
+    /// there again by [`Self::close`], and after many changes.
+    pub(crate) fn open(saved: Option<SavedIndex>) -> Self {
+        let restored = saved.as_ref().and_then(SavedIndex::restore);
+        let Restored { index, view, indexed } = restored.unwrap_or_else(Restored::empty);
         let state = State {
             pending: HashMap::new(),
-            view: Arc::default(),
+            view: Arc::new(view),
             generation: 0,
             is_loading: false,
             is_writer_running: false,
-            is_stopping: false,
+            stop: None,
         };
-        let shared = Shared { state: Mutex::new(state), changed: Condvar::new(), index, fields };
-        Self { shared: Arc::new(shared) }
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        let shared = Shared { state, changed, index, fields: schema::fields(), saved };
+        Self { shared: Arc::new(shared), indexed: Mutex::new(indexed) }
     }
 
     /// Adds the product in `slot`, or replaces it.
-    pub(crate) fn put(&self, slot: u32, terms: ProductTerms) {
-        self.change(slot, Some(Arc::new(terms)));
+    pub(crate) fn put(&self, slot: u32, key: TextKey, terms: ProductTerms) {
+        self.change(slot, Some(Arc::new(PendingText { key, terms })));
     }
 
     /// Removes the product in `slot`.
@@ -96,27 +123,34 @@ impl TextIndex {
         self.change(slot, None);
     }
 
-    fn change(&self, slot: u32, terms: Option<Arc<ProductTerms>>) {
+    fn change(&self, slot: u32, text: Option<Arc<PendingText>>) {
         let mut state = self.shared.lock();
         state.generation += 1;
         let generation = state.generation;
-        state.pending.insert(slot, Pending { generation, terms });
-        if !state.is_writer_running {
-            state.is_writer_running = true;
-            let shared = Arc::clone(&self.shared);
-            let builder = thread::Builder::new().name("search-index".to_owned());
-            if let Err(error) = builder.spawn(move || run_writer(&shared)) {
-                tracing::error!(%error, "failed to start the thread of the search index");
-                state.is_writer_running = false;
-            }
-        }
+        state.pending.insert(slot, Pending { generation, text });
+        self.start_writer(&mut state);
         drop(state);
         self.shared.changed.notify_all();
     }
 
-    /// Begins the load of a catalog that nobody searches yet.
-    pub(crate) fn begin_load(&self) {
+    fn start_writer(&self, state: &mut State) {
+        if !state.is_writer_running {
+            let shared = Arc::clone(&self.shared);
+            let builder = thread::Builder::new().name("search-index".to_owned());
+            match builder.spawn(move || run_writer(&shared)) {
+                Ok(_) => state.is_writer_running = true,
+                Err(error) => {
+                    tracing::error!(%error, "failed to start the thread of the search index");
+                }
+            }
+        }
+    }
+
+    /// Begins the load of a catalog that nobody searches yet. The texts that are returned need not
+    /// be put.
+    pub(crate) fn begin_load(&self) -> IndexedTexts {
         self.shared.lock().is_loading = true;
+        std::mem::take(&mut *lock(&self.indexed))
     }
 
     /// Begins to commit what was put since [`Self::begin_load`]; see [`Self::is_loaded`].
@@ -129,6 +163,16 @@ impl TextIndex {
     pub(crate) fn is_loaded(&self) -> bool {
         let state = self.shared.lock();
         !state.is_writer_running || (state.pending.is_empty() && state.view.is_complete)
+    }
+
+    /// Writes all changes and saves the index, which is not changed after that.
+    pub(crate) fn close(&self) {
+        let mut state = self.shared.lock();
+        state.stop = Some(Stop::AfterSave);
+        self.shared.changed.notify_all();
+        while state.is_writer_running {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// The number of changes that are not in the index yet.
@@ -151,7 +195,7 @@ impl TextIndex {
         let (pending, view): (Vec<_>, _) = {
             let state = self.shared.lock();
             let entries = state.pending.iter();
-            let pending = entries.map(|(slot, entry)| (*slot, entry.terms.clone())).collect();
+            let pending = entries.map(|(slot, entry)| (*slot, entry.text.clone())).collect();
             (pending, Arc::clone(&state.view))
         };
         let mut matches = Vec::new();
@@ -167,15 +211,19 @@ impl TextIndex {
 
 impl Drop for TextIndex {
     fn drop(&mut self) {
-        self.shared.lock().is_stopping = true;
+        self.shared.lock().stop = Some(Stop::AtOnce);
         self.shared.changed.notify_all();
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     SearchField, TextMatch,
     compiled_query::{CompiledQuery, CompiledWord},
+    indexed_texts::TextKey,
     scoring::{SKU_POINTS, match_points},
     time_budget::{OutOfTime, TimeBudget},
 };
@@ -13,23 +14,29 @@ use crate::domain::catalog::search::{ProductTerms, TermList};
 /// A change that is not in the index yet.
 pub(super) struct Pending {
     pub(super) generation: u64,
-    /// The terms of the product; `None` if it was removed.
-    pub(super) terms: Option<Arc<ProductTerms>>,
+    /// The text of the product; `None` if it was removed.
+    pub(super) text: Option<Arc<PendingText>>,
+}
+
+/// The text of a product, as the index takes it.
+pub(super) struct PendingText {
+    pub(super) key: TextKey,
+    pub(super) terms: ProductTerms,
 }
 
 /// Adds the products that match to `matches`.
 pub(super) fn search(
-    pending: &[(u32, Option<Arc<ProductTerms>>)],
+    pending: &[(u32, Option<Arc<PendingText>>)],
     field: SearchField,
     query: &CompiledQuery,
     budget: &mut TimeBudget,
     matches: &mut Vec<TextMatch>,
 ) -> Result<(), OutOfTime> {
-    for (slot, terms) in pending {
-        let Some(terms) = terms else { continue };
+    for (slot, text) in pending {
+        let Some(text) = text else { continue };
         let terms = match field {
-            SearchField::Text => &terms.text,
-            SearchField::Name => &terms.name,
+            SearchField::Text => &text.terms.text,
+            SearchField::Name => &text.terms.name,
         };
         budget.use_steps(terms.len() * query.words.len() * 4)?;
         if let Some(score) = score(terms, query) {

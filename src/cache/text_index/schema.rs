@@ -1,7 +1,8 @@
 //! The fields of the index.
 
 use tantivy::{
-    Index, IndexSettings, TantivyDocument,
+    Index, IndexSettings, TantivyDocument, TantivyError,
+    directory::RamDirectory,
     schema::{
         FAST, Field, INDEXED, IndexRecordOption, NumericOptions, Schema, TextFieldIndexing,
         TextOptions,
@@ -10,6 +11,7 @@ use tantivy::{
     tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer},
 };
 
+use super::indexed_texts::TextKey;
 use crate::domain::catalog::search::{Place, ProductTerms};
 
 /// The name of [`TermReader`].
@@ -21,17 +23,21 @@ const TERM_END: char = '\n';
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields {
     pub(super) slot: Field,
+    key: Field,
     pub(super) text: Field,
 }
 
 /// The name of the field with the slot.
 pub(super) const SLOT: &str = "slot";
+/// The name of the field with the key of the text.
+pub(super) const KEY: &str = "key";
 
 impl Fields {
     /// The document of the product in `slot`.
-    pub(super) fn document(self, slot: u32, terms: &ProductTerms) -> TantivyDocument {
+    pub(super) fn document(self, slot: u32, key: TextKey, terms: &ProductTerms) -> TantivyDocument {
         let mut document = TantivyDocument::new();
         document.add_u64(self.slot, u64::from(slot));
+        document.add_u64(self.key, key.0);
         document.add_text(self.text, write_terms(terms.text.iter().chain(terms.first_word())));
         document
     }
@@ -120,24 +126,50 @@ impl TokenStream for TermStream<'_> {
     }
 }
 
-/// Creates an empty index in memory.
-pub(super) fn create_index() -> (Index, Fields) {
+fn create_schema() -> (Schema, Fields) {
     let mut schema = Schema::builder();
     let slot = schema.add_u64_field(SLOT, NumericOptions::default() | INDEXED | FAST);
+    let key = schema.add_u64_field(KEY, FAST);
     let indexing = TextFieldIndexing::default()
         .set_tokenizer(TOKENIZER)
         .set_index_option(IndexRecordOption::WithFreqs)
         .set_fieldnorms(false);
     let text = schema.add_text_field("text", TextOptions::default().set_indexing_options(indexing));
+    (schema.build(), Fields { slot, key, text })
+}
+
+/// The fields of each index.
+pub(super) fn fields() -> Fields {
+    create_schema().1
+}
+
+/// Creates an empty index in memory.
+pub(super) fn create_index() -> Index {
+    let (schema, _) = create_schema();
     let settings = IndexSettings {
         docstore_compression: Compressor::None,
         docstore_compress_dedicated_thread: false,
         ..IndexSettings::default()
     };
-    let index = Index::builder().schema(schema.build()).settings(settings);
+    let index = Index::builder().schema(schema).settings(settings);
     #[expect(clippy::expect_used, reason = "the schema is a constant, and the tests create it")]
     let index = index.create_in_ram().expect("the schema is valid");
+    register_tokenizer(&index);
+    index
+}
+
+/// Opens an index that was created by [`create_index`].
+pub(super) fn open_index(directory: RamDirectory) -> tantivy::Result<Index> {
+    let index = Index::open(directory)?;
+    let (schema, _) = create_schema();
+    if index.schema() != schema {
+        return Err(TantivyError::SchemaError("it has other fields".to_owned()));
+    }
+    register_tokenizer(&index);
+    Ok(index)
+}
+
+fn register_tokenizer(index: &Index) {
     let analyzer = TextAnalyzer::builder(TermReader::default()).build();
     index.tokenizers().register(TOKENIZER, analyzer);
-    (index, Fields { slot, text })
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use tantivy::{SegmentReader, index::SegmentId};
+use tantivy::{IndexReader, SegmentReader, index::SegmentId};
 
 use super::{
     SearchField, TextMatch,
@@ -54,6 +54,12 @@ impl SegmentView {
         self.reader.segment_id()
     }
 
+    /// The slots of the documents that are not deleted.
+    pub(super) fn live_slots(&self) -> impl Iterator<Item = u32> {
+        let slot = |doc| self.slots.get(doc as usize).copied();
+        self.reader.doc_ids_alive().filter_map(slot)
+    }
+
     /// Adds the products that match to `matches`, without those in `changed`, which is sorted. If
     /// `enough` are found by better kinds of a match, worse ones may be left out.
     pub(super) fn search(
@@ -95,7 +101,20 @@ impl SegmentView {
     }
 }
 
-fn read_slots(reader: &SegmentReader) -> tantivy::Result<Arc<[u32]>> {
+/// Opens what `reader` shows, with what a `known` view has read of it.
+pub(super) fn open_view(
+    reader: &IndexReader,
+    fields: Fields,
+    known: &IndexView,
+) -> tantivy::Result<IndexView> {
+    let searcher = reader.searcher();
+    let open = |segment| SegmentView::open(segment, fields, &known.segments);
+    let segments = searcher.segment_readers().iter().map(open).collect::<Result<_, _>>()?;
+    Ok(IndexView { segments, is_complete: true })
+}
+
+/// The slot of each document, also of those that are deleted.
+pub(super) fn read_slots(reader: &SegmentReader) -> tantivy::Result<Arc<[u32]>> {
     let column = reader.fast_fields().column_first_or_default::<u64>(SLOT)?;
     let slot = |doc| u32::try_from(column.get_val(doc)).unwrap_or(u32::MAX);
     Ok((0..reader.max_doc()).map(slot).collect())

@@ -22,7 +22,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let rules = TextRules::new(&CatalogLanguage::default());
-        Self { index: TextIndex::new(), rules }
+        Self { index: TextIndex::open(None), rules }
     }
 
     fn put(&self, slot: u32, name: &str, description: &str) {
@@ -32,7 +32,7 @@ impl Fixture {
             ..ProductDetails::sample(name)
         };
         let product = Product::new(ProductId::new(), details, Timestamp::default());
-        self.index.put(slot, self.rules.product_terms(&product));
+        self.index.put(slot, TextKey::of(&product), self.rules.product_terms(&product));
     }
 
     /// Waits until all changes are in the index.

@@ -7,14 +7,15 @@ use std::{
 };
 
 use roaring::RoaringBitmap;
-use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Term, indexer::IndexWriterOptions};
+use tantivy::{
+    Index, IndexReader, IndexWriter, ReloadPolicy, SegmentMeta, Term, indexer::IndexWriterOptions,
+};
 
 use super::{
-    Shared, State,
-    pending::Pending,
-    segment::{IndexView, SegmentView},
+    Shared, State, Stop,
+    pending::{Pending, PendingText},
+    segment::{IndexView, SegmentView, open_view},
 };
-use crate::domain::catalog::search::ProductTerms;
 
 /// How long changes gather before they are written together. They are found meanwhile, too.
 const GATHER_TIME: Duration = Duration::from_millis(50);
@@ -33,14 +34,28 @@ const BATCH_WRITER: WriterSize = WriterSize { threads: 1, memory: 15 << 20 };
 /// write few segments.
 const LOAD_WRITER: WriterSize = WriterSize { threads: 2, memory: 64 << 20 };
 
-/// How often to look whether the library has merged segments, which it does in the background.
-const MERGE_TIME: Duration = Duration::from_secs(2);
+/// How long to wait for a change before looking whether the library has merged segments, which it
+/// does in the background, and whether to save the index.
+const IDLE_TIME: Duration = Duration::from_secs(2);
+/// The index is saved when nothing changes after so many changes, so that a start writes few of
+/// them anew even if the shop was killed.
+const CHANGES_BETWEEN_SAVES: usize = 10_000;
 
-/// A slot, the generation of its change, and its terms.
-type Change = (u32, u64, Option<Arc<ProductTerms>>);
+/// A slot, the generation of its change, and its text.
+type Change = (u32, u64, Option<Arc<PendingText>>);
+
+/// What the thread does next.
+enum Task {
+    /// Writes changes, which are committed unless the catalog is being loaded.
+    Write { changes: Vec<Change>, is_loading: bool },
+    /// Opens the view again, since the library has merged segments.
+    Reload,
+    /// Merges and saves what was written.
+    Save,
+}
 
 fn copy_changes(state: &State) -> Vec<Change> {
-    let copy = |(slot, entry): (&u32, &Pending)| (*slot, entry.generation, entry.terms.clone());
+    let copy = |(slot, entry): (&u32, &Pending)| (*slot, entry.generation, entry.text.clone());
     let mut changes: Vec<Change> = state.pending.iter().map(copy).collect();
     // In the order of slots, matches are read from memory in a row.
     changes.sort_unstable_by_key(|(slot, ..)| *slot);
@@ -56,12 +71,18 @@ fn open_writer(index: &Index, size: &WriterSize) -> tantivy::Result<IndexWriter>
     index.writer_with_options(options)
 }
 
-/// Writes changes until the index is dropped.
+pub(super) fn open_reader(index: &Index) -> tantivy::Result<IndexReader> {
+    index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()
+}
+
+/// Writes changes until the index is closed or dropped.
 pub(super) fn run_writer(shared: &Shared) {
     while let Err(error) = Writer::open(shared).and_then(|mut writer| writer.run()) {
         tracing::error!(%error, "the search index failed; opening it again");
         thread::sleep(RETRY_TIME);
     }
+    shared.lock().is_writer_running = false;
+    shared.changed.notify_all();
 }
 
 struct Writer<'a> {
@@ -69,46 +90,88 @@ struct Writer<'a> {
     /// Set, except while it is replaced.
     writer: Option<IndexWriter>,
     reader: IndexReader,
-    /// The slots with a document. Not known if the index was not empty when it was opened.
-    written: Option<RoaringBitmap>,
+    /// The slots with a document.
+    written: RoaringBitmap,
     /// Whether documents are written that are not committed.
     is_dirty: bool,
     /// Whether `writer` is the one for a whole catalog.
     is_load_writer: bool,
+    /// How many changes were written since the index was saved.
+    unsaved: usize,
 }
 
 impl<'a> Writer<'a> {
     fn open(shared: &'a Shared) -> tantivy::Result<Self> {
         let is_loading = shared.lock().is_loading;
-        let reader: IndexReader =
-            shared.index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let is_empty = reader.searcher().segment_readers().is_empty();
-        let written = is_empty.then(RoaringBitmap::new);
+        let reader = open_reader(&shared.index)?;
         let size = if is_loading { LOAD_WRITER } else { BATCH_WRITER };
-        let writer = Some(open_writer(&shared.index, &size)?);
-        Ok(Self { shared, writer, reader, written, is_dirty: false, is_load_writer: is_loading })
+        let mut writer = Self {
+            shared,
+            writer: Some(open_writer(&shared.index, &size)?),
+            reader,
+            written: RoaringBitmap::new(),
+            is_dirty: false,
+            is_load_writer: is_loading,
+            unsaved: 0,
+        };
+        let view = open_view(&writer.reader, shared.fields, &shared.lock().view)?;
+        writer.written = view.segments.iter().flat_map(SegmentView::live_slots).collect();
+        Ok(writer)
     }
 
     fn run(&mut self) -> tantivy::Result<()> {
-        while let Some((changes, is_loading)) = self.next_changes() {
-            for (slot, _, terms) in &changes {
-                self.write(*slot, terms.as_deref())?;
-            }
-            if is_loading {
-                self.forget(&changes, None);
-                continue;
-            }
-            let was_load_writer = self.is_load_writer;
-            self.commit()?;
-            self.reader.reload()?;
-            let view = self.view()?;
-            self.forget(&changes, Some(view));
-            // A merge before would delay the shop's start.
-            if was_load_writer {
-                self.merge_loaded()?;
+        while let Some(task) = self.next_task() {
+            match task {
+                Task::Write { changes, is_loading } => self.write_all(&changes, is_loading)?,
+                Task::Reload => self.reload(&[])?,
+                Task::Save => {
+                    self.merge()?;
+                    self.save();
+                }
             }
         }
+        self.save();
         Ok(())
+    }
+
+    fn write_all(&mut self, changes: &[Change], is_loading: bool) -> tantivy::Result<()> {
+        for (slot, _, text) in changes {
+            self.write(*slot, text.as_deref())?;
+        }
+        if is_loading {
+            self.forget(changes, None);
+            return Ok(());
+        }
+        let was_load_writer = self.is_load_writer;
+        self.commit()?;
+        self.reload(changes)?;
+        // A merge before would delay the shop's start.
+        if was_load_writer {
+            self.merge()?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what is committed, which has `changes`.
+    fn reload(&self, changes: &[Change]) -> tantivy::Result<()> {
+        self.reader.reload()?;
+        let known = Arc::clone(&self.shared.lock().view);
+        let view = open_view(&self.reader, self.shared.fields, &known)?;
+        self.forget(changes, Some(view));
+        Ok(())
+    }
+
+    /// Saves the index, unless it is saved, or nobody needs it.
+    fn save(&mut self) {
+        let is_needed = self.shared.lock().stop != Some(Stop::AtOnce);
+        let Some(saved) = self.shared.saved.as_ref().filter(|_| self.unsaved > 0 && is_needed)
+        else {
+            return;
+        };
+        self.unsaved = 0;
+        if let Err(error) = saved.save(&self.shared.index) {
+            tracing::warn!(%error, "failed to save the search index; the next start takes longer");
+        }
     }
 
     fn commit(&mut self) -> tantivy::Result<()> {
@@ -127,29 +190,36 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Begins to merge the segments of the load, in the background. Each has a dictionary of its
-    /// own, which costs searches.
-    fn merge_loaded(&mut self) -> tantivy::Result<()> {
-        let segments = self.shared.index.searchable_segment_ids()?;
-        if let Some(writer) = &mut self.writer
-            && segments.len() > 1
-        {
-            drop(writer.merge(&segments));
+    /// Merges all segments, unless one of them has nearly all documents. Each has a dictionary of
+    /// its own, which costs searches.
+    fn merge(&mut self) -> tantivy::Result<()> {
+        let segments = self.shared.index.searchable_segment_metas()?;
+        let documents: u32 = segments.iter().map(SegmentMeta::num_docs).sum();
+        let largest = segments.iter().map(SegmentMeta::num_docs).max().unwrap_or(0);
+        if largest >= documents / 10 * 9 {
+            return Ok(());
         }
-        Ok(())
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let ids: Vec<_> = segments.iter().map(SegmentMeta::id).collect();
+        if let Err(error) = writer.merge(&ids).wait() {
+            // The library merges some of them already.
+            tracing::debug!(%error, "the segments of the search index were not merged");
+        }
+        self.reload(&[])
     }
 
-    /// Waits for changes, and lets more gather. No changes: only the view is to be opened again,
-    /// since segments were merged. `None` when the index is dropped.
-    fn next_changes(&self) -> Option<(Vec<Change>, bool)> {
+    /// Waits for changes, and lets more gather. `None` when the index is closed or dropped.
+    fn next_task(&self) -> Option<Task> {
         let mut state = self.shared.lock();
         let mut has_gathered = false;
         loop {
             let must_commit = self.is_dirty && !state.is_loading;
-            if state.is_stopping {
+            let has_changes = must_commit || !state.pending.is_empty();
+            if state.stop == Some(Stop::AtOnce) || (state.stop.is_some() && !has_changes) {
                 return None;
             } else if must_commit || (!state.pending.is_empty() && has_gathered) {
-                return Some((copy_changes(&state), state.is_loading));
+                let changes = copy_changes(&state);
+                return Some(Task::Write { changes, is_loading: state.is_loading });
             } else if !state.pending.is_empty() {
                 has_gathered = true;
                 if !state.is_loading {
@@ -158,13 +228,26 @@ impl<'a> Writer<'a> {
                     state = self.shared.lock();
                 }
             } else {
-                let waited = self.shared.changed.wait_timeout(state, MERGE_TIME);
+                let waited = self.shared.changed.wait_timeout(state, IDLE_TIME);
                 let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
                 state = woken;
-                if timeout.timed_out() && state.view.is_complete && self.has_merged(&state) {
-                    return Some((Vec::new(), state.is_loading));
+                if timeout.timed_out()
+                    && let Some(task) = self.idle_task(&state)
+                {
+                    return Some(task);
                 }
             }
+        }
+    }
+
+    /// What to do after a time without changes.
+    fn idle_task(&self, state: &State) -> Option<Task> {
+        if state.is_loading {
+            None
+        } else if self.has_merged(state) {
+            Some(Task::Reload)
+        } else {
+            (self.unsaved >= CHANGES_BETWEEN_SAVES).then_some(Task::Save)
         }
     }
 
@@ -175,26 +258,19 @@ impl<'a> Writer<'a> {
         current.iter().any(|id| !known.contains(id))
     }
 
-    fn write(&mut self, slot: u32, terms: Option<&ProductTerms>) -> tantivy::Result<()> {
+    fn write(&mut self, slot: u32, text: Option<&PendingText>) -> tantivy::Result<()> {
         let fields = self.shared.fields;
         let Some(writer) = &self.writer else { return Ok(()) };
         // Each deletion is looked up in every segment.
-        if self.written.as_mut().is_none_or(|written| !written.insert(slot)) {
+        if !self.written.insert(slot) {
             writer.delete_term(Term::from_field_u64(fields.slot, u64::from(slot)));
         }
-        if let Some(terms) = terms {
-            writer.add_document(fields.document(slot, terms))?;
+        if let Some(PendingText { key, terms }) = text {
+            writer.add_document(fields.document(slot, *key, terms))?;
         }
         self.is_dirty = true;
+        self.unsaved += 1;
         Ok(())
-    }
-
-    fn view(&self) -> tantivy::Result<IndexView> {
-        let known = Arc::clone(&self.shared.lock().view);
-        let searcher = self.reader.searcher();
-        let open = |reader| SegmentView::open(reader, self.shared.fields, &known.segments);
-        let segments = searcher.segment_readers().iter().map(open).collect::<Result<_, _>>()?;
-        Ok(IndexView { segments, is_complete: true })
     }
 
     /// Forgets changes that are written, unless they changed again, and publishes the new view.

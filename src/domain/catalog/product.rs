@@ -83,7 +83,7 @@ impl ProductDetails {
 }
 
 /// The value of an attribute.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged, expecting = "must be a string, a number, true or false")]
 pub enum AttributeValue {
     /// `true` or `false`.

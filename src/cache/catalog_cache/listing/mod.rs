@@ -28,7 +28,7 @@ use super::packed_product::PackedProduct;
 use crate::domain::{
     catalog::{
         product::Product,
-        search::{ProductFilter, TextRules},
+        search::{ProductFilter, TextRules, name_words},
     },
     ids::ProductId,
 };
@@ -96,8 +96,9 @@ pub(super) struct ListingEntry {
 }
 
 impl ListingEntry {
-    pub(super) fn new(rules: &TextRules, product: &Product, name_words: u8) -> Self {
-        Self { name_start: name_start(&rules.sort_key(&product.details.name)), name_words }
+    pub(super) fn new(rules: &TextRules, product: &Product) -> Self {
+        let name = &product.details.name;
+        Self { name_start: name_start(&rules.sort_key(name)), name_words: name_words(name) }
     }
 }
 
@@ -154,14 +155,7 @@ impl Listing {
         let values = self.facets.add(slot, product);
         self.values.set(slot, &values);
         let index = slot as usize;
-        if self.products.len() <= index {
-            self.products.resize(index + 1, None);
-            self.ids.resize(index + 1, None);
-            self.prices.resize(index + 1, 0);
-            self.name_starts.resize(index + 1, 0);
-            self.name_words.resize(index + 1, 0);
-            self.newest.resize(index / BLOCK_SLOTS + 1, None);
-        }
+        self.make_room_for(index);
         set(&mut self.products, slot, Some(Arc::clone(packed)));
         set(&mut self.ids, slot, Some(product.id));
         if let Some(newest) = self.newest.get_mut(index / BLOCK_SLOTS) {
@@ -180,6 +174,17 @@ impl Listing {
             self.add_to_orders(slot);
         }
         slot
+    }
+
+    fn make_room_for(&mut self, index: usize) {
+        if self.products.len() <= index {
+            self.products.resize(index + 1, None);
+            self.ids.resize(index + 1, None);
+            self.prices.resize(index + 1, 0);
+            self.name_starts.resize(index + 1, 0);
+            self.name_words.resize(index + 1, 0);
+            self.newest.resize(index / BLOCK_SLOTS + 1, None);
+        }
     }
 
     /// Removes the product in `slot`.
@@ -205,14 +210,26 @@ impl Listing {
         }
     }
 
-    /// Begins the load of a catalog that nobody reads yet.
-    pub(super) fn begin_load(&mut self) {
+    /// Begins the load of a catalog that nobody reads yet. Its products have slots of their own up
+    /// to `last`; others get later ones.
+    pub(super) fn begin_load(&mut self, last: Option<u32>) {
         self.is_loading = true;
+        if let Some(last) = last {
+            self.make_room_for(last as usize);
+        }
+    }
+
+    /// Those of `slots` that have no product.
+    pub(super) fn without_product(&self, slots: &RoaringBitmap) -> RoaringBitmap {
+        slots - &self.all
     }
 
     /// Sorts what was put since [`Self::begin_load`].
     pub(super) fn finish_load(&mut self) {
         self.is_loading = false;
+        self.free = (0..u32::try_from(self.products.len()).unwrap_or(u32::MAX))
+            .filter(|slot| !self.all.contains(*slot))
+            .collect();
         self.values.compact();
         let mut slots: Vec<u32> = self.all.iter().collect();
         slots.sort_by_key(|slot| self.price_key(*slot));

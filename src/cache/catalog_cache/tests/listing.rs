@@ -12,7 +12,7 @@ use crate::domain::catalog::{
 
 /// What a random product is made of.
 #[derive(Debug, Clone)]
-struct Sketch {
+pub(super) struct Sketch {
     name: u8,
     price: i64,
     category: Option<u8>,
@@ -21,7 +21,7 @@ struct Sketch {
     on_hand: u64,
 }
 
-fn sketch() -> impl Strategy<Value = Sketch> {
+pub(super) fn sketch() -> impl Strategy<Value = Sketch> {
     (
         0..20_u8,
         0..30_000_i64,
@@ -78,7 +78,7 @@ fn filter() -> impl Strategy<Value = ProductFilter> {
     )
 }
 
-fn details(sketch: &Sketch) -> ProductDetails {
+pub(super) fn details(sketch: &Sketch) -> ProductDetails {
     let size = AttributeValue::Number(sketch.size.into());
     ProductDetails {
         sku: None,

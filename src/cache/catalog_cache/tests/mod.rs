@@ -3,6 +3,7 @@
 use std::{sync::Barrier, thread};
 
 mod listing;
+mod restart;
 mod searches;
 
 use super::*;

@@ -3,6 +3,7 @@
 mod fold;
 mod language;
 mod query;
+mod searched_text;
 mod term_list;
 mod terms;
 mod words;
@@ -13,8 +14,9 @@ pub use self::{
     fold::fold,
     language::{CatalogLanguage, TextRules, UnknownLanguage},
     query::{MatchKind, QueryWord, TextQuery, Typos},
+    searched_text::SearchedText,
     term_list::TermList,
-    terms::{Place, ProductTerms},
+    terms::{Place, ProductTerms, name_words},
 };
 use super::product::AttributeValue;
 use crate::domain::ids::ProductId;

@@ -42,8 +42,6 @@ pub struct ProductTerms {
     pub text: TermList,
     /// The terms of the name, for suggestions.
     pub name: TermList,
-    /// The number of words in the name, up to 255.
-    pub name_words: u8,
 }
 
 impl ProductTerms {
@@ -81,6 +79,13 @@ impl TextRules {
     }
 }
 
+/// The number of words in the name of a product, up to 255.
+#[must_use]
+pub fn name_words(name: &str) -> u8 {
+    let words = split_units(&fold(name)).iter().map(|unit| unit.tokens.len()).sum::<usize>();
+    u8::try_from(words).unwrap_or(u8::MAX)
+}
+
 /// The term of a whole SKU, folded. Terms have no spaces.
 pub(super) fn sku_term(folded: &str) -> String {
     let sku = folded.split_whitespace().collect::<Vec<_>>().join("\u{1}");
@@ -105,7 +110,6 @@ struct TermsBuilder {
     name: TermList,
     /// Further terms of the name.
     name_terms: TermList,
-    name_words: u8,
 }
 
 impl TermsBuilder {
@@ -161,8 +165,6 @@ impl TermsBuilder {
 
     fn add_name(&mut self, name: &str) {
         let units = split_units(&fold(name));
-        let words: usize = units.iter().map(|unit| unit.tokens.len()).sum();
-        self.name_words = u8::try_from(words).unwrap_or(u8::MAX);
         for (position, unit) in units.iter().enumerate() {
             let place = if position == 0 { Place::NameStart } else { Place::Name };
             self.add_unit(unit, place);
@@ -210,7 +212,7 @@ impl TermsBuilder {
             self.name_terms.push(&[word], place);
         }
         let (text, name) = (self.terms.finish(), self.name_terms.finish());
-        ProductTerms { text, name, name_words: self.name_words }
+        ProductTerms { text, name }
     }
 }
 
