@@ -140,6 +140,14 @@ impl ShopProcess {
         Ok(Self { child, address, dir, admin_token: OnceCell::new() })
     }
 
+    /// Ends the process as an operator does. Returns its directory.
+    pub fn stop(mut self) -> anyhow::Result<tempfile::TempDir> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        anyhow::ensure!(self.child.wait()?.success(), "the shop did not stop as it should");
+        Ok(std::mem::replace(&mut self.dir, tempfile::tempdir()?))
+    }
+
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
     }

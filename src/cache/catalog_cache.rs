@@ -13,10 +13,10 @@ mod prepare;
 mod recent_searches;
 mod recent_views;
 mod search;
+mod sku_slots;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    hash::{BuildHasher, RandomState},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -33,6 +33,7 @@ use self::{
     prepare::{Prepared, PreparedText},
     recent_searches::RecentSearches,
     recent_views::RecentViews,
+    sku_slots::SkuSlots,
 };
 pub use self::{
     listing::{Facets, PriceBand},
@@ -60,9 +61,7 @@ use crate::{
 /// A change takes `change_lock`, then `listing`, then a shard of `products`.
 pub struct CatalogCache {
     products: DashMap<ProductId, Entry>,
-    /// The product with each sku, by the hash of the sku: the sku itself is in the product.
-    skus: DashMap<u64, ProductId>,
-    sku_hasher: RandomState,
+    skus: SkuSlots,
     codec: Arc<DetailsCodec>,
     /// The products in sorted columns. It and `products` change together while it is locked.
     listing: ListingLock,
@@ -145,8 +144,7 @@ impl CatalogCache {
         let rules = Arc::new(TextRules::new(language));
         Self {
             products: DashMap::new(),
-            skus: DashMap::new(),
-            sku_hasher: RandomState::new(),
+            skus: SkuSlots::default(),
             codec: Arc::default(),
             listing: ListingLock::new(&rules),
             text,
@@ -203,12 +201,9 @@ impl CatalogCache {
     /// Finds a product by sku.
     #[must_use]
     pub fn by_sku(&self, sku: &str) -> Option<Arc<ProductView>> {
-        let id = *self.skus.get(&self.hash_sku(sku))?;
+        let slot = self.skus.slot(sku)?;
+        let id = self.listing.read().id(slot)?;
         self.get(id).filter(|view| view.product.details.sku.as_deref() == Some(sku))
-    }
-
-    fn hash_sku(&self, sku: &str) -> u64 {
-        self.sku_hasher.hash_one(sku)
     }
 
     /// Returns the name, price and available units of a product, as carts need them.
@@ -306,31 +301,20 @@ impl CatalogCache {
             _ => stock,
         };
         let old = known.as_ref().and_then(|known| known.product.unpack(&self.codec));
-        self.replace_sku(old.as_deref(), &product);
+        let old_slot = known.as_ref().map(|known| known.slot);
         if product.deleted {
             recently_deleted.add(product.id);
             if let Some(known) = &known {
                 self.remove(known);
             }
+            self.skus.replace(old.as_deref().zip(old_slot), None);
         } else {
             // A text that is indexed in a slot of its own is of no use in another one.
             let prepared = prepared.filter(|new| known.is_none() || new.indexed_slot().is_none());
-            let slot = known.map(|known| known.slot);
-            self.replace_product(slot, old.as_deref(), &product, stock, prepared);
+            let slot = self.replace_product(old_slot, old.as_deref(), &product, stock, prepared);
+            self.skus.replace(old.as_deref().zip(old_slot), Some((&product, slot)));
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn replace_sku(&self, old: Option<&Product>, product: &Product) {
-        let old_sku = old.and_then(|old| old.details.sku.as_ref());
-        if let Some(sku) =
-            old_sku.filter(|sku| product.deleted || product.details.sku.as_ref() != Some(*sku))
-        {
-            self.skus.remove_if(&self.hash_sku(sku), |_, owner| *owner == product.id);
-        }
-        if let Some(sku) = product.details.sku.as_ref().filter(|_| !product.deleted) {
-            self.skus.insert(self.hash_sku(sku), product.id);
-        }
     }
 
     fn remove(&self, known: &Entry) {
@@ -364,7 +348,7 @@ impl CatalogCache {
         product: &Product,
         stock: StockLevel,
         prepared: Option<Prepared>,
-    ) {
+    ) -> u32 {
         self.train_codec();
         let Prepared { text, entry, packed } =
             prepared.unwrap_or_else(|| self.preparer().prepare(product));
@@ -382,6 +366,7 @@ impl CatalogCache {
             self.text.put(slot, key, terms);
         }
         self.products.insert(product.id, Entry { product: packed, stock: stock.into(), slot });
+        slot
     }
 
     /// Begins to compress details when a catalog has grown.

@@ -50,7 +50,7 @@ impl DetailsCodec {
         let step = samples.len() / MIN_SAMPLES;
         let mut dictionary = Vec::with_capacity(DICTIONARY_BYTES);
         for product in samples.step_by(step.max(1)) {
-            let details = encode_details(&product.details);
+            let details = encode_details(product);
             let room = DICTIONARY_BYTES - dictionary.len();
             dictionary.extend(details.iter().take(room.min(share * 4)));
         }

@@ -20,17 +20,17 @@ pub(super) struct PackedProduct {
     /// In minor units.
     price: i64,
     currency: Currency,
-    purchase_limit: Option<u32>,
+    name_len: u16,
     created_at: Timestamp,
-    updated_at: Timestamp,
-    name_len: u32,
     /// The name, which carts and lists need, then the encoded [`Details`].
     text: Box<[u8]>,
 }
 
-/// The details that are encoded together.
+/// What is encoded together.
 #[derive(Serialize)]
 struct Details<'a>(
+    /// The time from the creation to the last change, in milliseconds.
+    i64,
     &'a Option<String>,
     &'a str,
     &'a Option<String>,
@@ -38,12 +38,14 @@ struct Details<'a>(
     &'a Option<String>,
     &'a BTreeMap<String, AttributeValue>,
     Option<u32>,
+    Option<u32>,
     &'a Option<String>,
 );
 
 /// As [`Details`].
 #[derive(Deserialize)]
 struct OwnedDetails(
+    i64,
     Option<String>,
     String,
     Option<String>,
@@ -51,18 +53,22 @@ struct OwnedDetails(
     Option<String>,
     BTreeMap<String, AttributeValue>,
     Option<u32>,
+    Option<u32>,
     Option<String>,
 );
 
 /// The details of a product as JSON.
-pub(super) fn encode_details(details: &ProductDetails) -> Vec<u8> {
+pub(super) fn encode_details(product: &Product) -> Vec<u8> {
+    let details = &product.details;
     let encoded = serde_json::to_vec(&Details(
+        product.updated_at.as_millis().wrapping_sub(product.created_at.as_millis()),
         &details.sku,
         &details.description,
         &details.category,
         &details.tags,
         &details.image_url,
         &details.attributes,
+        details.purchase_limit,
         details.weight_grams,
         &details.tax_class,
     ));
@@ -74,22 +80,21 @@ impl PackedProduct {
     pub(super) fn new(product: &Product, codec: &DetailsCodec) -> Self {
         let details = &product.details;
         let name = details.name.as_bytes();
-        let encoded = codec.compress(encode_details(details));
+        let encoded = codec.compress(encode_details(product));
         Self {
             id: product.id,
             version: product.version,
             price: details.price.minor_units(),
             currency: details.price.currency(),
-            purchase_limit: details.purchase_limit,
             created_at: product.created_at,
-            updated_at: product.updated_at,
-            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
+            // A name has at most 200 characters.
+            name_len: u16::try_from(name.len()).unwrap_or(u16::MAX),
             text: [name, &encoded].concat().into_boxed_slice(),
         }
     }
 
     pub(super) fn name(&self) -> &str {
-        let name = self.text.get(..self.name_len as usize).unwrap_or_default();
+        let name = self.text.get(..usize::from(self.name_len)).unwrap_or_default();
         str::from_utf8(name).unwrap_or_default()
     }
 
@@ -105,17 +110,19 @@ impl PackedProduct {
 
     /// The product. `None` would be a bug, which is logged.
     pub(super) fn unpack(&self, codec: &DetailsCodec) -> Option<Arc<Product>> {
-        let encoded = self.text.get(self.name_len as usize..).unwrap_or_default();
+        let encoded = self.text.get(usize::from(self.name_len)..).unwrap_or_default();
         let decoded = codec
             .decompress(encoded)
             .and_then(|details| serde_json::from_slice(&details).map_err(std::io::Error::other));
         let OwnedDetails(
+            updated_after,
             sku,
             description,
             category,
             tags,
             image_url,
             attributes,
+            purchase_limit,
             weight_grams,
             tax_class,
         ) = decoded
@@ -125,7 +132,9 @@ impl PackedProduct {
             id: self.id,
             version: self.version,
             created_at: self.created_at,
-            updated_at: self.updated_at,
+            updated_at: Timestamp::from_millis(
+                self.created_at.as_millis().wrapping_add(updated_after),
+            ),
             deleted: false,
             details: ProductDetails {
                 sku,
@@ -136,7 +145,7 @@ impl PackedProduct {
                 tags,
                 image_url,
                 attributes,
-                purchase_limit: self.purchase_limit,
+                purchase_limit,
                 weight_grams,
                 tax_class,
             },
@@ -162,6 +171,12 @@ mod tests {
         }
         let size = |codec| PackedProduct::new(product, codec).text.len();
         assert!(size(&trained) < size(&plain));
+    }
+
+    /// An allocation of 80 bytes, with the two counts of [`Arc`]. There is one for each product.
+    #[test]
+    fn packed_product_is_small() {
+        assert_eq!(size_of::<PackedProduct>(), 64);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod value_lists;
 use std::{
     cmp::Ordering,
     collections::VecDeque,
+    panic::resume_unwind,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering as MemoryOrdering},
@@ -231,22 +232,30 @@ impl Listing {
             .filter(|slot| !self.all.contains(*slot))
             .collect();
         self.values.compact();
-        let mut slots: Vec<u32> = self.all.iter().collect();
-        slots.sort_by_key(|slot| self.price_key(*slot));
-        self.by_price = SortedSlots::from_sorted(&slots);
-        slots.sort_by_key(|slot| self.creation_key(*slot));
-        self.by_creation = SortedSlots::from_sorted(&slots);
-        self.sort_by_name(&mut slots);
-        self.by_name = SortedSlots::from_sorted(&slots);
+        let (by_name, by_price, by_creation) = thread::scope(|scope| {
+            let by_name = scope.spawn(|| self.sort_by_name());
+            let by_price = self.sort_by_key(|slot| self.price_key(slot));
+            let by_creation = self.sort_by_key(|slot| self.creation_key(slot));
+            (by_name.join().unwrap_or_else(|panic| resume_unwind(panic)), by_price, by_creation)
+        });
+        (self.by_name, self.by_price, self.by_creation) = (by_name, by_price, by_creation);
     }
 
-    fn sort_by_name(&self, slots: &mut [u32]) {
+    fn sort_by_key<K: Ord>(&self, key: impl Fn(u32) -> K) -> SortedSlots {
+        let mut slots: Vec<u32> = self.all.iter().collect();
+        slots.sort_by_key(|slot| key(*slot));
+        SortedSlots::from_sorted(&slots)
+    }
+
+    fn sort_by_name(&self) -> SortedSlots {
+        let mut slots: Vec<u32> = self.all.iter().collect();
         slots.sort_unstable_by_key(|slot| self.name_start(*slot));
         let same_start = |a: &u32, b: &u32| self.name_start(*a) == self.name_start(*b);
         let key = |slot: &u32| (self.rules.sort_key(self.name(*slot)), self.id(*slot));
         for same in slots.chunk_by_mut(same_start) {
             same.sort_by_cached_key(key);
         }
+        SortedSlots::from_sorted(&slots)
     }
 
     fn new_slot(&mut self) -> u32 {

@@ -47,7 +47,9 @@ impl Unit {
             self.elided.extend(parts.map(str::to_owned));
             word.retain(|c| c != '\'');
         }
-        if let Some((end, _)) = word.char_indices().nth(MAX_WORD_CHARS) {
+        if word.len() > MAX_WORD_CHARS
+            && let Some((end, _)) = word.char_indices().nth(MAX_WORD_CHARS)
+        {
             word.truncate(end);
         }
         if !word.is_empty() {
@@ -71,10 +73,20 @@ const fn is_joiner(c: char) -> bool {
 pub(super) fn split_units(folded: &str) -> Vec<Unit> {
     let mut units = Vec::new();
     let (mut unit, mut word, mut run) = (Unit::default(), String::new(), Vec::new());
-    let mut chars = folded.chars().peekable();
+    let mut rest = folded;
     let mut after_word = false;
-    while let Some(c) = chars.next() {
-        let before_word = chars.peek().is_some_and(|next| is_word_char(*next));
+    loop {
+        // Most words are ASCII.
+        let plain = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        if let Some((letters, others)) = rest.split_at_checked(plain).filter(|_| plain > 0) {
+            unit.push_run(&mut run);
+            word.push_str(letters);
+            (rest, after_word) = (others, true);
+        }
+        let mut chars = rest.chars();
+        let Some(c) = chars.next() else { break };
+        rest = chars.as_str();
+        let before_word = chars.next().is_some_and(is_word_char);
         if is_unsegmented(c) && is_word_char(c) {
             unit.push_word(&mut word);
             run.push(c);
