@@ -158,6 +158,17 @@ fn load_is_searchable_when_it_is_finished() {
     assert_eq!(fixture.search("saucer"), [2999]);
 }
 
+#[test]
+fn index_that_fails_can_be_closed() {
+    let fixture = Fixture::new();
+    // The library allows a single writer.
+    let index = &fixture.index.shared.index;
+    let _writer: tantivy::IndexWriter = index.writer_with_num_threads(1, 15 << 20).unwrap();
+    fixture.put(1, "Mint", "");
+    fixture.index.close();
+    assert_eq!(fixture.search("mint"), [1]);
+}
+
 /// What a search costs depends on the terms that it reads, so they are bounded: the most common
 /// ones count.
 #[test]

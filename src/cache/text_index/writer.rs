@@ -77,12 +77,24 @@ pub(super) fn open_reader(index: &Index) -> tantivy::Result<IndexReader> {
 
 /// Writes changes until the index is closed or dropped.
 pub(super) fn run_writer(shared: &Shared) {
+    let _running = Running(shared);
     while let Err(error) = Writer::open(shared).and_then(|mut writer| writer.run()) {
-        tracing::error!(%error, "the search index failed; opening it again");
+        tracing::error!(%error, "the search index failed");
+        if shared.lock().stop.is_some() {
+            break;
+        }
         thread::sleep(RETRY_TIME);
     }
-    shared.lock().is_writer_running = false;
-    shared.changed.notify_all();
+}
+
+/// Says that the thread has ended, also if it panicked.
+struct Running<'a>(&'a Shared);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_writer_running = false;
+        self.0.changed.notify_all();
+    }
 }
 
 struct Writer<'a> {
@@ -161,15 +173,14 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Saves the index, unless it is saved, or nobody needs it.
+    /// Saves the index, if it has changed since and somebody needs it.
     fn save(&mut self) {
         let is_needed = self.shared.lock().stop != Some(Stop::AtOnce);
-        let Some(saved) = self.shared.saved.as_ref().filter(|_| self.unsaved > 0 && is_needed)
-        else {
-            return;
-        };
-        self.unsaved = 0;
-        if let Err(error) = saved.save(&self.shared.index) {
+        let has_changed = std::mem::take(&mut self.unsaved) > 0;
+        let saved = self.shared.saved.as_ref().filter(|_| has_changed && is_needed);
+        if let Some(saved) = saved
+            && let Err(error) = saved.save(&self.shared.index)
+        {
             tracing::warn!(%error, "failed to save the search index; the next start takes longer");
         }
     }
