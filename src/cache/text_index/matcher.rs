@@ -16,17 +16,16 @@ use crate::domain::catalog::search::{MatchKind, Place};
 /// all.
 const SEEK_RATIO: u32 = 16;
 
-/// If more than one document in `SORT_SHARE` matches, reading all points is faster than sorting the
-/// documents.
-const SORT_SHARE: usize = 32;
+/// If more than one document in `CLEAR_SHARE` has points, clearing all is faster than one by one.
+const CLEAR_SHARE: usize = 32;
 
 /// Memory that searches of a thread use again.
 #[derive(Default)]
 pub(super) struct Scratch {
     /// The points of each document for the current word. They are zero between words.
     points: Vec<u16>,
-    /// The documents with points.
-    touched: Vec<DocId>,
+    /// The documents with points, as bits: those of many terms are then in order at once.
+    marked: Vec<u64>,
 }
 
 impl Scratch {
@@ -34,27 +33,54 @@ impl Scratch {
     pub(super) fn prepare(&mut self, max_doc: DocId) {
         if self.points.len() < max_doc as usize {
             self.points.resize(max_doc as usize, 0);
+            self.marked.resize(self.points.len().div_ceil(64), 0);
         }
     }
 
-    /// Cleans up after a search that was ended.
+    /// Cleans up after a word, or a search that was ended.
     pub(super) fn clear(&mut self) {
-        self.points.fill(0);
-        self.touched.clear();
-    }
-
-    fn give(&mut self, doc: DocId, points: u16) {
-        if let Some(known) = self.points.get_mut(doc as usize).filter(|_| points > 0) {
-            if *known == 0 {
-                self.touched.push(doc);
-            }
-            *known = points.max(*known);
+        if self.count() * CLEAR_SHARE > self.points.len() {
+            self.points.fill(0);
+            self.marked.fill(0);
+        } else {
+            self.take_all(|_, _| {});
         }
     }
 
-    /// The points of a document, which are reset.
-    fn take(&mut self, doc: DocId) -> u16 {
-        self.points.get_mut(doc as usize).map_or(0, std::mem::take)
+    /// The number of documents with points.
+    fn count(&self) -> usize {
+        self.marked.iter().map(|bits| bits.count_ones() as usize).sum()
+    }
+
+    /// Gives points to a document, unless it has more.
+    fn give(&mut self, doc: DocId, points: u16) {
+        let place = doc as usize;
+        if let (Some(known), Some(bits)) =
+            (self.points.get_mut(place), self.marked.get_mut(place / 64))
+        {
+            // Without a branch, which would often be predicted wrongly.
+            *known = points.max(*known);
+            *bits |= u64::from(points > 0) << (place % 64);
+        }
+    }
+
+    /// The points of a document.
+    fn of(&self, doc: DocId) -> u16 {
+        self.points.get(doc as usize).copied().unwrap_or(0)
+    }
+
+    /// Takes the points of all documents, in the order of their numbers.
+    fn take_all(&mut self, mut use_points: impl FnMut(DocId, u16)) {
+        for (first, bits) in (0..).step_by(64).zip(&mut self.marked) {
+            let mut rest = std::mem::take(bits);
+            while rest != 0 {
+                let doc = first + rest.trailing_zeros();
+                rest &= rest - 1;
+                if let Some(points) = self.points.get_mut(doc as usize) {
+                    use_points(doc, std::mem::take(points));
+                }
+            }
+        }
     }
 }
 
@@ -77,13 +103,12 @@ impl Matcher<'_> {
         let sku = sku.and_then(|sku| self.view.index.terms().get(sku).ok().flatten());
         if let Some(info) = sku {
             self.read_all(&Expansion { info, kind: MatchKind::Sku })?;
-            for doc in std::mem::take(&mut self.scratch.touched) {
-                self.scratch.take(doc);
+            self.scratch.take_all(|doc, _| {
                 match found.binary_search_by_key(&doc, |(doc, _)| *doc) {
                     Ok(at) => found.get_mut(at).into_iter().for_each(|hit| hit.1 += SKU_POINTS),
                     Err(at) => found.insert(at, (doc, SKU_POINTS)),
                 }
-            }
+            });
         }
         Ok(found)
     }
@@ -121,26 +146,12 @@ impl Matcher<'_> {
             for term in same_kind {
                 self.read_all(term)?;
             }
-            if self.scratch.touched.len() >= enough {
+            if enough < self.max_doc as usize && self.scratch.count() >= enough {
                 break;
             }
         }
-        let mut touched = std::mem::take(&mut self.scratch.touched);
-        let mut found = Vec::with_capacity(touched.len());
-        // The documents of a single term are sorted.
-        let is_sorted = touched.is_sorted();
-        if !is_sorted && touched.len() * SORT_SHARE > self.max_doc as usize {
-            let points = self.scratch.points.iter_mut().take(self.max_doc as usize);
-            let points = (0..).zip(points).filter(|(_, points)| **points > 0);
-            found.extend(points.map(|(doc, points)| (doc, u32::from(std::mem::take(points)))));
-        } else {
-            if !is_sorted {
-                touched.sort_unstable();
-            }
-            found.extend(touched.iter().map(|doc| (*doc, u32::from(self.scratch.take(*doc)))));
-        }
-        touched.clear();
-        self.scratch.touched = touched;
+        let mut found = Vec::with_capacity(self.scratch.count());
+        self.scratch.take_all(|doc, points| found.push((doc, u32::from(points))));
         Ok(found)
     }
 
@@ -157,15 +168,11 @@ impl Matcher<'_> {
             }
         }
         candidates.retain_mut(|(doc, score)| {
-            let points = self.scratch.points.get(*doc as usize).copied().unwrap_or(0);
+            let points = self.scratch.of(*doc);
             *score += u32::from(points);
             points > 0
         });
-        let mut touched = std::mem::take(&mut self.scratch.touched);
-        for doc in touched.drain(..) {
-            self.scratch.take(doc);
-        }
-        self.scratch.touched = touched;
+        self.scratch.clear();
         Ok(candidates)
     }
 
@@ -214,26 +221,22 @@ impl Matcher<'_> {
     }
 }
 
-/// The points of a kind of match by frequency.
-struct PointsTable([u16; 5]);
+/// The points of a kind of match by frequency, from 0 to 7.
+struct PointsTable([u16; 8]);
 
 impl PointsTable {
     fn new(kind: MatchKind, field: SearchField) -> Self {
-        Self([1, 2, 3, 4, 5].map(|frequency| match (field, place_of_frequency(frequency)) {
+        let points = |frequency| match (field, place_of_frequency(frequency)) {
             (SearchField::Text, place) => match_points(kind, place),
             (SearchField::Name, Place::Name | Place::NameStart) => match_points(kind, Place::Name),
             (SearchField::Name, _) => 0,
-        }))
+        };
+        Self([0, 1, 2, 3, 4, 5, 6, 7].map(points))
     }
 
+    /// The points for a frequency, which is at most 5.
     fn points(&self, frequency: u32) -> u16 {
-        let [one, two, three, four, five] = self.0;
-        match frequency {
-            0 | 1 => one,
-            2 => two,
-            3 => three,
-            4 => four,
-            _ => five,
-        }
+        let Self(points) = self;
+        points.get(frequency as usize & 7).copied().unwrap_or(0)
     }
 }
