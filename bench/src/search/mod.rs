@@ -73,14 +73,16 @@ async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<Arc<[
     let encode =
         |text: &String| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let get = |path: String| Request::get(&path, "");
-    let (single, queries) = queries.split_at(SINGLE_QUERIES);
     let search = |text: &String| get(format!("/api/products?q={}", encode(text)));
-    let single: Arc<[Request]> = single.iter().map(search).collect();
+    let suggest = |text: &String| {
+        let typed = text.chars().take(1 + text.len() % 8).collect();
+        get(format!("/api/products/suggest?limit=10&q={}", encode(&typed)))
+    };
+    let (single, queries) = queries.split_at(SINGLE_QUERIES);
+    let single_searches: Arc<[Request]> = single.iter().map(search).collect();
+    let single_suggestions: Arc<[Request]> = single.iter().map(suggest).collect();
     let searches: Arc<[Request]> = queries.iter().map(search).collect();
-    let typed = queries.iter().map(|text| text.chars().take(1 + text.len() % 8).collect());
-    let suggestions: Arc<[Request]> = typed
-        .map(|text: String| get(format!("/api/products/suggest?limit=10&q={}", encode(&text))))
-        .collect();
+    let suggestions: Arc<[Request]> = queries.iter().map(suggest).collect();
     let lists: Arc<[Request]> =
         ["", "?sort=price", "?sort=-price", "?sort=newest", "?in_stock=true"]
             .map(|query| get(format!("/api/products{query}")))
@@ -95,7 +97,8 @@ async fn compare(shop: &ShopProcess, queries: &[String]) -> anyhow::Result<Arc<[
     .map(|query| get(format!("/api/products?{query}")))
     .into();
     // The text of a search repeats in a shop. Here it does so by chance only, at first.
-    measure_kind(shop, "search, one at a time", &single, 1, None).await?;
+    measure_kind(shop, "search, one at a time", &single_searches, 1, None).await?;
+    measure_kind(shop, "suggest, one at a time", &single_suggestions, 1, None).await?;
     measure_kind(shop, "search, each once", &searches, CONNECTIONS, None).await?;
     measure_kind(shop, "suggest, each once", &suggestions, CONNECTIONS, None).await?;
     for (name, requests) in
