@@ -216,6 +216,13 @@ impl Listing {
     pub(super) fn begin_load(&mut self, last: Option<u32>) {
         self.is_loading = true;
         if let Some(last) = last {
+            // The next products fit, too: columns that grow would be in memory twice for a time.
+            let (slots, further) = (last as usize + 1, last as usize / 16);
+            self.products.reserve_exact(slots + further);
+            self.ids.reserve_exact(slots + further);
+            self.prices.reserve_exact(slots + further);
+            self.name_starts.reserve_exact(slots + further);
+            self.name_words.reserve_exact(slots + further);
             self.make_room_for(last as usize);
         }
     }
