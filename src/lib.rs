@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod outbox;
 mod panics;
 pub mod payments;
+mod private_file;
 pub mod store;
 pub mod telemetry;
 pub mod webhooks;

@@ -10,6 +10,7 @@ use crate::{
     auth::token::{InvalidSigningKey, TokenService},
     config::{Settings, readable_file_warning, secret_weakness},
     domain::clock::Clock,
+    private_file::create_private_file,
 };
 
 /// The file in the store's folder with the secret that Souk has made.
@@ -109,14 +110,9 @@ fn load_or_create_secret(dir: &Path) -> anyhow::Result<SecretString> {
 
 /// Writes a file that only its owner may read. After a failure or a crash it is complete or absent.
 pub(super) fn write_secret_file(path: &Path, secret: &str) -> std::io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    use std::io::Write as _;
     let temporary = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = create_private_file(&temporary)?;
     let written = file
         .write_all(secret.as_bytes())
         .and_then(|()| file.sync_all())

@@ -227,13 +227,7 @@ mod tests {
     #[tokio::test]
     async fn live_pages_are_bounded_in_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions {
-            dir: dir.path().to_owned(),
-            currency: "EUR".parse().unwrap(),
-            low_stock: 0,
-            keep_unpublished: false,
-            check_at_start: false,
-        };
+        let options = SqliteOptions::sample(dir.path());
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::new(SystemClock)).unwrap());
         let feed = Arc::new(Feed::new());

@@ -115,11 +115,9 @@ impl AccountFixture {
     pub(super) fn open(settings: FixtureSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteOptions {
-            dir: folder.path().into(),
             currency: "USD".parse().unwrap(),
             low_stock: 5,
-            keep_unpublished: false,
-            check_at_start: false,
+            ..SqliteOptions::sample(folder.path())
         };
         let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =

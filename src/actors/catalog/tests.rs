@@ -62,13 +62,7 @@ fn price(text: &str) -> Money {
 impl TwoNodes {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions {
-            dir: dir.path().to_owned(),
-            currency: usd(),
-            low_stock: 0,
-            keep_unpublished: false,
-            check_at_start: false,
-        };
+        let options = SqliteOptions { currency: usd(), ..SqliteOptions::sample(dir.path()) };
         let as_clock = || Arc::new(SystemClock) as Arc<dyn Clock>;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options, as_clock()).unwrap());
         let cache = || {

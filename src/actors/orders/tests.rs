@@ -69,13 +69,7 @@ fn stock_write(product_id: ProductId, change: StockChange) -> Write {
 impl OrderFixture {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions {
-            dir: dir.path().to_owned(),
-            currency: eur(),
-            low_stock: 0,
-            keep_unpublished: false,
-            check_at_start: false,
-        };
+        let options = SqliteOptions::sample(dir.path());
         let clock = Arc::new(MockClock(AtomicI64::new(0)));
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());

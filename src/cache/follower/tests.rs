@@ -54,14 +54,7 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let currency = "EUR".parse().unwrap();
-        let options = SqliteOptions {
-            dir: dir.path().to_owned(),
-            currency,
-            low_stock: 0,
-            keep_unpublished: false,
-            check_at_start: false,
-        };
+        let options = SqliteOptions::sample(dir.path());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock)).unwrap());

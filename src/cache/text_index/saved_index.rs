@@ -1,7 +1,7 @@
-//! The index in a file, so that a start need not write it anew.
+//! Saves the index in a file, so that a start need not build it again.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufRead as _, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
@@ -19,7 +19,7 @@ use super::{
     segment::{IndexView, open_view},
     writer::open_reader,
 };
-use crate::domain::catalog::search::CatalogLanguage;
+use crate::{domain::catalog::search::CatalogLanguage, private_file::create_private_file};
 
 /// A program of another version may find other terms in a text.
 const VERSION: &str = env!("SOUK_SEARCH_VERSION");
@@ -35,7 +35,8 @@ pub(crate) struct SavedIndex {
     language: CatalogLanguage,
 }
 
-/// An index with what is read of it at once, which shows that it is usable.
+/// An index that was read from a file. Its view and texts are read at once, so that an index that
+/// cannot be used is found at the start.
 pub(super) struct Restored {
     pub(super) index: Index,
     pub(super) view: IndexView,
@@ -81,7 +82,10 @@ impl SavedIndex {
         let path = self.path.display();
         restored
             .inspect_err(|error| {
-                tracing::info!(%error, %path, "the saved search index is not used");
+                tracing::info!(
+                    %error, %path,
+                    "failed to read the saved search index; building a new one"
+                );
             })
             .ok()
     }
@@ -93,7 +97,7 @@ impl SavedIndex {
         file.hasher.update(&header);
         let header: Header = serde_json::from_slice(&header).map_err(io::Error::from)?;
         if header.version != VERSION || header.language != self.language.to_string() {
-            return Err(invalid("it is of another version or language").into());
+            return Err(invalid("the version or language differs").into());
         }
         let memory = RamDirectory::create();
         let directory = ManagedDirectory::wrap(Box::new(memory.clone()))?;
@@ -104,7 +108,7 @@ impl SavedIndex {
         let mut digest = Vec::new();
         inner.read_to_end(&mut digest)?;
         if digest != hasher.finalize().as_slice() {
-            return Err(invalid("it is damaged").into());
+            return Err(invalid("the checksum does not match").into());
         }
         schema::open_index(memory)
     }
@@ -167,14 +171,6 @@ fn read_file(
     io::copy(content, &mut writer)?;
     writer.terminate()?;
     Ok(())
-}
-
-fn create_private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn invalid(reason: &'static str) -> io::Error {
@@ -331,10 +327,9 @@ mod tests {
         assert_eq!(fixture.open("en").begin_load().slots().len(), 10_000);
     }
 
-    /// Its products may be found by anybody who may read the file.
     #[cfg(unix)]
     #[test]
-    fn only_the_owner_may_read_the_file() {
+    fn only_the_owner_can_read_the_file() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let mode = fs::metadata(Fixture::new().path()).unwrap().permissions().mode();

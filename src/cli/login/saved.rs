@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::super::server::ServerUrl;
+use crate::private_file::create_private_file;
 
 /// The session of a login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ impl SavedLogins {
             if let Some(dir) = self.path.parent() {
                 DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
             }
-            let file = private_file(&self.path.with_extension("lock"))?;
+            let file = create_private_file(&self.path.with_extension("lock"))?;
             file.lock()?;
             Ok(file)
         };
@@ -97,7 +98,7 @@ impl SavedLogins {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = private_file(&temporary)?;
+        let mut file = create_private_file(&temporary)?;
         file.write_all(&serde_json::to_vec_pretty(logins)?)?;
         file.sync_all()?;
         fs::rename(temporary, &self.path)
@@ -107,9 +108,4 @@ impl SavedLogins {
     pub(super) fn read_under_lock(&self, _lock: &File) -> anyhow::Result<Logins> {
         self.read()
     }
-}
-
-/// Opens a file that only its owner may read.
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)
 }

@@ -1,7 +1,7 @@
 //! Opens and locks the folder, and sets up each connection to the database.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, TryLockError},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,7 +14,7 @@ use super::{
     open_error::OpenError,
     schema,
 };
-use crate::domain::money::Currency;
+use crate::{domain::money::Currency, private_file::private_file_options};
 
 /// The database, in the store's folder.
 pub(super) const DATABASE_FILE: &str = "souk.db";
@@ -222,9 +222,5 @@ pub(super) fn lock_folder(dir: &Path) -> Result<File, OpenError> {
 /// Opens a file, and creates it when missing with access for its owner only. SQLite gives its other
 /// files the same permissions as the database.
 pub(super) fn open_private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    private_file_options().read(true).truncate(false).open(path)
 }

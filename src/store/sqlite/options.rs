@@ -19,3 +19,17 @@ pub struct SqliteOptions {
     /// Whether to refuse a database with damaged pages, which takes time in proportion to its size.
     pub check_at_start: bool,
 }
+
+#[cfg(test)]
+impl SqliteOptions {
+    /// A shop in euros in the folder `dir`, for tests.
+    pub(crate) fn sample(dir: &std::path::Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            currency: "EUR".parse().unwrap(),
+            low_stock: 0,
+            keep_unpublished: false,
+            check_at_start: false,
+        }
+    }
+}

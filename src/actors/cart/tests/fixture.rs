@@ -102,13 +102,7 @@ pub(super) fn render_text(cart: &Cart, priced: &PricedCart) -> Bytes {
 impl CartFixture {
     pub(super) fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions {
-            dir: dir.path().to_owned(),
-            currency: usd(),
-            low_stock: 0,
-            keep_unpublished: false,
-            check_at_start: false,
-        };
+        let options = SqliteOptions { currency: usd(), ..SqliteOptions::sample(dir.path()) };
         let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());

@@ -40,13 +40,7 @@ struct Shop {
 impl Shop {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions {
-            dir: dir.path().to_owned(),
-            currency: "EUR".parse().unwrap(),
-            low_stock: 0,
-            keep_unpublished: false,
-            check_at_start: false,
-        };
+        let options = SqliteOptions::sample(dir.path());
         let store = SqliteStore::open(options, Arc::new(SystemClock)).unwrap();
         Self { store, products: BTreeMap::new(), dir }
     }
