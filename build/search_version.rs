@@ -1,15 +1,15 @@
-//! Names the version of the search index, so that a saved one is used only by a program that would
-//! write the same.
+//! Computes the version of the search index. A program uses a saved index only if it would build
+//! the same one.
 
 use std::{
     error::Error,
     fs,
-    hash::{DefaultHasher, Hasher as _},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     path::{Path, PathBuf},
 };
 
-/// What decides on the terms of a product, and on the format of the index.
+/// The sources that define the terms of a product and the format of the index.
 const SOURCES: [&str; 3] = ["src/domain/catalog/search", "src/cache/text_index", "Cargo.lock"];
 
 /// Sets `SOUK_SEARCH_VERSION` to a hash of [`SOURCES`].
@@ -18,7 +18,7 @@ pub(crate) fn set_search_version() -> Result<(), Box<dyn Error>> {
     for source in SOURCES {
         println!("cargo::rerun-if-changed={source}");
         for file in files_in(Path::new(source))? {
-            hasher.write(&fs::read(file)?);
+            fs::read(file)?.hash(&mut hasher);
         }
     }
     println!("cargo::rustc-env=SOUK_SEARCH_VERSION={:016x}", hasher.finish());

@@ -16,8 +16,8 @@ use crate::{
     store::{CommittedChanges, writer::CommitObserver},
 };
 
-/// The file with the search index, in the folder of an embedded store. It can be deleted while the
-/// shop does not run.
+/// The file with the search index, in the folder of an embedded store. The shop makes a new one if
+/// it is missing.
 const SEARCH_INDEX_FILE: &str = "search.index";
 
 /// The listeners: caches, the carts in memory, the feed and the relay.

@@ -152,7 +152,7 @@ impl Node {
             broker.stop().await;
         }
         let catalog = Arc::clone(&self.context.listeners.catalog_cache);
-        // A panic there is logged, and only makes the next start slower.
+        // If it panics, the panic is logged, and the next start takes longer.
         let _ = actix_rt::task::spawn_blocking(move || catalog.close()).await;
         let keys = &self.context.listeners.account_rights.api_keys;
         // What is lost is when keys were used last, and the store has logged why.

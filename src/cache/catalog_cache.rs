@@ -132,8 +132,8 @@ impl CatalogCache {
         Self::with_text(render, language, TextIndex::open(None))
     }
 
-    /// Creates an empty cache whose search index is in the file `saved_index` while it is closed,
-    /// so that a start is faster. The file need not exist.
+    /// Creates an empty cache that keeps its search index in the file `saved_index` between runs,
+    /// so that loading is faster. The file need not exist.
     #[must_use]
     pub fn open(render: RenderProduct, language: &CatalogLanguage, saved_index: PathBuf) -> Self {
         let saved = SavedIndex::new(saved_index, language.clone());
@@ -157,7 +157,7 @@ impl CatalogCache {
         }
     }
 
-    /// Saves the search index, which is not changed after that. This blocks.
+    /// Saves the search index. Call it last, after all changes. Blocks until the file is written.
     pub fn close(&self) {
         self.text.close();
     }
@@ -309,7 +309,7 @@ impl CatalogCache {
             }
             self.skus.replace(old.as_deref().zip(old_slot), None);
         } else {
-            // A text that is indexed in a slot of its own is of no use in another one.
+            // A product that is known keeps its slot, so the slot of the saved index is of no use.
             let prepared = prepared.filter(|new| known.is_none() || new.indexed_slot().is_none());
             let slot = self.replace_product(old_slot, old.as_deref(), &product, stock, prepared);
             self.skus.replace(old.as_deref().zip(old_slot), Some((&product, slot)));

@@ -47,7 +47,7 @@ impl CatalogCache {
         }
         let loaded = self.load_pages(store, &indexed).await;
         if is_first {
-            // These products have changed, or are no longer there.
+            // Their products have changed or no longer exist.
             for slot in self.listing.read().without_product(indexed.slots()) {
                 self.text.remove(slot);
             }

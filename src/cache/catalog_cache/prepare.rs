@@ -24,7 +24,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// The slot in which the index has the text, if it does.
+    /// The slot of the text in the index, if it is there.
     pub(super) const fn indexed_slot(&self) -> Option<u32> {
         match self.text {
             PreparedText::Indexed(slot) => Some(slot),
@@ -35,9 +35,9 @@ impl Prepared {
 
 /// The text of a product, for the index.
 pub(super) enum PreparedText {
-    /// The index has it in this slot.
+    /// It is in the index, in this slot.
     Indexed(u32),
-    /// The index does not have it.
+    /// It is not in the index.
     New(TextKey, ProductTerms),
 }
 
@@ -49,12 +49,12 @@ pub(super) struct Preparer {
 }
 
 impl CatalogCache {
-    /// Prepares products whose text the index does not have.
+    /// A preparer of products whose texts are not in the index.
     pub(super) fn preparer(&self) -> Preparer {
         self.preparer_with(&Arc::default())
     }
 
-    /// Prepares products of whose texts the index has some.
+    /// A preparer of products whose texts may be among `indexed`.
     pub(super) fn preparer_with(&self, indexed: &Arc<IndexedTexts>) -> Preparer {
         let (rules, codec) = (Arc::clone(&self.rules), Arc::clone(&self.codec));
         Preparer { rules, codec, indexed: Arc::clone(indexed) }

@@ -11,14 +11,14 @@ use tantivy::IndexReader;
 use super::{schema::KEY, segment::read_slots};
 use crate::domain::catalog::{product::Product, search::SearchedText};
 
-/// Tells texts apart: equal keys are of the same product with the same text.
+/// Identifies a text of a product: equal keys mean the same product with the same text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TextKey(pub(super) u64);
 
 impl TextKey {
     /// The key of the text that `product` has now.
     pub(crate) fn of(product: &Product) -> Self {
-        // Another hash in a later version would only make all texts new.
+        // If a later version hashes differently, all texts are indexed again.
         let mut hasher = DefaultHasher::new();
         (product.id, SearchedText::of(&product.details)).hash(&mut hasher);
         Self(hasher.finish())

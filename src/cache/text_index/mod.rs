@@ -58,7 +58,7 @@ pub(crate) struct TextMatch {
 /// The full-text index. Dropping it ends its thread.
 pub(crate) struct TextIndex {
     shared: Arc<Shared>,
-    /// What was restored, until the load of the catalog begins.
+    /// The texts of the saved index, until the load of the catalog begins.
     indexed: Mutex<IndexedTexts>,
 }
 
@@ -69,7 +69,7 @@ struct Shared {
     changed: Condvar,
     index: tantivy::Index,
     fields: Fields,
-    /// Where the index is saved, if it is.
+    /// The file in which the index is saved, if any.
     saved: Option<SavedIndex>,
 }
 
@@ -85,18 +85,18 @@ struct State {
     stop: Option<Stop>,
 }
 
-/// How the thread ends.
+/// How the thread stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
-    /// It writes all changes and saves the index.
+    /// It writes all changes and saves the index first.
     AfterSave,
-    /// Nobody needs the index any more.
+    /// It stops at once, since the index is no longer needed.
     AtOnce,
 }
 
 impl TextIndex {
-    /// Opens the index that is saved in a file, if it is usable; else it is empty. It is saved
-    /// there again by [`Self::close`], and after many changes.
+    /// Opens the index that is saved in a file, or an empty one if that cannot be used.
+    /// [`Self::close`] saves the index in that file, as do many changes.
     pub(crate) fn open(saved: Option<SavedIndex>) -> Self {
         let restored = saved.as_ref().and_then(SavedIndex::restore);
         let Restored { index, view, indexed } = restored.unwrap_or_else(Restored::empty);
@@ -146,8 +146,8 @@ impl TextIndex {
         }
     }
 
-    /// Begins the load of a catalog that nobody searches yet. The texts that are returned need not
-    /// be put.
+    /// Begins the load of a catalog that nobody searches yet. Returns the texts that need not be
+    /// put, since the saved index had them.
     pub(crate) fn begin_load(&self) -> IndexedTexts {
         self.shared.lock().is_loading = true;
         std::mem::take(&mut *lock(&self.indexed))
@@ -165,7 +165,7 @@ impl TextIndex {
         !state.is_writer_running || (state.pending.is_empty() && state.view.is_complete)
     }
 
-    /// Writes all changes and saves the index, which is not changed after that.
+    /// Writes all changes, saves the index and stops its thread. Blocks until that is done.
     pub(crate) fn close(&self) {
         let mut state = self.shared.lock();
         state.stop = Some(Stop::AfterSave);

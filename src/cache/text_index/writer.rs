@@ -34,11 +34,11 @@ const BATCH_WRITER: WriterSize = WriterSize { threads: 1, memory: 15 << 20 };
 /// write few segments.
 const LOAD_WRITER: WriterSize = WriterSize { threads: 2, memory: 64 << 20 };
 
-/// How long to wait for a change before looking whether the library has merged segments, which it
-/// does in the background, and whether to save the index.
+/// The time without changes after which the thread checks whether the library has merged segments
+/// in the background, and whether to save the index.
 const IDLE_TIME: Duration = Duration::from_secs(2);
-/// The index is saved when nothing changes after so many changes, so that a start writes few of
-/// them anew even if the shop was killed.
+/// After so many changes, the index is saved in the next idle time, so that a shop that was killed
+/// has few texts to index again.
 const CHANGES_BETWEEN_SAVES: usize = 10_000;
 
 /// A slot, the generation of its change, and its text.
@@ -87,7 +87,7 @@ pub(super) fn run_writer(shared: &Shared) {
     }
 }
 
-/// Says that the thread has ended, also if it panicked.
+/// Records the end of the thread, even after a panic.
 struct Running<'a>(&'a Shared);
 
 impl Drop for Running<'_> {
@@ -164,7 +164,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Publishes what is committed, which has `changes`.
+    /// Publishes the committed index, which includes `changes`.
     fn reload(&self, changes: &[Change]) -> tantivy::Result<()> {
         self.reader.reload()?;
         let known = Arc::clone(&self.shared.lock().view);
@@ -173,7 +173,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Saves the index, if it has changed since and somebody needs it.
+    /// Saves the index if it has changed, unless it is no longer needed.
     fn save(&mut self) {
         let is_needed = self.shared.lock().stop != Some(Stop::AtOnce);
         let has_changed = std::mem::take(&mut self.unsaved) > 0;
@@ -213,7 +213,7 @@ impl<'a> Writer<'a> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let ids: Vec<_> = segments.iter().map(SegmentMeta::id).collect();
         if let Err(error) = writer.merge(&ids).wait() {
-            // The library merges some of them already.
+            // The library is merging some of them already.
             tracing::debug!(%error, "the segments of the search index were not merged");
         }
         self.reload(&[])

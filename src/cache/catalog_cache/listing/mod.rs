@@ -211,23 +211,23 @@ impl Listing {
         }
     }
 
-    /// Begins the load of a catalog that nobody reads yet. Its products have slots of their own up
-    /// to `last`; others get later ones.
-    pub(super) fn begin_load(&mut self, last: Option<u32>) {
+    /// Begins the load of a catalog that nobody reads yet. Slots up to `last_slot` are reserved for
+    /// products that are put with their slot; others get later slots.
+    pub(super) fn begin_load(&mut self, last_slot: Option<u32>) {
         self.is_loading = true;
-        if let Some(last) = last {
-            // The next products fit, too: columns that grow would be in memory twice for a time.
-            let (slots, further) = (last as usize + 1, last as usize / 16);
-            self.products.reserve_exact(slots + further);
-            self.ids.reserve_exact(slots + further);
-            self.prices.reserve_exact(slots + further);
-            self.name_starts.reserve_exact(slots + further);
-            self.name_words.reserve_exact(slots + further);
-            self.make_room_for(last as usize);
+        if let Some(last_slot) = last_slot.map(|slot| slot as usize) {
+            // With room for new products: while a column grows, it is in memory twice.
+            let capacity = last_slot + 1 + last_slot / 16;
+            self.products.reserve_exact(capacity);
+            self.ids.reserve_exact(capacity);
+            self.prices.reserve_exact(capacity);
+            self.name_starts.reserve_exact(capacity);
+            self.name_words.reserve_exact(capacity);
+            self.make_room_for(last_slot);
         }
     }
 
-    /// Those of `slots` that have no product.
+    /// The slots among `slots` that have no product.
     pub(super) fn without_product(&self, slots: &RoaringBitmap) -> RoaringBitmap {
         slots - &self.all
     }
