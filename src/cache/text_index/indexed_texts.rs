@@ -1,29 +1,11 @@
 //! The texts that the index had when it was saved.
 
-use std::{
-    collections::HashMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-};
+use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 use tantivy::IndexReader;
 
-use super::{schema::KEY, segment::read_slots};
-use crate::domain::catalog::{product::Product, search::SearchedText};
-
-/// Identifies a text of a product: equal keys mean the same product with the same text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct TextKey(pub(super) u64);
-
-impl TextKey {
-    /// The key of the text that `product` has now.
-    pub(crate) fn of(product: &Product) -> Self {
-        // If a later version hashes differently, all texts are indexed again.
-        let mut hasher = DefaultHasher::new();
-        (product.id, SearchedText::of(&product.details)).hash(&mut hasher);
-        Self(hasher.finish())
-    }
-}
+use super::{schema::KEY, segment::read_slots, text_key::TextKey};
 
 /// The texts that the index had when it was saved, with their slots.
 #[derive(Default)]

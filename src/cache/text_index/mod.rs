@@ -14,6 +14,7 @@ mod saved_index;
 mod schema;
 mod scoring;
 mod segment;
+mod text_key;
 mod time_budget;
 mod vocabulary;
 mod writer;
@@ -26,8 +27,9 @@ use std::{
 
 pub(crate) use self::{
     compiled_query::CompiledQuery,
-    indexed_texts::{IndexedTexts, TextKey},
+    indexed_texts::IndexedTexts,
     saved_index::SavedIndex,
+    text_key::TextKey,
     time_budget::{OutOfTime, TimeBudget},
 };
 use self::{

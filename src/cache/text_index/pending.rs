@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{
     SearchField, TextMatch,
     compiled_query::{CompiledQuery, CompiledWord},
-    indexed_texts::TextKey,
     scoring::{SKU_POINTS, match_points},
+    text_key::TextKey,
     time_budget::{OutOfTime, TimeBudget},
 };
 use crate::domain::catalog::search::{ProductTerms, TermList};

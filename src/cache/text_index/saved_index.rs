@@ -17,7 +17,6 @@ use super::{
     indexed_texts::IndexedTexts,
     schema,
     segment::{IndexView, open_view},
-    writer::open_reader,
 };
 use crate::{domain::catalog::search::CatalogLanguage, private_file::create_private_file};
 
@@ -50,7 +49,7 @@ impl Restored {
     }
 
     fn open(index: Index) -> tantivy::Result<Self> {
-        let reader = open_reader(&index)?;
+        let reader = schema::open_reader(&index)?;
         let view = open_view(&reader, schema::fields(), &IndexView::default())?;
         let indexed = IndexedTexts::read(&reader)?;
         Ok(Self { index, view, indexed })

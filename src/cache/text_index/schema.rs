@@ -1,7 +1,7 @@
 //! The fields of the index.
 
 use tantivy::{
-    Index, IndexSettings, TantivyDocument, TantivyError,
+    Index, IndexReader, IndexSettings, ReloadPolicy, TantivyDocument, TantivyError,
     directory::RamDirectory,
     schema::{
         FAST, Field, INDEXED, IndexRecordOption, NumericOptions, Schema, TextFieldIndexing,
@@ -11,7 +11,7 @@ use tantivy::{
     tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer},
 };
 
-use super::indexed_texts::TextKey;
+use super::text_key::TextKey;
 use crate::domain::catalog::search::{Place, ProductTerms};
 
 /// The name of [`TermReader`].
@@ -167,6 +167,11 @@ pub(super) fn open_index(directory: RamDirectory) -> tantivy::Result<Index> {
     }
     register_tokenizer(&index);
     Ok(index)
+}
+
+/// Opens a reader that shows what is committed when it is told to.
+pub(super) fn open_reader(index: &Index) -> tantivy::Result<IndexReader> {
+    index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()
 }
 
 fn register_tokenizer(index: &Index) {

@@ -7,13 +7,12 @@ use std::{
 };
 
 use roaring::RoaringBitmap;
-use tantivy::{
-    Index, IndexReader, IndexWriter, ReloadPolicy, SegmentMeta, Term, indexer::IndexWriterOptions,
-};
+use tantivy::{Index, IndexReader, IndexWriter, SegmentMeta, Term, indexer::IndexWriterOptions};
 
 use super::{
     Shared, State, Stop,
     pending::{Pending, PendingText},
+    schema::open_reader,
     segment::{IndexView, SegmentView, open_view},
 };
 
@@ -69,10 +68,6 @@ fn open_writer(index: &Index, size: &WriterSize) -> tantivy::Result<IndexWriter>
         .memory_budget_per_thread(size.memory)
         .build();
     index.writer_with_options(options)
-}
-
-pub(super) fn open_reader(index: &Index) -> tantivy::Result<IndexReader> {
-    index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()
 }
 
 /// Writes changes until the index is closed or dropped.
