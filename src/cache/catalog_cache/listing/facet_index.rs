@@ -7,6 +7,7 @@ use std::{
 
 use roaring::RoaringBitmap;
 
+use super::value_lists::ValueLists;
 use crate::domain::catalog::{
     product::{AttributeValue, Product},
     search::attribute_text,
@@ -35,9 +36,10 @@ impl FacetField {
 const MAX_ATTRIBUTES: usize = 30;
 /// Of many products, this many of the most common values are counted.
 const MAX_COUNTED_VALUES: usize = 2000;
-/// The products, and the values, that are counted between two pauses.
-const PRODUCTS_BETWEEN_PAUSES: usize = 512;
-const VALUES_BETWEEN_PAUSES: usize = 16;
+/// The values that are intersected with the products between two pauses.
+const INTERSECTIONS_BETWEEN_PAUSES: usize = 16;
+/// The values that are counted one by one between two pauses.
+const VALUES_BETWEEN_PAUSES: usize = 4096;
 
 /// The values by which products are counted, and the products of each.
 #[derive(Debug, Default)]
@@ -153,14 +155,14 @@ impl FacetIndex {
         roaring::MultiOps::union(slots)
     }
 
-    /// Counts `products` by every value of the fields that `includes` names. `values_of` returns
-    /// the numbers of a product's values, and `total` is the number of all products. `pause` is
+    /// Counts `products` by every value of the fields that `includes` names. `value_lists` has the
+    /// numbers of each product's values, and `total` is the number of all products. `pause` is
     /// called again and again.
-    pub(super) fn count<'a>(
+    pub(super) fn count(
         &self,
         products: &RoaringBitmap,
         total: u64,
-        values_of: impl Fn(u32) -> &'a [u32],
+        value_lists: &ValueLists,
         includes: impl Fn(&FacetField) -> bool,
         pause: impl Fn(),
     ) -> FieldCounts {
@@ -171,12 +173,12 @@ impl FacetIndex {
             values.map(|value| (value.slots.len(), value)).collect();
         let is_all = products.len() == total;
         let counts = match !is_all && is_faster_one_by_one(&values, products) {
-            true => self.count_one_by_one(products, values_of, pause),
+            true => self.count_one_by_one(products, value_lists, pause),
             false => {
                 keep_most_common(&mut values);
                 let mut counts = Vec::with_capacity(values.len());
                 for (number, (all, value)) in values.into_iter().enumerate() {
-                    if number.is_multiple_of(VALUES_BETWEEN_PAUSES) {
+                    if number.is_multiple_of(INTERSECTIONS_BETWEEN_PAUSES) {
                         pause();
                     }
                     let count = if is_all { all } else { value.slots.intersection_len(products) };
@@ -198,26 +200,29 @@ impl FacetIndex {
             .collect()
     }
 
-    fn count_one_by_one<'a>(
+    fn count_one_by_one(
         &self,
         products: &RoaringBitmap,
-        values_of: impl Fn(u32) -> &'a [u32],
+        value_lists: &ValueLists,
         pause: impl Fn(),
     ) -> Vec<(&FacetValue, u64)> {
         let mut counts = vec![0_u32; self.values.len()];
         let mut counted = Vec::new();
-        for (number, slot) in products.iter().enumerate() {
-            if number.is_multiple_of(PRODUCTS_BETWEEN_PAUSES) {
-                pause();
-            }
-            for id in values_of(slot) {
+        let mut until_pause = 0;
+        value_lists.read_all(products.iter(), |values| {
+            for id in values {
                 let Some(count) = counts.get_mut(*id as usize) else { continue };
                 if *count == 0 {
                     counted.push(*id);
                 }
                 *count += 1;
             }
-        }
+            until_pause += values.len();
+            if until_pause > VALUES_BETWEEN_PAUSES {
+                pause();
+                until_pause = 0;
+            }
+        });
         let count = |id: u32| {
             let count = counts.get(id as usize).copied().unwrap_or(0);
             Some((self.values.get(id as usize)?, u64::from(count)))

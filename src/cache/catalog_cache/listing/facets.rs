@@ -73,8 +73,7 @@ impl Listing {
         products: &RoaringBitmap,
         includes: impl Fn(&FacetField) -> bool,
     ) -> FieldCounts {
-        let values_of = |slot| self.values_of(slot);
-        self.facets.count(products, self.all.len(), values_of, includes, || self.pause())
+        self.facets.count(products, self.all.len(), &self.values, includes, || self.pause())
     }
 
     fn count_prices(&self, products: &RoaringBitmap) -> Vec<PriceBand> {

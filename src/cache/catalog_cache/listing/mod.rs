@@ -373,10 +373,6 @@ impl Listing {
         by_start.then_with(by_rules).then_with(|| self.id(slot).cmp(&id))
     }
 
-    fn values_of(&self, slot: u32) -> &[u32] {
-        self.values.get(slot)
-    }
-
     fn band_of(&self, price: i64) -> usize {
         let scale = self.scale;
         PRICE_BANDS.partition_point(|from| from * scale <= price).saturating_sub(1)

@@ -1,7 +1,12 @@
 //! A list of numbers for each slot, all in one piece of memory, so that reading many is fast.
 
+use std::{hint::black_box, ops::BitXor};
+
 /// From this many numbers on, unused ones are removed when they are half of all.
 const MIN_UNUSED: usize = 4096;
+
+/// The lists that are read from memory at the same time.
+const LISTS_AT_A_TIME: usize = 32;
 
 /// A list of numbers for each slot.
 #[derive(Debug, Default)]
@@ -31,6 +36,34 @@ impl ValueLists {
     pub(super) fn get(&self, slot: u32) -> &[u32] {
         let span = self.spans.get(slot as usize).copied().unwrap_or_default();
         self.pool.get(span.range()).unwrap_or_default()
+    }
+
+    /// Calls `use_values` with the list of each slot.
+    ///
+    /// Where several lists are is read first, then how each begins, so that the processor waits for
+    /// the memory of all of them at once, not one after the other.
+    pub(super) fn read_all(
+        &self,
+        mut slots: impl Iterator<Item = u32>,
+        mut use_values: impl FnMut(&[u32]),
+    ) {
+        loop {
+            let mut spans = [Span::default(); LISTS_AT_A_TIME];
+            let mut len = 0;
+            for (span, slot) in spans.iter_mut().zip(slots.by_ref()) {
+                *span = self.spans.get(slot as usize).copied().unwrap_or_default();
+                len += 1;
+            }
+            let spans = spans.get(..len).unwrap_or_default();
+            let first = |span: &Span| self.pool.get(span.start as usize).copied().unwrap_or(0);
+            black_box(spans.iter().map(first).fold(0, BitXor::bitxor));
+            for span in spans {
+                use_values(self.pool.get(span.range()).unwrap_or_default());
+            }
+            if len < LISTS_AT_A_TIME {
+                break;
+            }
+        }
     }
 
     /// Replaces the list of `slot`.
