@@ -12,7 +12,7 @@ use crate::{
     cache::text_index::{IndexedTexts, TextKey},
     domain::catalog::{
         product::Product,
-        search::{ProductTerms, TextRules},
+        search::{TermList, TextRules},
     },
 };
 
@@ -38,7 +38,7 @@ pub(super) enum PreparedText {
     /// It is in the index, in this slot.
     Indexed(u32),
     /// It is not in the index.
-    New(TextKey, ProductTerms),
+    New(TextKey, TermList),
 }
 
 /// Prepares products.

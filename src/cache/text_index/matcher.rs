@@ -10,7 +10,7 @@ use super::{
     scoring::{SKU_POINTS, match_points},
     time_budget::{OutOfTime, TimeBudget},
 };
-use crate::domain::catalog::search::{MatchKind, Place};
+use crate::domain::catalog::search::MatchKind;
 
 /// From this many postings for each candidate, looking up the candidates is faster than reading
 /// all.
@@ -226,11 +226,7 @@ struct PointsTable([u16; 8]);
 
 impl PointsTable {
     fn new(kind: MatchKind, field: SearchField) -> Self {
-        let points = |frequency| match (field, place_of_frequency(frequency)) {
-            (SearchField::Text, place) => match_points(kind, place),
-            (SearchField::Name, Place::Name | Place::NameStart) => match_points(kind, Place::Name),
-            (SearchField::Name, _) => 0,
-        };
+        let points = |frequency| match_points(field, kind, place_of_frequency(frequency));
         Self([0, 1, 2, 3, 4, 5, 6, 7].map(points))
     }
 

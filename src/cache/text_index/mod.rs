@@ -39,7 +39,7 @@ use self::{
     segment::IndexView,
     writer::run_writer,
 };
-use crate::domain::catalog::search::ProductTerms;
+use crate::domain::catalog::search::TermList;
 
 /// What a search looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl TextIndex {
     }
 
     /// Adds the product in `slot`, or replaces it.
-    pub(crate) fn put(&self, slot: u32, key: TextKey, terms: ProductTerms) {
+    pub(crate) fn put(&self, slot: u32, key: TextKey, terms: TermList) {
         self.change(slot, Some(Arc::new(PendingText { key, terms })));
     }
 

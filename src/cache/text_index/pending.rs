@@ -9,7 +9,7 @@ use super::{
     text_key::TextKey,
     time_budget::{OutOfTime, TimeBudget},
 };
-use crate::domain::catalog::search::{ProductTerms, TermList};
+use crate::domain::catalog::search::TermList;
 
 /// A change that is not in the index yet.
 pub(super) struct Pending {
@@ -21,7 +21,7 @@ pub(super) struct Pending {
 /// The text of a product, as the index takes it.
 pub(super) struct PendingText {
     pub(super) key: TextKey,
-    pub(super) terms: ProductTerms,
+    pub(super) terms: TermList,
 }
 
 /// Adds the products that match to `matches`.
@@ -34,22 +34,18 @@ pub(super) fn search(
 ) -> Result<(), OutOfTime> {
     for (slot, text) in pending {
         let Some(text) = text else { continue };
-        let terms = match field {
-            SearchField::Text => &text.terms.text,
-            SearchField::Name => &text.terms.name,
-        };
-        budget.use_steps(terms.len() * query.words.len() * 4)?;
-        if let Some(score) = score(terms, query) {
+        budget.use_steps(text.terms.len() * query.words.len() * 4)?;
+        if let Some(score) = score(&text.terms, field, query) {
             matches.push(TextMatch { slot: *slot, score });
         }
     }
     Ok(())
 }
 
-fn score(terms: &TermList, query: &CompiledQuery) -> Option<u32> {
+fn score(terms: &TermList, field: SearchField, query: &CompiledQuery) -> Option<u32> {
     let words = (!query.words.is_empty()).then_some(());
     let words = words.and_then(|()| {
-        query.words.iter().try_fold(0, |sum, word| match word_points(terms, word) {
+        query.words.iter().try_fold(0, |sum, word| match word_points(terms, field, word) {
             0 => None,
             points => Some(sum + u32::from(points)),
         })
@@ -62,7 +58,7 @@ fn score(terms: &TermList, query: &CompiledQuery) -> Option<u32> {
 }
 
 /// The points of the best match, 0 without one.
-fn word_points(terms: &TermList, query: &CompiledWord) -> u16 {
+fn word_points(terms: &TermList, field: SearchField, query: &CompiledWord) -> u16 {
     let known = query.word.terms.iter().filter_map(|(term, kind)| Some((*kind, terms.get(term)?)));
     let begun = query.word.prefixes.iter();
     let begun = begun.flat_map(|(text, kind)| terms.with_prefix(text).map(|place| (*kind, place)));
@@ -72,5 +68,5 @@ fn word_points(terms: &TermList, query: &CompiledWord) -> u16 {
             .filter_map(|(term, place)| Some((automaton.match_term(term.as_bytes())?, place)))
     });
     let matches = known.chain(begun).chain(mistyped);
-    matches.map(|(kind, place)| match_points(kind, place)).max().unwrap_or(0)
+    matches.map(|(kind, place)| match_points(field, kind, place)).max().unwrap_or(0)
 }

@@ -12,7 +12,7 @@ use tantivy::{
 };
 
 use super::text_key::TextKey;
-use crate::domain::catalog::search::{Place, ProductTerms};
+use crate::domain::catalog::search::{Place, TermList};
 
 /// The name of [`TermReader`].
 const TOKENIZER: &str = "terms";
@@ -34,19 +34,19 @@ pub(super) const KEY: &str = "key";
 
 impl Fields {
     /// The document of the product in `slot`.
-    pub(super) fn document(self, slot: u32, key: TextKey, terms: &ProductTerms) -> TantivyDocument {
+    pub(super) fn document(self, slot: u32, key: TextKey, terms: &TermList) -> TantivyDocument {
         let mut document = TantivyDocument::new();
         document.add_u64(self.slot, u64::from(slot));
         document.add_u64(self.key, key.0);
-        document.add_text(self.text, write_terms(terms.text.iter().chain(terms.first_word())));
+        document.add_text(self.text, write_terms(terms));
         document
     }
 }
 
 /// The text of a field, for [`TermReader`]: the frequency of each term as a digit, then the term.
-fn write_terms<'a>(terms: impl Iterator<Item = (&'a str, Place)>) -> String {
+fn write_terms(terms: &TermList) -> String {
     let mut text = String::with_capacity(2048);
-    for (term, place) in terms {
+    for (term, place) in terms.iter() {
         text.push(char::from(b'0' + frequency_of_place(place)));
         text.push_str(term);
         text.push(TERM_END);

@@ -16,7 +16,7 @@ pub use self::{
     query::{MatchKind, QueryWord, TextQuery, Typos},
     searched_text::SearchedText,
     term_list::TermList,
-    terms::{Place, ProductTerms, name_words},
+    terms::{Place, name_words},
 };
 use super::product::AttributeValue;
 use crate::domain::ids::ProductId;

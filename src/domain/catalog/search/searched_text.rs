@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::domain::catalog::product::{AttributeValue, ProductDetails};
 
 /// The text of a product that a search looks at. Products with equal texts have equal
-/// [terms](super::ProductTerms).
+/// [terms](super::TextRules::product_terms).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SearchedText<'a> {
     name: &'a str,

@@ -19,9 +19,12 @@ struct Term {
     place: Place,
 }
 
-fn head(text: &str) -> u64 {
+fn head(text: &[u8]) -> u64 {
+    if let Some(bytes) = text.first_chunk() {
+        return u64::from_be_bytes(*bytes);
+    }
     let mut bytes = [0; 8];
-    bytes.iter_mut().zip(text.bytes()).for_each(|(place, byte)| *place = byte);
+    bytes.iter_mut().zip(text).for_each(|(place, byte)| *place = *byte);
     u64::from_be_bytes(bytes)
 }
 
@@ -61,12 +64,18 @@ impl TermList {
         self.buffer.get(term.start as usize..term.end as usize).unwrap_or_default()
     }
 
+    /// Makes room for some terms with some bytes of text.
+    pub(super) fn reserve(&mut self, terms: usize, bytes: usize) {
+        self.terms.reserve(terms);
+        self.buffer.reserve(bytes);
+    }
+
     /// Adds a term, in parts. The list is sorted by [`Self::finish`].
     pub(super) fn push(&mut self, parts: &[&str], place: Place) {
         let start = self.end();
         parts.iter().for_each(|part| self.buffer.push_str(part));
         let end = self.end();
-        let head = head(self.buffer.get(start as usize..).unwrap_or_default());
+        let head = head(self.buffer.as_bytes().get(start as usize..).unwrap_or_default());
         self.terms.push(Term { start, end, head, place });
     }
 

@@ -35,28 +35,14 @@ pub enum Place {
     NameStart = 5,
 }
 
-/// The terms of a product.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProductTerms {
-    /// The terms of all its text.
-    pub text: TermList,
-    /// The terms of the name, for suggestions.
-    pub name: TermList,
-}
-
-impl ProductTerms {
-    /// Those terms of the name that are not of its text: they mark its first word.
-    pub fn first_word(&self) -> impl Iterator<Item = (&str, Place)> {
-        self.name.iter().filter(|(term, _)| term.starts_with(FIRST_MARK))
-    }
-}
-
 impl TextRules {
     /// The terms of `product`.
     #[must_use]
-    pub fn product_terms(&self, product: &Product) -> ProductTerms {
+    pub fn product_terms(&self, product: &Product) -> TermList {
         let details = &product.details;
         let mut builder = TermsBuilder::default();
+        let bytes = details.name.len() + details.description.len();
+        builder.words.reserve(bytes / BYTES_OF_TEXT_WORD, bytes);
         builder.add_name(&details.name);
         for label in details.category.iter().chain(&details.tags) {
             builder.add_text(label, Place::Labels);
@@ -100,16 +86,20 @@ pub(super) fn run_terms(run: &[char]) -> Vec<String> {
     }
 }
 
+/// About the bytes of a word in a text, with the space after it. By this and the following, room
+/// for all terms is made at once.
+const BYTES_OF_TEXT_WORD: usize = 6;
+/// About the terms of a different word.
+const TERMS_OF_WORD: usize = 4;
+/// About the bytes of those terms.
+const BYTES_OF_WORD: usize = 20;
+
 #[derive(Default)]
 struct TermsBuilder {
     /// The words, to which stems and prefixes are added at the end, once for each word.
     words: TermList,
     /// Further terms.
     terms: TermList,
-    /// The words of the name.
-    name: TermList,
-    /// Further terms of the name.
-    name_terms: TermList,
 }
 
 impl TermsBuilder {
@@ -148,18 +138,12 @@ impl TermsBuilder {
 
     fn add_word(&mut self, word: &str, place: Place) {
         self.words.push(&[word], place);
-        if place >= Place::Name {
-            self.name.push(&[word], place);
-        }
     }
 
     fn add_run(&mut self, run: &[char], place: Place) {
         let characters = run.iter().map(char::to_string);
         for term in characters.chain(run_terms(run)) {
             self.terms.push(&[&term], place);
-            if place >= Place::Name {
-                self.name_terms.push(&[&term], place);
-            }
         }
     }
 
@@ -187,32 +171,28 @@ impl TermsBuilder {
         let Some(Token::Word(word)) = unit.tokens.first() else { return };
         for word in unit.joined().iter().chain([word]) {
             for prefix in short_prefixes(word) {
-                self.name_terms.push(&[FIRST_MARK, PREFIX_MARK, prefix], Place::Name);
+                self.terms.push(&[FIRST_MARK, PREFIX_MARK, prefix], Place::Name);
             }
-            self.name_terms.push(&[FIRST_MARK, word], Place::Name);
+            self.terms.push(&[FIRST_MARK, word], Place::Name);
         }
     }
 
-    fn finish(mut self, rules: &TextRules) -> ProductTerms {
-        for (word, place) in self.words.finish().iter() {
+    fn finish(self, rules: &TextRules) -> TermList {
+        let words = self.words.finish();
+        let mut terms = self.terms;
+        terms.reserve(words.len() * TERMS_OF_WORD, words.len() * BYTES_OF_WORD);
+        for (word, place) in words.iter() {
             if let Some(stem) = rules.stem(word).filter(|stem| stem != word) {
-                self.terms.push(&[STEM_MARK, &stem], place);
+                terms.push(&[STEM_MARK, &stem], place);
             }
             if place >= Place::Labels {
                 for prefix in short_prefixes(word) {
-                    self.terms.push(&[PREFIX_MARK, prefix], place);
+                    terms.push(&[PREFIX_MARK, prefix], place);
                 }
             }
-            self.terms.push(&[word], place);
+            terms.push(&[word], place);
         }
-        for (word, place) in self.name.finish().iter() {
-            for prefix in short_prefixes(word) {
-                self.name_terms.push(&[PREFIX_MARK, prefix], place);
-            }
-            self.name_terms.push(&[word], place);
-        }
-        let (text, name) = (self.terms.finish(), self.name_terms.finish());
-        ProductTerms { text, name }
+        terms.finish()
     }
 }
 
