@@ -137,7 +137,7 @@ fn typed_words(typed: &TypedText, at: usize) -> Vec<QueryWord> {
     };
     let mut query = QueryWord::default();
     let joined = typed.joined_words(at).into_iter().map(|(joined, _)| joined);
-    for word in joined.chain([word.clone()]) {
+    for word in std::iter::once(word.clone()).chain(joined) {
         add_prefix(&mut query, "", &word);
         if at == 0 {
             let first = query.prefixes.len();
@@ -169,7 +169,8 @@ fn run_words(run: &[char]) -> Vec<QueryWord> {
 }
 
 fn remove_repeats(words: &mut Vec<QueryWord>) {
-    let identity = |word: &QueryWord| word.terms.first().or(word.prefixes.last()).cloned();
+    // What stands for the word itself comes first, before what it is joined with.
+    let identity = |word: &QueryWord| word.terms.first().or(word.prefixes.first()).cloned();
     let mut seen = HashSet::new();
     // The last of two equal words also matches by prefix, so that one is kept.
     words.reverse();
@@ -258,6 +259,24 @@ mod tests {
         assert_eq!(exact_terms("咖啡壶"), [["咖啡"], ["啡壶"]]);
         assert_eq!(exact_terms("cup of tea"), [["cup", "cuptea"], ["tea", "cuptea"]]);
         assert_eq!(exact_terms("of"), [["of"]]);
+    }
+
+    #[test]
+    fn each_word_typed_counts_and_repeats_do_not() {
+        let rules = TextRules::new(&"en".parse().unwrap());
+        let words = |text| rules.parse_typed(text).unwrap().words.len();
+        for (text, wanted) in [
+            ("z m dress", 3),
+            ("24/7", 2),
+            ("h&m", 2),
+            ("no 5", 2),
+            ("mint tea", 2),
+            ("go go", 1),
+            ("mint tea mint", 2),
+            ("t-shirt t shirt", 2),
+        ] {
+            assert_eq!(words(text), wanted, "{text}");
+        }
     }
 
     #[test]

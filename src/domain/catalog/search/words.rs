@@ -4,8 +4,8 @@ use super::fold::{is_unsegmented, is_word_char};
 
 /// The most characters of a word that count.
 const MAX_WORD_CHARS: usize = 64;
-/// The most words that hyphens may join.
-const MAX_JOINED_WORDS: usize = 4;
+/// The most words that hyphens may join: an ISBN has five parts, and many part numbers six.
+const MAX_JOINED_WORDS: usize = 6;
 
 /// A word, or a part of a text without spaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +144,7 @@ mod tests {
         }
         assert_eq!(split_units("l'eau")[0].elided, ["eau"]);
         assert_eq!(split_units("t-shirt")[0].joined().unwrap(), "tshirt");
-        assert_eq!(split_units("a-b-c-d-e")[0].joined(), None);
+        assert_eq!(split_units("978-3-16-148410-0")[0].joined().unwrap(), "9783161484100");
+        assert_eq!(split_units("a-b-c-d-e-f-g")[0].joined(), None);
     }
 }
