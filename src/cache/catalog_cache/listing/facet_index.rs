@@ -34,8 +34,6 @@ impl FacetField {
 
 /// The most attributes that an answer lists.
 const MAX_ATTRIBUTES: usize = 30;
-/// Of many products, this many of the most common values are counted.
-const MAX_COUNTED_VALUES: usize = 2000;
 /// The values that are intersected with the products between two pauses.
 const INTERSECTIONS_BETWEEN_PAUSES: usize = 16;
 /// The values that are counted one by one between two pauses.
@@ -47,7 +45,41 @@ pub(super) struct FacetIndex {
     values: Vec<FacetValue>,
     /// The numbers of unused values.
     free: Vec<u32>,
-    ids: HashMap<FacetField, HashMap<Arc<str>, u32>>,
+    ids: HashMap<FacetField, FieldValues>,
+}
+
+/// The numbers of the values of a field, by their texts, for each kind of a value.
+#[derive(Debug, Default)]
+struct FieldValues([HashMap<Arc<str>, u32>; ValueKind::COUNT]);
+
+impl FieldValues {
+    /// The number of a value.
+    fn get(&self, kind: ValueKind, text: &str) -> Option<u32> {
+        self.0.get(kind as usize)?.get(text).copied()
+    }
+
+    fn insert(&mut self, kind: ValueKind, text: Arc<str>, id: u32) {
+        if let Some(values) = self.0.get_mut(kind as usize) {
+            values.insert(text, id);
+        }
+    }
+
+    /// Removes a value. Returns whether it was the last one.
+    fn remove(&mut self, kind: ValueKind, text: &str) -> bool {
+        if let Some(values) = self.0.get_mut(kind as usize) {
+            values.remove(text);
+        }
+        self.0.iter().all(HashMap::is_empty)
+    }
+
+    /// The numbers of the values with this text, of any kind.
+    fn with_text(&self, text: &str) -> impl Iterator<Item = u32> {
+        self.0.iter().filter_map(move |values| values.get(text).copied())
+    }
+
+    fn ids(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().flat_map(HashMap::values).copied()
+    }
 }
 
 #[derive(Debug)]
@@ -59,11 +91,15 @@ struct FacetValue {
 }
 
 /// How a value is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ValueKind {
     Text,
     Number,
     Bool,
+}
+
+impl ValueKind {
+    const COUNT: usize = 3;
 }
 
 /// How many products have each value of a field.
@@ -105,7 +141,7 @@ impl FacetIndex {
     }
 
     fn add_value(&mut self, slot: u32, field: FacetField, text: &str, kind: ValueKind) -> u32 {
-        let known = self.ids.get(&field).and_then(|values| values.get(text)).copied();
+        let known = self.ids.get(&field).and_then(|values| values.get(kind, text));
         if let Some(id) = known {
             if let Some(value) = self.values.get_mut(id as usize) {
                 value.slots.insert(slot);
@@ -121,7 +157,7 @@ impl FacetIndex {
             Some(unused) => *unused = value,
             None => self.values.push(value),
         }
-        self.ids.entry(field).or_default().insert(text, id);
+        self.ids.entry(field).or_default().insert(kind, text, id);
         id
     }
 
@@ -133,11 +169,9 @@ impl FacetIndex {
             if !value.slots.is_empty() {
                 continue;
             }
-            if let Some(values) = self.ids.get_mut(&value.field) {
-                values.remove(&value.text);
-                if values.is_empty() {
-                    self.ids.remove(&value.field);
-                }
+            let values = self.ids.get_mut(&value.field);
+            if values.is_some_and(|values| values.remove(value.kind, &value.text)) {
+                self.ids.remove(&value.field);
             }
             self.free.push(id);
         }
@@ -150,8 +184,8 @@ impl FacetIndex {
         texts: impl IntoIterator<Item = &'a String>,
     ) -> RoaringBitmap {
         let Some(values) = self.ids.get(field) else { return RoaringBitmap::new() };
-        let ids = texts.into_iter().filter_map(|text| values.get(text.as_str()));
-        let slots = ids.filter_map(|id| self.values.get(*id as usize)).map(|value| &value.slots);
+        let ids = texts.into_iter().flat_map(|text| values.with_text(text));
+        let slots = ids.filter_map(|id| self.values.get(id as usize)).map(|value| &value.slots);
         roaring::MultiOps::union(slots)
     }
 
@@ -166,26 +200,24 @@ impl FacetIndex {
         includes: impl Fn(&FacetField) -> bool,
         pause: impl Fn(),
     ) -> FieldCounts {
-        let included = self.ids.iter().filter(|(field, _)| includes(field));
-        let values = included.flat_map(|(_, values)| values.values());
-        let values = values.filter_map(|id| self.values.get(*id as usize));
-        let mut values: Vec<(u64, &FacetValue)> =
-            values.map(|value| (value.slots.len(), value)).collect();
-        let is_all = products.len() == total;
-        let counts = match !is_all && is_faster_one_by_one(&values, products) {
-            true => self.count_one_by_one(products, value_lists, pause),
-            false => {
-                keep_most_common(&mut values);
-                let mut counts = Vec::with_capacity(values.len());
-                for (number, (all, value)) in values.into_iter().enumerate() {
-                    if number.is_multiple_of(INTERSECTIONS_BETWEEN_PAUSES) {
-                        pause();
-                    }
-                    let count = if is_all { all } else { value.slots.intersection_len(products) };
-                    counts.push((value, count));
+        let values = || {
+            let included = self.ids.iter().filter(|(field, _)| includes(field));
+            let ids = included.flat_map(|(_, values)| values.ids());
+            ids.filter_map(|id| self.values.get(id as usize))
+        };
+        let counts: Vec<(&FacetValue, u64)> = if products.len() == total {
+            values().map(|value| (value, value.slots.len())).collect()
+        } else if is_faster_one_by_one(values(), products) {
+            self.count_one_by_one(products, value_lists, pause)
+        } else {
+            let mut counts = Vec::new();
+            for (number, value) in values().enumerate() {
+                if number.is_multiple_of(INTERSECTIONS_BETWEEN_PAUSES) {
+                    pause();
                 }
-                counts
+                counts.push((value, value.slots.intersection_len(products)));
             }
+            counts
         };
         let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();
         for (value, count) in counts {
@@ -231,27 +263,25 @@ impl FacetIndex {
     }
 }
 
-/// Keeps as many values as are counted.
-fn keep_most_common(values: &mut Vec<(u64, &FacetValue)>) {
-    if values.len() > MAX_COUNTED_VALUES {
-        values.select_nth_unstable_by_key(MAX_COUNTED_VALUES, |(count, _)| u64::MAX - count);
-        values.truncate(MAX_COUNTED_VALUES);
-    }
-}
-
 /// Whether reading the values of every product takes less time than intersecting the products with
 /// those of every value, in steps of about a nanosecond.
-fn is_faster_one_by_one(values: &[(u64, &FacetValue)], products: &RoaringBitmap) -> bool {
+fn is_faster_one_by_one<'a>(
+    values: impl Iterator<Item = &'a FacetValue>,
+    products: &RoaringBitmap,
+) -> bool {
     /// For a product with several values.
-    const STEPS_TO_READ_VALUES: u64 = 15;
+    const STEPS_TO_READ_VALUES: u64 = 10;
     /// For a value that hardly any product has.
     const STEPS_TO_INTERSECT: u64 = 50;
     let words = u64::from(products.max().unwrap_or(0)) / 64;
     let len = products.len();
-    let intersect = |all: u64| STEPS_TO_INTERSECT + all.min(len).min(words);
-    let most = values.iter().take(MAX_COUNTED_VALUES);
-    let steps: u64 = most.map(|(all, _)| intersect(*all)).sum();
-    len * STEPS_TO_READ_VALUES <= steps
+    let intersect = |value: &FacetValue| STEPS_TO_INTERSECT + value.slots.len().min(len).min(words);
+    let mut steps = 0;
+    let most_steps = len * STEPS_TO_READ_VALUES;
+    values.map(intersect).any(|more| {
+        steps += more;
+        steps >= most_steps
+    })
 }
 
 /// Keeps the attributes that most products have.
@@ -275,7 +305,9 @@ fn shown_values(
 ) -> Vec<(AttributeValue, u64)> {
     let max = field.max_values();
     if values.len() > max {
-        values.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.text.cmp(&b.0.text)));
+        values.select_nth_unstable_by(max, |a, b| {
+            b.1.cmp(&a.1).then_with(|| a.0.text.cmp(&b.0.text))
+        });
         values.truncate(max);
     }
     let number = |value: &FacetValue| match value.kind {
@@ -283,7 +315,8 @@ fn shown_values(
         _ => f64::MAX,
     };
     values.sort_unstable_by(|(a, _), (b, _)| {
-        number(a).total_cmp(&number(b)).then_with(|| a.text.cmp(&b.text))
+        let by_text = || a.text.cmp(&b.text).then_with(|| a.kind.cmp(&b.kind));
+        number(a).total_cmp(&number(b)).then_with(by_text)
     });
     values.into_iter().map(|(value, count)| (value.show(), count)).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Barrier, thread};
 
+mod facets;
 mod listing;
 mod restart;
 mod searches;
