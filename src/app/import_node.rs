@@ -1,21 +1,23 @@
 //! What `souk import` needs of a node.
 
-use std::sync::Arc;
+use std::{os::unix::fs::MetadataExt as _, sync::Arc};
 
 use actix::{Actor, Addr};
+use secrecy::ExposeSecret as _;
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::resources::open_store;
 use crate::{
     actors::catalog::{CatalogActor, CatalogService, ImportLookup},
     cache::catalog_cache::CatalogCache,
-    config::Settings,
+    config::{Settings, StoreKind, StoreSettings},
     domain::clock::{Clock, SystemClock},
     http,
     metrics::Metrics,
     store::{
         CommittedChanges, Store,
         observed::ObservedStore,
+        sqlite::DATABASE_FILE,
         writer::{CommitObserver, CommitWriter},
     },
 };
@@ -28,6 +30,25 @@ pub struct ImportNode {
     store: Arc<dyn Store>,
     writer: CommitWriter,
     writer_task: JoinHandle<()>,
+}
+
+/// Tells the store of these settings from others, once it is open. Another database in its place,
+/// such as one that was restored, is another store. The text may contain a password.
+#[must_use]
+pub fn store_identity(settings: &StoreSettings) -> String {
+    let path = std::path::absolute(&settings.path).unwrap_or_else(|_| settings.path.clone());
+    match settings.kind {
+        StoreKind::Embedded => {
+            let file = path.join(DATABASE_FILE).metadata().ok();
+            let file = file.map(|file| (file.dev(), file.ino(), file.created().ok()));
+            format!("{} {file:?}", path.display())
+        }
+        StoreKind::Mongodb => {
+            let uri = settings.uri.as_ref().map(|uri| uri.expose_secret().to_owned());
+            let database = settings.database.as_deref().unwrap_or_default();
+            format!("{} {database}", uri.unwrap_or_default())
+        }
+    }
 }
 
 /// There is no cache to keep up to date.

@@ -41,6 +41,9 @@ mod secrets;
 mod webhook_wiring;
 
 pub use self::{
-    application::Application, broker_wiring::broker_uri, import_node::ImportNode, node::Node,
+    application::Application,
+    broker_wiring::broker_uri,
+    import_node::{ImportNode, store_identity},
+    node::Node,
     resources::require_descriptors,
 };

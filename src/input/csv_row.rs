@@ -16,7 +16,7 @@ use crate::{
         money::{Currency, Money, MoneyError},
         validation::ValidationErrors,
     },
-    error::Error,
+    error::{Error, ErrorCode},
     messages::catalog::ImportRow,
 };
 
@@ -143,7 +143,10 @@ pub(super) fn parse_csv_row(
     let columns = header.columns.len();
     let has_more = fields.iter().skip(columns).any(|cell| !cell.is_empty());
     if fields.len() < columns || has_more {
-        let message = format!("the line has {} fields; the header has {columns}", fields.len());
+        let message = format!(
+            "the line has fewer or more fields than the header: {} instead of {columns}",
+            fields.len()
+        );
         return Err(Error::invalid_field("line", "invalid", message));
     }
     let mut row = RowParser { currency, errors: ValidationErrors::new(), attributes: None };
@@ -248,6 +251,10 @@ fn parse_attributes(
         return Err(invalid());
     }
     let member = format!("{{\"attributes\":{}}}", value.get());
-    let patch = json::parse::<PatchProductRequest>(member.as_bytes(), &[])?.parse(currency)?;
+    let patch = json::parse::<PatchProductRequest>(member.as_bytes(), &[]);
+    // Its text is about a body.
+    let is_malformed = |error: &Error| error.code == ErrorCode::MalformedJson;
+    let patch = patch.map_err(|error| if is_malformed(&error) { invalid() } else { error })?;
+    let patch = patch.parse(currency)?;
     Ok(patch.attributes.flatten().unwrap_or_default())
 }

@@ -39,9 +39,41 @@ impl CsvFields {
     }
 }
 
+/// Where the parser is in a record. The parser of the library does not say so, and takes text after
+/// a closing quote as a part of the field: the rest of a row whose quote is not closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QuoteState {
+    /// At the beginning of a field.
+    Start,
+    /// In a field without quotes.
+    Unquoted,
+    /// In quotes.
+    Quoted,
+    /// After a quote that closes the field, unless another one follows.
+    Closing,
+    /// In the spaces after a closing quote.
+    Closed,
+}
+
+impl QuoteState {
+    /// The state after the next byte. `None` if it is text after a closing quote.
+    const fn after(self, byte: u8, delimiter: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Quoted, b'"') => Self::Closing,
+            (Self::Quoted, _) | (Self::Start | Self::Closing, b'"') => Self::Quoted,
+            (_, b'\n' | b'\r') => Self::Start,
+            (_, byte) if byte == delimiter => Self::Start,
+            (Self::Closing | Self::Closed, b' ' | b'\t') => Self::Closed,
+            (Self::Closing | Self::Closed, _) => return None,
+            (Self::Start | Self::Unquoted, _) => Self::Unquoted,
+        })
+    }
+}
+
 /// Takes chunks of a CSV file and returns the records that are complete.
 pub(super) struct CsvSplitter {
     parser: csv_core::Reader,
+    delimiter: u8,
     max_record_bytes: usize,
     /// The bytes of the record so far, and its fields as far as they are parsed.
     bytes: Vec<u8>,
@@ -53,6 +85,8 @@ pub(super) struct CsvSplitter {
     is_too_long: bool,
     /// Whether the record has begun.
     has_begun: bool,
+    quotes: QuoteState,
+    has_text_after_quote: bool,
     breaks: LineBreakCounter,
     /// The line that the next byte is in, and the one in which the record began.
     line: u64,
@@ -64,6 +98,7 @@ impl CsvSplitter {
     pub(super) fn new(delimiter: u8, max_record_bytes: usize) -> Self {
         Self {
             parser: ReaderBuilder::new().delimiter(delimiter).build(),
+            delimiter,
             max_record_bytes,
             bytes: Vec::new(),
             text: vec![0; 1024],
@@ -72,6 +107,8 @@ impl CsvSplitter {
             ends_len: 0,
             is_too_long: false,
             has_begun: false,
+            quotes: QuoteState::Start,
+            has_text_after_quote: false,
             breaks: LineBreakCounter::default(),
             line: 1,
             record_line: 1,
@@ -96,6 +133,7 @@ impl CsvSplitter {
             let (result, read) = self.parse(chunk);
             let (parsed, _) = chunk.split_at(read);
             self.keep(parsed);
+            self.follow_quotes(parsed);
             chunk = self.consume(chunk, read);
             match result {
                 ReadRecordResult::Record => records.push(self.take_record()),
@@ -111,17 +149,15 @@ impl CsvSplitter {
         if !self.has_begun {
             return None;
         }
-        // At the end of a file the parser closes a quoted field. A line break does not: after it,
-        // only a record within quotes is still incomplete.
-        let closing = loop {
+        loop {
             match self.parse(b"\n").0 {
                 ReadRecordResult::OutputFull => self.text.resize(self.text.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                other => break other,
+                _ => break,
             }
-        };
+        }
+        let is_closed = self.quotes != QuoteState::Quoted;
         let record = self.take_record();
-        let is_closed = matches!(closing, ReadRecordResult::Record);
         let contents = match record.contents {
             Ok(_) | Err(UnreadableRecord::NotUtf8) if !is_closed => {
                 Err(UnreadableRecord::UnclosedQuote)
@@ -129,6 +165,19 @@ impl CsvSplitter {
             contents => contents,
         };
         Some(RawRecord { contents, ..record })
+    }
+
+    fn follow_quotes(&mut self, bytes: &[u8]) {
+        // The parser skips the mark, too.
+        let is_first = self.consumed < BYTE_ORDER_MARK.len() as u64;
+        for byte in bytes {
+            if is_first && self.quotes == QuoteState::Start && BYTE_ORDER_MARK.contains(byte) {
+                continue;
+            }
+            let next = self.quotes.after(*byte, self.delimiter);
+            self.has_text_after_quote |= next.is_none();
+            self.quotes = next.unwrap_or(QuoteState::Unquoted);
+        }
     }
 
     /// Parses the next bytes of the record. Returns how many of them were read.
@@ -176,13 +225,17 @@ impl CsvSplitter {
         let ends = self.ends.get(..self.ends_len).unwrap_or_default();
         let contents = if self.is_too_long {
             Err(UnreadableRecord::TooLong)
+        } else if self.has_text_after_quote {
+            Err(UnreadableRecord::TextAfterQuote)
         } else {
             parse_fields(text, ends)
         };
         (self.text_len, self.ends_len) = (0, 0);
         (self.is_too_long, self.has_begun) = (false, false);
+        (self.quotes, self.has_text_after_quote) = (QuoteState::Start, false);
         let bytes = std::mem::take(&mut self.bytes);
-        RawRecord { line: self.record_line, end: self.consumed, bytes, contents }
+        let last_line = self.line - u64::from(self.breaks.is_after_break());
+        RawRecord { line: self.record_line, last_line, end: self.consumed, bytes, contents }
     }
 }
 
@@ -244,97 +297,4 @@ pub(super) fn is_delimiter_declaration(fields: &CsvFields) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Read = (u64, Result<Vec<String>, UnreadableRecord>);
-
-    fn split(text: &[u8], chunk_size: usize, max: usize) -> Vec<Read> {
-        let mut splitter = CsvSplitter::new(b',', max);
-        let mut records: Vec<_> =
-            text.chunks(chunk_size).flat_map(|chunk| splitter.push_chunk(chunk)).collect();
-        records.extend(splitter.finish());
-        let fields = |fields: CsvFields| fields.iter().map(str::to_owned).collect();
-        records.into_iter().map(|record| (record.line, record.contents.map(fields))).collect()
-    }
-
-    fn row(fields: &[&str]) -> Result<Vec<String>, UnreadableRecord> {
-        Ok(fields.iter().map(|field| (*field).to_owned()).collect())
-    }
-
-    #[test]
-    fn records_survive_any_chunking() {
-        let text =
-            "\r\n\na, b \r\n\"c,\"\"d\"\"\r\n\r\ne\",f\r\rg 27\",h\n\"i\" j,\n\n,\nk".as_bytes();
-        let wanted = [
-            (3, row(&["a", "b"])),
-            (4, row(&["c,\"d\"\r\n\r\ne", "f"])),
-            (8, row(&["g 27\"", "h"])),
-            (9, row(&["i j", ""])),
-            (11, row(&["", ""])),
-            (12, row(&["k"])),
-        ];
-        for chunk_size in [1, 2, 3, 5, 1000] {
-            assert_eq!(split(text, chunk_size, 100), wanted, "{chunk_size}");
-        }
-    }
-
-    #[test]
-    fn long_record_fails_alone_and_is_not_kept() {
-        let many = ",".repeat(5000);
-        let text = format!("a\n\"{}\n\",b\n{many}\nc", "x\n".repeat(3000));
-        for chunk_size in [1, 7, 100_000] {
-            let records = split(text.as_bytes(), chunk_size, 100);
-            let too_long = Err(UnreadableRecord::TooLong);
-            let wanted =
-                [(1, row(&["a"])), (2, too_long.clone()), (3004, too_long), (3005, row(&["c"]))];
-            assert_eq!(records, wanted, "{chunk_size}");
-        }
-        let mut splitter = CsvSplitter::new(b',', 100);
-        splitter.push_chunk(&[b'x'; 100_000]);
-        let kept = splitter.bytes.capacity() + splitter.text.capacity();
-        assert!(kept < 10_000, "{kept} bytes");
-        for _ in 0..100 {
-            splitter.push_chunk(&[b'x'; 100_000]);
-        }
-        assert_eq!(splitter.bytes.capacity() + splitter.text.capacity(), kept);
-    }
-
-    #[test]
-    fn record_with_more_fields_than_expected_is_complete() {
-        let text = "x,".repeat(2000);
-        let records = split(text.as_bytes(), 333, 10_000);
-        assert_eq!(records[0].1.as_ref().unwrap().len(), 2001);
-    }
-
-    #[test]
-    fn unclosed_quote_and_other_encodings_are_reported() {
-        assert_eq!(
-            split(b"a\n\"b\nc", 2, 100),
-            [(1, row(&["a"])), (2, Err(UnreadableRecord::UnclosedQuote))]
-        );
-        assert_eq!(split(b"\"a\"", 1, 100), [(1, row(&["a"]))]);
-        let latin = [(1, Err(UnreadableRecord::NotUtf8)), (2, row(&["é"]))];
-        assert_eq!(split(b"caf\xe9,1\n\xc3\xa9\n", 4, 100), latin);
-        assert_eq!(split(b"\xc3,\xa9\n\xc3\xa9", 4, 100), latin);
-    }
-
-    #[test]
-    fn delimiter_is_the_most_frequent_one_of_the_header() {
-        for (head, delimiter) in [
-            ("sku,name;x,price\n", b','),
-            ("sku;name;price\r\n", b';'),
-            ("sku\tname\tprice\n", b'\t'),
-            ("\"a,b,c\";name\n", b';'),
-            ("sku\n", b','),
-            ("\r\n;;\nsku;name\n", b';'),
-            ("sep=\t\nsku;name\n", b'\t'),
-            ("SEP=;\r\nsku,name\r\n", b';'),
-        ] {
-            assert_eq!(detect_delimiter(head.as_bytes(), false), Some(delimiter), "{head:?}");
-        }
-        assert_eq!(detect_delimiter(b"sku;name", false), None);
-        assert_eq!(detect_delimiter(b"sku;name", true), Some(b';'));
-        assert_eq!(detect_delimiter(b"\n", true), Some(b','));
-    }
-}
+mod tests;

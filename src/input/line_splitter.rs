@@ -4,12 +4,21 @@
 pub(super) struct RawRecord<T> {
     /// The number of its first line, from 1.
     pub(super) line: u64,
+    /// The number of its last line.
+    pub(super) last_line: u64,
     /// How many bytes of the file are read when it is complete.
     pub(super) end: u64,
     /// Its bytes, as they are in the file.
     pub(super) bytes: Vec<u8>,
     /// Its contents.
     pub(super) contents: Result<T, UnreadableRecord>,
+}
+
+impl<T> RawRecord<T> {
+    /// The number of its lines.
+    pub(super) const fn lines(&self) -> u64 {
+        self.last_line.saturating_sub(self.line) + 1
+    }
 }
 
 /// Why a record has no contents.
@@ -21,6 +30,8 @@ pub(super) enum UnreadableRecord {
     NotUtf8,
     /// It has a quoted field that the file does not close.
     UnclosedQuote,
+    /// It has text between the closing quote of a field and the next separator.
+    TextAfterQuote,
 }
 
 /// Splits a file at its line breaks, LF or CRLF.
@@ -65,6 +76,7 @@ impl LineSplitter {
         let is_too_long = std::mem::take(&mut self.is_too_long);
         RawRecord {
             line: self.line,
+            last_line: self.line,
             end: self.consumed,
             bytes,
             contents: if is_too_long { Err(UnreadableRecord::TooLong) } else { Ok(()) },
@@ -76,6 +88,7 @@ impl LineSplitter {
 #[derive(Default)]
 pub(super) struct LineBreakCounter {
     after_carriage_return: bool,
+    after_break: bool,
 }
 
 impl LineBreakCounter {
@@ -85,7 +98,13 @@ impl LineBreakCounter {
         for byte in bytes {
             breaks += u64::from(*byte == b'\r' || *byte == b'\n' && !self.after_carriage_return);
             self.after_carriage_return = *byte == b'\r';
+            self.after_break = matches!(byte, b'\r' | b'\n');
         }
         breaks
+    }
+
+    /// Whether the last byte ended a line.
+    pub(super) const fn is_after_break(&self) -> bool {
+        self.after_break
     }
 }

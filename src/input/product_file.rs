@@ -84,12 +84,14 @@ impl ProductFileReader {
     /// Adds the next chunk of the file and returns the lines that it completes.
     ///
     /// # Errors
-    /// `validation_failed` when the CSV header is invalid.
+    /// `validation_failed` when the CSV header is invalid, or when the first line of NDJSON begins
+    /// an array.
     pub fn push_chunk(&mut self, chunk: &[u8]) -> Result<Vec<ProductFileLine>, Error> {
         match &mut self.splitter {
             Splitter::Ndjson(splitter) => {
                 let lines = splitter.push_chunk(chunk);
-                Ok(lines.into_iter().filter_map(|line| self.parse_json_line(line)).collect())
+                let lines = lines.into_iter().map(|line| self.parse_json_line(line));
+                lines.filter_map(Result::transpose).collect()
             }
             Splitter::CsvHead(head) => {
                 head.extend_from_slice(chunk);
@@ -114,8 +116,9 @@ impl ProductFileReader {
         };
         match &mut self.splitter {
             Splitter::Ndjson(splitter) => {
-                let last = splitter.finish();
-                lines.extend(last.and_then(|line| self.parse_json_line(line)));
+                if let Some(last) = splitter.finish() {
+                    lines.extend(self.parse_json_line(last)?);
+                }
             }
             Splitter::Csv(splitter) => {
                 let last = splitter.finish();
@@ -153,18 +156,23 @@ impl ProductFileReader {
         self.parse_records(records)
     }
 
-    fn parse_json_line(&self, line: RawRecord<()>) -> Option<ProductFileLine> {
-        let RawRecord { line: number, end, bytes, contents } = line;
-        let is_blank = contents.is_ok() && bytes.iter().all(u8::is_ascii_whitespace);
-        if is_blank || number <= self.options.skip_through_line {
-            return None;
-        }
+    fn parse_json_line(&self, line: RawRecord<()>) -> Result<Option<ProductFileLine>, Error> {
+        let RawRecord { line: number, end, bytes, contents, .. } = line;
         let text = bytes.strip_prefix(BYTE_ORDER_MARK).filter(|_| number == 1).unwrap_or(&bytes);
+        let is_blank = contents.is_ok() && text.iter().all(u8::is_ascii_whitespace);
+        if is_blank || number <= self.options.skip_through_line {
+            return Ok(None);
+        }
+        if number == 1 && text.trim_ascii_start().starts_with(b"[") {
+            let message = "the file begins with a JSON array; write one object per line, without \
+                           brackets and commas between them";
+            return Err(Error::invalid_field("line", "invalid", message));
+        }
         let row = match contents {
             Ok(()) => parse_import_row(text, self.options.currency, self.options.ignore_unknown),
-            Err(reason) => Err(self.unreadable_line_error(reason)),
+            Err(reason) => Err(self.unreadable_line_error(reason, 1)),
         };
-        Some(ProductFileLine { number, end, bytes, row })
+        Ok(Some(ProductFileLine { number, end, bytes, row }))
     }
 
     fn parse_records(
@@ -187,8 +195,9 @@ impl ProductFileReader {
         }
         self.preamble.extend_from_slice(without_line_break(&record.bytes));
         let invalid = |reason| Error { code: ErrorCode::ValidationFailed, ..reason };
+        let lines = record.lines();
         let fields =
-            record.contents.map_err(|reason| invalid(self.unreadable_line_error(reason)))?;
+            record.contents.map_err(|reason| invalid(self.unreadable_line_error(reason, lines)))?;
         if !fields.is_blank() && !is_delimiter_declaration(&fields) {
             self.header = Some(CsvHeader::parse(&fields, self.options.ignore_unknown)?);
         }
@@ -200,36 +209,52 @@ impl ProductFileReader {
         header: &CsvHeader,
         record: RawRecord<CsvFields>,
     ) -> Option<ProductFileLine> {
-        let RawRecord { line: number, end, bytes, contents } = record;
+        let lines = record.lines();
+        let RawRecord { line: number, end, bytes, contents, .. } = record;
         let is_blank = contents.as_ref().is_ok_and(CsvFields::is_blank);
         if is_blank || number <= self.options.skip_through_line {
             return None;
         }
         let row = match contents {
             Ok(fields) => parse_csv_row(header, &fields, self.options.currency),
-            Err(reason) => Err(self.unreadable_line_error(reason)),
+            Err(reason) => Err(self.unreadable_line_error(reason, lines)),
         };
         Some(ProductFileLine { number, end, bytes, row })
     }
 
-    fn unreadable_line_error(&self, reason: UnreadableRecord) -> Error {
+    /// The error of a record that takes this many lines of the file.
+    fn unreadable_line_error(&self, reason: UnreadableRecord, lines: u64) -> Error {
         let field = if self.header.is_some() { "line" } else { "header" };
+        let invalid = |message: &str| {
+            // Not their numbers: a part of a file is sent to a shop with other ones.
+            let extent = match lines {
+                0 | 1 => String::new(),
+                lines => format!("; {lines} lines of the file were read as one record"),
+            };
+            Error::invalid_field(field, "invalid", format!("{message}{extent}"))
+        };
         match reason {
             UnreadableRecord::TooLong => {
                 let max = self.options.max_line_bytes;
-                let hint = match self.options.format {
-                    ProductFileFormat::Csv => " Is a quoted field not closed?",
-                    ProductFileFormat::Ndjson => "",
+                let hint = match (self.options.format, lines) {
+                    (ProductFileFormat::Ndjson, _) => String::new(),
+                    (ProductFileFormat::Csv, 0 | 1) => " Is a quoted field not closed?".to_owned(),
+                    (ProductFileFormat::Csv, lines) => format!(
+                        " {lines} lines of the file were read as one record; is a quoted field \
+                         not closed?"
+                    ),
                 };
                 let detail = format!("The line exceeds the maximum of {max} bytes.{hint}");
                 Error::new(ErrorCode::PayloadTooLarge, detail)
             }
             UnreadableRecord::NotUtf8 => {
-                Error::invalid_field(field, "invalid", "the line is not UTF-8 text")
+                invalid("the line is not UTF-8 text; save the file as UTF-8")
             }
-            UnreadableRecord::UnclosedQuote => {
-                Error::invalid_field(field, "invalid", "a quoted field is not closed")
-            }
+            UnreadableRecord::UnclosedQuote => invalid("a quoted field is not closed"),
+            UnreadableRecord::TextAfterQuote => invalid(
+                "text follows the closing quote of a field; is a quoted field before it not \
+                 closed, or a quote within one not doubled?",
+            ),
         }
     }
 }

@@ -245,6 +245,9 @@ async fn files_are_imported_whatever_the_case_of_their_extension() {
     ] {
         assert_eq!(import(&app.write(name, text), &[]).ok(), "0 created, 1 updated, 0 failed\n");
     }
+    std::fs::create_dir(app.dir().join("folder.csv")).unwrap();
+    let run = import(&app.dir().join("folder.csv"), &[]);
+    assert!(run.stderr.contains("folder.csv is a folder, not a product file"), "{run:?}");
     let bad = app.write("bad.csv", "sku,price\nT,x\n");
     let run = import(&bad, &["--dry-run"]);
     assert_eq!(run.code, 1, "{run:?}");

@@ -53,14 +53,28 @@ fn file_that_stops(app: &TestApp) -> std::path::PathBuf {
     app.write("goods.ndjson", lines(0..1500) + &"nope\n".repeat(3000) + &lines(1500..4500))
 }
 
-/// Starts to import a file, and returns when the first error is printed.
-fn start_until_error(app: &TestApp, file: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
-    let mut child = spawn(app.command().arg("import").arg(file));
+/// Starts an import, and returns when the first error is printed.
+fn run_until_error(command: &mut Command) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = spawn(command);
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
-    assert!(line.starts_with("line 1501: malformed_json: "), "{line}");
+    assert!(line.starts_with("line 150"), "{line}");
     (child, output)
+}
+
+fn start_until_error(app: &TestApp, file: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
+    run_until_error(app.command().arg("import").arg(file))
+}
+
+/// Interrupts an import as soon as it has printed an error.
+fn interrupt(command: &mut Command) {
+    let (child, mut output) = run_until_error(command);
+    send_signal(&child, "INT");
+    output.read_to_string(&mut String::new()).unwrap();
+    let (code, _, stderr) = wait(child);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("interrupted; stopped after line "), "{stderr}");
 }
 
 #[tokio::test]
@@ -113,22 +127,74 @@ async fn interrupted_import_continues_where_it_stopped() {
 async fn changed_file_is_imported_from_its_first_line() {
     let app = TestApp::unstarted(&[]);
     let file = file_that_stops(&app);
-    let interrupt = || {
-        let (child, mut output) = start_until_error(&app, &file);
-        send_signal(&child, "INT");
-        output.read_to_string(&mut String::new()).unwrap();
-        assert_eq!(wait(child).0, Some(1));
-    };
-    interrupt();
+    interrupt(app.command().arg("import").arg(&file));
     app.write("goods.ndjson", "{\"sku\":\"A\",\"name\":\"Tea\",\"price\":1}\n");
     let run = Cli::run(app.command().arg("import").arg(&file));
     assert!(run.stderr.contains("importing from the first line"), "{run:?}");
     assert_eq!(run.ok(), "1 created, 0 updated, 0 failed\n");
     file_that_stops(&app);
-    interrupt();
+    interrupt(app.command().arg("import").arg(&file));
     let run = Cli::run(app.command().arg("import").arg(&file).arg("--restart"));
     assert!(!run.stderr.contains("continuing after"), "{run:?}");
     assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
+}
+
+/// The report of all runs counts each line once, also those on their way at the interruption.
+#[tokio::test]
+async fn interrupted_import_counts_the_lines_that_it_had_sent() {
+    let app = TestApp::unstarted(&[]);
+    let with_skus = |range: std::ops::Range<usize>| -> String {
+        range.map(|n| format!("{{\"sku\":\"S{n}\",\"name\":\"N\",\"price\":1}}\n")).collect()
+    };
+    let text = with_skus(0..1500) + &"nope\n".repeat(3000) + &with_skus(1500..4500);
+    let file = app.write("goods.ndjson", text);
+    interrupt(app.command().arg("import").arg(&file));
+    let run = Cli::run(app.command().arg("import").arg(&file));
+    assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
+}
+
+#[tokio::test]
+async fn import_into_a_restored_store_starts_at_the_first_line() {
+    let mut app = TestApp::unstarted(&[]);
+    let first = app.write("first.ndjson", lines(0..1));
+    Cli::run(app.command().arg("import").arg(&first)).ok();
+    Cli::run(app.command().args(["backup", "backup"])).ok();
+    let file = file_that_stops(&app);
+    interrupt(app.command().arg("import").arg(&file));
+    std::fs::remove_dir_all(app.dir().join("data")).unwrap();
+    Cli::run(app.command().args(["restore", "backup"])).ok();
+    let run = Cli::run(app.command().arg("import").arg(&file));
+    assert!(run.stderr.contains("importing from the first line"), "{run:?}");
+    assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
+    app.restart().await;
+    assert_eq!(product_total(&app).await, 4501);
+}
+
+#[tokio::test]
+async fn refused_file_leaves_the_checkpoint() {
+    let mut app = TestApp::unstarted(&[]);
+    let rows = |range: std::ops::Range<usize>| -> String {
+        range.map(|n| format!("Product {n},1,x\n")).collect()
+    };
+    let text = "name,price,color\n".to_owned()
+        + &rows(0..1500)
+        + &"Bad,x,x\n".repeat(3000)
+        + &rows(1500..4500);
+    let file = app.write("goods.csv", text);
+    let import = || {
+        let mut command = app.command();
+        command.arg("import").arg(&file);
+        command
+    };
+    interrupt(import().arg("--ignore-unknown"));
+    let run = Cli::run(&mut import());
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("unknown columns: color"), "{run:?}");
+    let run = Cli::run(import().arg("--ignore-unknown"));
+    assert!(run.stderr.contains("continuing after line "), "{run:?}");
+    assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
+    app.restart().await;
+    assert_eq!(product_total(&app).await, 4500);
 }
 
 /// Like `command`, but the kernel refuses to write files that are longer, as on a full disk.
@@ -213,6 +279,32 @@ async fn killed_upload_continues_without_importing_a_line_twice() {
     assert!(run.stderr.contains("continuing after line 1000,"), "{run:?}");
     assert_eq!(run.ok(), "2500 created, 0 updated, 0 failed\n");
     assert_eq!(product_total(&app).await, 2500);
+}
+
+/// Of a line that is too long for the shop, the shop says so; one that is too long to be sent fails
+/// as well.
+#[tokio::test]
+async fn upload_reports_lines_that_are_too_long() {
+    let (app, admin) = start_shop().await;
+    for name in ["goods.csv", "goods.ndjson"] {
+        let (start, row): (_, fn(&str) -> String) = match name {
+            "goods.csv" => ("name,price\n", |name| format!("{name},1\n")),
+            _ => ("\n", |name| format!("{{\"name\":\"{name}\",\"price\":1}}\n")),
+        };
+        let long = ["x".repeat(70_000), "x".repeat(1_100_000)].map(|name| row(&name));
+        let file = app.write(name, format!("{start}{}{}{}", row("A"), long.concat(), row("B")));
+        let mut command = app.command();
+        command.arg("import").arg(&file).args(["--server", app.url()]);
+        let run = Cli::run(command.env("SOUK_TOKEN", &admin.token));
+        assert_eq!(run.code, 1, "{run:?}");
+        let lines: Vec<&str> = run.stdout.lines().collect();
+        let [first, second, counts] = lines[..] else { panic!("{run:?}") };
+        let error = "payload_too_large: The line exceeds the maximum of";
+        assert!(first.starts_with(&format!("line 3: {error} 65536 bytes.")), "{first}");
+        assert!(second.starts_with(&format!("line 4: {error} 1048576 bytes.")), "{second}");
+        assert_eq!(counts, "2 created, 0 updated, 2 failed");
+    }
+    assert_eq!(product_total(&app).await, 4);
 }
 
 #[tokio::test]

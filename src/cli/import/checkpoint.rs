@@ -150,11 +150,20 @@ impl Checkpoint {
             },
             Some(state) if !restart && state.line > 0 => {
                 let line = state.line;
+                let is_same_file = state.identity.file == fresh.identity.file;
+                let reason = if is_same_file {
+                    "went to another shop or store, to one that was replaced since, or had other \
+                     options"
+                } else {
+                    "was of another content of the file"
+                };
                 print_error(&format!(
-                    "the file or its target is not that of the import that stopped after line \
-                     {line}; importing from the first line"
+                    "the import that stopped after line {line} {reason}; importing from the first \
+                     line"
                 ));
-                fresh
+                // Lines without a sku keep their keys: some of them may be in the store.
+                let import_id = if is_same_file { state.import_id } else { fresh.import_id };
+                Self { import_id, ..fresh }
             }
             _ => fresh,
         })
@@ -255,6 +264,10 @@ mod tests {
             assert_eq!((other.line(), other.total(counts)), (0, counts));
             assert_ne!(other.import_id(), first.import_id());
         }
+        let elsewhere = ImportIdentity { target: "restored".to_owned(), ..identity("a") };
+        let file = dir.path().join("products.csv");
+        let elsewhere = Checkpoint::open(&file, elsewhere, false).unwrap();
+        assert_eq!((elsewhere.line(), elsewhere.import_id()), (0, first.import_id()));
         first.remove();
         assert_eq!(open(dir.path(), "a", false).line(), 0);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

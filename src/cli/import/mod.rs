@@ -4,7 +4,13 @@ mod checkpoint;
 mod progress;
 mod upload;
 
-use std::{fs::File, future::Future, path::Path, time::Duration};
+use std::{
+    fs::File,
+    future::Future,
+    io::{Read, Seek},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use tokio::{
@@ -16,11 +22,11 @@ use uuid::Uuid;
 use self::{
     checkpoint::{Checkpoint, Counts, ImportIdentity},
     progress::Progress,
-    upload::Uploader,
+    upload::{PART_BYTES, Uploader},
 };
 use super::{ImportArguments, count, print_line, run_in_system};
 use crate::{
-    app::ImportNode,
+    app::{ImportNode, store_identity},
     config::Settings,
     domain::{
         action::ActionOrigin,
@@ -32,7 +38,7 @@ use crate::{
         ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
         is_store_failure,
     },
-    input::product_file::{ProductFileFormat, ProductFileOptions},
+    input::product_file::{ProductFileFormat, ProductFileOptions, ProductFileReader},
     messages::command_context::IdempotencyKey,
 };
 
@@ -42,6 +48,9 @@ const CHUNK_SIZE: usize = 64 * 1024;
 /// The time in which the store must apply a line. Nobody waits for a single line.
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long an import that is interrupted waits for the lines that it has sent.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Where the lines of a file go.
 trait ImportTarget {
     /// Imports the lines that the next chunk of the file completes.
@@ -49,6 +58,9 @@ trait ImportTarget {
 
     /// Imports the remaining lines.
     fn finish(&mut self) -> impl Future<Output = anyhow::Result<()>>;
+
+    /// Waits for the lines that were sent before an interruption.
+    fn settle(&mut self) -> impl Future<Output = anyhow::Result<()>>;
 
     /// The outcomes so far.
     fn report(&self) -> &ImportReport;
@@ -70,6 +82,10 @@ impl ImportTarget for Importer {
 
     async fn finish(&mut self) -> anyhow::Result<()> {
         Self::finish(self).await.map_err(explain_store_failure)
+    }
+
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        Self::settle(self).await.map_err(explain_store_failure)
     }
 
     fn report(&self) -> &ImportReport {
@@ -110,38 +126,82 @@ pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::R
     let mut file = File::open(&arguments.file)
         .with_context(|| format!("failed to open {}", arguments.file.display()))?;
     let metadata = file.metadata()?;
-    let checkpoint = if arguments.dry_run || !metadata.is_file() {
-        Checkpoint::disabled()
-    } else {
-        let identity =
-            ImportIdentity::new(&mut file, &target_name(settings, arguments), arguments)?;
-        Checkpoint::open(&arguments.file, identity, arguments.restart)?
+    if metadata.is_dir() {
+        bail!("{} is a folder, not a product file", arguments.file.display());
+    }
+    let max_line_bytes = match arguments.server {
+        Some(_) => settings.http.max_body.max(PART_BYTES),
+        None => settings.http.max_body,
     };
     let file_options = ProductFileOptions {
         format,
         currency: settings.shop.currency,
-        max_line_bytes: settings.http.max_body,
+        max_line_bytes,
         ignore_unknown: arguments.ignore_unknown,
-        skip_through_line: checkpoint.line(),
+        skip_through_line: 0,
     };
+    if metadata.is_file() {
+        check_beginning(&mut file, file_options)?;
+    }
     let progress = Progress::new(metadata.len());
+    let dry_run = arguments.dry_run;
     run_in_system(async |drivers| match &arguments.server {
         Some(server) => {
-            let target =
-                Uploader::new(server, file_options, arguments.dry_run, checkpoint.import_id())?;
-            let run = ImportRun { target, checkpoint, progress, dry_run: arguments.dry_run };
+            let checkpoint = open_checkpoint(&mut file, settings, arguments)?;
+            let options =
+                ProductFileOptions { skip_through_line: checkpoint.line(), ..file_options };
+            let target = Uploader::new(server, options, dry_run, checkpoint.import_id())?;
+            let run = ImportRun { target, checkpoint, progress, dry_run };
             run.run(tokio::fs::File::from_std(file)).await
         }
         None => {
             let node = ImportNode::start(settings, &drivers).await?;
-            let options = store_options(file_options, arguments.dry_run, checkpoint.import_id());
-            let target = Importer::new(node.catalog.clone(), options);
-            let run = ImportRun { target, checkpoint, progress, dry_run: arguments.dry_run };
-            let result = run.run(tokio::fs::File::from_std(file)).await;
+            // After the store is opened, so that there is one to tell from others.
+            let result = async {
+                let checkpoint = open_checkpoint(&mut file, settings, arguments)?;
+                let options =
+                    ProductFileOptions { skip_through_line: checkpoint.line(), ..file_options };
+                let options = store_options(options, dry_run, checkpoint.import_id());
+                let target = Importer::new(node.catalog.clone(), options);
+                let run = ImportRun { target, checkpoint, progress, dry_run };
+                run.run(tokio::fs::File::from_std(file)).await
+            };
+            let result = result.await;
             node.stop().await;
             result
         }
     })
+}
+
+/// Reads the file until its header is known, and leaves it at its start, so that a file that is
+/// refused changes nothing.
+fn check_beginning(file: &mut File, options: ProductFileOptions) -> anyhow::Result<()> {
+    let mut reader = ProductFileReader::new(options);
+    let mut chunk = vec![0; CHUNK_SIZE];
+    loop {
+        let count = file.read(&mut chunk)?;
+        let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else {
+            reader.finish()?;
+            break;
+        };
+        reader.push_chunk(read)?;
+        if options.format == ProductFileFormat::Ndjson || !reader.header().is_empty() {
+            break;
+        }
+    }
+    Ok(file.rewind()?)
+}
+
+fn open_checkpoint(
+    file: &mut File,
+    settings: &Settings,
+    arguments: &ImportArguments,
+) -> anyhow::Result<Checkpoint> {
+    if arguments.dry_run || !file.metadata()?.is_file() {
+        return Ok(Checkpoint::disabled());
+    }
+    let identity = ImportIdentity::new(file, &target_name(settings, arguments), arguments)?;
+    Checkpoint::open(&arguments.file, identity, arguments.restart)
 }
 
 fn detect_format(file: &Path) -> anyhow::Result<ProductFileFormat> {
@@ -157,13 +217,7 @@ fn detect_format(file: &Path) -> anyhow::Result<ProductFileFormat> {
 fn target_name(settings: &Settings, arguments: &ImportArguments) -> String {
     match &arguments.server {
         Some(server) => format!("server {server}"),
-        None => {
-            let store = &settings.store;
-            // Not the canonical path: the first run may have yet to create the folder.
-            let path = std::path::absolute(&store.path).unwrap_or_else(|_| store.path.clone());
-            let database = store.database.as_deref().unwrap_or_default();
-            format!("store {:?} {} {database}", store.kind, path.display())
-        }
+        None => format!("store {}", store_identity(&settings.store)),
     }
 }
 
@@ -195,7 +249,11 @@ impl<T: ImportTarget> ImportRun<T> {
         }
         let outcome = tokio::select! {
             outcome = self.import(file) => outcome,
-            interrupted = wait_for_interrupt() => Err(interrupted),
+            interrupted = wait_for_interrupt() => {
+                // What is not applied by then is applied again when the import is continued.
+                drop(tokio::time::timeout(SETTLE_TIMEOUT, self.target.settle()).await);
+                Err(interrupted)
+            }
         };
         let settled = self.settle();
         self.progress.finish();

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use backon::{ExponentialBuilder, Retryable};
 use reqwest::{StatusCode, Url, header};
 use uuid::Uuid;
@@ -31,8 +31,9 @@ use crate::{
 /// The most lines of a part: as many as a report lists errors.
 const MAX_PART_LINES: usize = 1000;
 
-/// A part is sent once it has this many bytes.
-const PART_BYTES: usize = 1024 * 1024;
+/// A part is sent once it has this many bytes. A line of up to as many can be sent, whatever the
+/// settings here say: those of the shop decide.
+pub(super) const PART_BYTES: usize = 1024 * 1024;
 
 /// The time in which the shop must answer a part.
 const PART_TIMEOUT: Duration = Duration::from_secs(120);
@@ -64,6 +65,8 @@ struct Part {
     /// The number of the next line in the body.
     next_line: u64,
     has_line_without_sku: bool,
+    /// Lines that are too long to be sent.
+    failed: Vec<LineError>,
     end: ImportPosition,
 }
 
@@ -116,7 +119,8 @@ impl Uploader {
     async fn push_lines(&mut self, lines: Vec<ProductFileLine>) -> anyhow::Result<()> {
         for line in lines {
             self.part.push(&line, self.reader.preamble());
-            if self.part.lines.len() >= MAX_PART_LINES || self.part.body.len() >= PART_BYTES {
+            let lines = self.part.lines.len() + self.part.failed.len();
+            if lines >= MAX_PART_LINES || self.part.body.len() >= PART_BYTES {
                 self.send_part().await?;
             }
         }
@@ -124,9 +128,25 @@ impl Uploader {
     }
 
     async fn send_part(&mut self) -> anyhow::Result<()> {
-        if self.part.lines.is_empty() {
-            return Ok(());
-        }
+        let report = match (self.part.lines.is_empty(), self.part.failed.is_empty()) {
+            (true, true) => return Ok(()),
+            (true, false) => ImportReport::default(),
+            (false, _) => self.send_with_retries().await?,
+        };
+        let part = std::mem::take(&mut self.part);
+        let in_file = |error: LineError| LineError { line: part.line_in_file(error.line), ..error };
+        let mut errors: Vec<LineError> = report.errors.into_iter().map(in_file).collect();
+        self.report.created += report.created;
+        self.report.updated += report.updated;
+        self.report.failed += report.failed + part.failed.len() as u64;
+        errors.extend(part.failed);
+        errors.sort_by_key(|error| error.line);
+        self.report.errors.extend(errors);
+        self.position = part.end;
+        Ok(())
+    }
+
+    async fn send_with_retries(&mut self) -> anyhow::Result<ImportReport> {
         // Before the first part, a wrong address is more likely than a lost connection.
         let is_first = !self.has_started;
         let retries = if is_first { 0 } else { MAX_RETRIES };
@@ -143,21 +163,10 @@ impl Uploader {
                 print_error(&format!("{}; retrying in {seconds:.1} s", error.text()));
             })
             .await;
-        let report = match report {
-            Ok(report) => report,
-            Err(error) => {
-                self.has_started = !is_first || matches!(error, UploadError::Temporary(_));
-                bail!("{}", error.text());
-            }
-        };
-        let part = std::mem::take(&mut self.part);
-        self.report.created += report.created;
-        self.report.updated += report.updated;
-        self.report.failed += report.failed;
-        let in_file = |error: LineError| LineError { line: part.line_in_file(error.line), ..error };
-        self.report.errors.extend(report.errors.into_iter().map(in_file));
-        self.position = part.end;
-        Ok(())
+        report.map_err(|error| {
+            self.has_started = !is_first || matches!(error, UploadError::Temporary(_));
+            anyhow!("{}", error.text())
+        })
     }
 
     async fn try_send_part(&self) -> Result<ImportReport, UploadError> {
@@ -229,10 +238,17 @@ impl Part {
                 self.add(preamble);
             }
         }
+        self.end = ImportPosition { line: line.number, bytes: line.end };
+        // The bytes of a line that is too long are not kept.
+        if let Err(error) = &line.row
+            && error.code == ErrorCode::PayloadTooLarge
+        {
+            self.failed.push(LineError::new(line.number, error));
+            return;
+        }
         self.lines.push((self.next_line, line.number));
         self.add(without_line_break(&line.bytes));
         self.has_line_without_sku |= line.row.as_ref().map_or(true, |row| row.sku().is_none());
-        self.end = ImportPosition { line: line.number, bytes: line.end };
     }
 
     fn add(&mut self, text: &[u8]) {
@@ -265,6 +281,10 @@ impl ImportTarget for Uploader {
         let lines = self.reader.finish()?;
         self.push_lines(lines).await?;
         self.send_part().await
+    }
+
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        Ok(())
     }
 
     fn report(&self) -> &ImportReport {

@@ -323,3 +323,38 @@ fn field_count_mismatch_is_rejected() {
     let lines = read_in_chunks(ProductFileFormat::Csv, "name,price\na,1,2\n", 100);
     assert_eq!(lines[0].1.as_ref().unwrap_err().field_errors[0].field, "line");
 }
+
+/// A price must not go to another product, nor a row be lost without a word.
+#[test]
+fn records_with_unclosed_quotes_fail_and_say_how_far_they_reach() {
+    let errors = |text: &str| -> Vec<(u64, String)> {
+        let rows = read_in_chunks(ProductFileFormat::Csv, text, 7);
+        let detail = |row: Result<ImportRow, Error>| Some(row.err()?.detail.into_owned());
+        rows.into_iter().filter_map(|(number, row)| Some((number, detail(row)?))).collect()
+    };
+    let found = errors(
+        "sku,name,description,price\n1,Pan,\"24 inch,5\n2,Pot,\"a pot\",99\n3,Cup,\"a cup\",3\n",
+    );
+    let [(2, text)] = &found[..] else { panic!("{found:?}") };
+    assert!(text.contains("text follows the closing quote of a field"), "{text}");
+    assert!(text.contains("2 lines of the file were read as one record"), "{text}");
+    let found = errors("sku,name,price\n1,A,1\n2,\"B,1\n3,C,1\n4,D,1\n");
+    let [(3, text)] = &found[..] else { panic!("{found:?}") };
+    assert!(text.contains("a quoted field is not closed; 3 lines of the file were"), "{text}");
+    let found = errors(&format!("sku,name,price\n1,\"A,1\n{}", "2,B,1\n".repeat(100)));
+    let [(2, text)] = &found[..] else { panic!("{found:?}") };
+    assert!(text.contains("200 bytes. 101 lines of the file were read as one"), "{text}");
+}
+
+#[test]
+fn array_is_no_ndjson_and_a_lone_byte_order_mark_is_an_empty_file() {
+    let read = |format, text: &str| read_with(options(format), text.as_bytes(), 3);
+    let array = "\u{feff}[{\"sku\":\"1\",\"price\":1},\n{\"sku\":\"2\",\"price\":1}]\n";
+    let error = read(ProductFileFormat::Ndjson, array).unwrap_err();
+    assert!(error.detail.contains("write one object per line"), "{}", error.detail);
+    for format in [ProductFileFormat::Ndjson, ProductFileFormat::Csv] {
+        for text in ["", "\u{feff}", "\u{feff}\n"] {
+            assert!(read(format, text).unwrap().is_empty(), "{format:?} {text:?}");
+        }
+    }
+}

@@ -40,6 +40,7 @@ use tracing::Span;
 pub use self::{
     copy::{DatabaseCopy, EmptyFolder, copy_database},
     engine::SqliteStore,
+    open::DATABASE_FILE,
     open_error::OpenError,
     options::SqliteOptions,
 };

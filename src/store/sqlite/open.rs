@@ -17,7 +17,7 @@ use super::{
 use crate::{domain::money::Currency, private_file::private_file_options};
 
 /// The database, in the store's folder.
-pub(super) const DATABASE_FILE: &str = "souk.db";
+pub const DATABASE_FILE: &str = "souk.db";
 
 /// The database of a new shop until it is complete. A start that is interrupted leaves it behind.
 pub(super) const NEW_DATABASE_FILE: &str = "souk.db.new";

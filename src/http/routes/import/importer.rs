@@ -4,6 +4,7 @@ use std::{
     collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
     mem,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -98,7 +99,7 @@ pub struct Importer {
 
 /// A batch that the catalog applies.
 struct BatchInFlight {
-    outcomes: Request<CatalogActor, Queued<ImportLines>>,
+    outcomes: Pin<Box<Request<CatalogActor, Queued<ImportLines>>>>,
     /// Hashes of the skus of its lines.
     skus: Vec<Option<u64>>,
     /// The position after it.
@@ -143,6 +144,14 @@ impl Importer {
         let lines = self.reader.finish()?;
         self.push_lines(lines).await?;
         self.start_batch().await?;
+        self.await_batches(0).await
+    }
+
+    /// Waits for the batches that were sent before [`Importer::push_chunk`] was interrupted.
+    ///
+    /// # Errors
+    /// The same as [`Importer::push_chunk`].
+    pub async fn settle(&mut self) -> Result<(), Error> {
         self.await_batches(0).await
     }
 
@@ -211,7 +220,7 @@ impl Importer {
             ImportMode::Apply
         };
         self.has_started = true;
-        let outcomes = self.catalog.send(Queued::new(ImportLines { lines, mode }));
+        let outcomes = Box::pin(self.catalog.send(Queued::new(ImportLines { lines, mode })));
         self.in_flight.push_back(BatchInFlight { outcomes, skus, end });
         self.await_batches(MAX_BATCHES_IN_FLIGHT - 1).await
     }
@@ -227,12 +236,14 @@ impl Importer {
         in_flight.any(|sku| skus.contains(sku))
     }
 
-    /// Waits until at most `remaining` batches are in flight.
+    /// Waits until at most `remaining` batches are in flight. If the wait is ended early, the batch
+    /// stays in flight.
     async fn await_batches(&mut self, remaining: usize) -> Result<(), Error> {
         while self.in_flight.len() > remaining {
+            let Some(batch) = self.in_flight.front_mut() else { break };
+            let outcomes = batch.outcomes.as_mut().await;
             let Some(batch) = self.in_flight.pop_front() else { break };
-            let outcomes = batch.outcomes.await.map_err(|_| Error::outcome_unknown())?;
-            self.record_batch(outcomes, &batch.skus)?;
+            self.record_batch(outcomes.map_err(|_| Error::outcome_unknown())?, &batch.skus)?;
             self.position = batch.end;
         }
         Ok(())

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
+    error::Error,
     http::openapi::enums,
     messages::catalog::{ImportAction, ImportLineOutcome},
 };
@@ -38,6 +39,15 @@ pub struct LineError {
     pub message: String,
 }
 
+impl LineError {
+    /// The error of a line.
+    #[must_use]
+    pub fn new(line: u64, error: &Error) -> Self {
+        let code = error.code.as_str().to_owned();
+        Self { line, code, message: error.detail.clone().into_owned() }
+    }
+}
+
 impl ImportReport {
     /// The number of lines.
     #[must_use]
@@ -53,9 +63,7 @@ impl ImportReport {
             Err(error) => {
                 self.failed += 1;
                 if self.errors.len() < max_errors {
-                    let (code, message) =
-                        (error.code.as_str().to_owned(), error.detail.into_owned());
-                    self.errors.push(LineError { line: outcome.number, code, message });
+                    self.errors.push(LineError::new(outcome.number, &error));
                 }
             }
         }
