@@ -28,7 +28,7 @@ fn run_audit(app: &TestApp, arguments: &[&str]) -> (i32, Vec<String>) {
     (run.code, run.stdout.lines().map(ToOwned::to_owned).collect())
 }
 
-fn open_database(app: &TestApp) -> Connection {
+pub(crate) fn open_database(app: &TestApp) -> Connection {
     Connection::open(app.dir().join("data/souk.db")).unwrap()
 }
 

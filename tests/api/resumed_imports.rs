@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    audit::open_database,
     imports::{product_total, start_shop},
     proxy::Proxy,
     support::{Account, Cli, TestApp},
@@ -139,18 +140,38 @@ async fn changed_file_is_imported_from_its_first_line() {
     assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
 }
 
+/// As `file_that_stops`, with SKUs, also between the errors.
+fn file_with_skus_that_stops(app: &TestApp) -> std::path::PathBuf {
+    let line = |n: usize| {
+        let error = if n < 1500 { "" } else { "nope\n" };
+        format!("{error}{{\"sku\":\"S{n}\",\"name\":\"N\",\"price\":1}}\n")
+    };
+    app.write("goods.ndjson", (0..4500).map(line).collect::<String>())
+}
+
 /// The report of all runs counts each line once, also those on their way at the interruption.
 #[tokio::test]
 async fn interrupted_import_counts_the_lines_that_it_had_sent() {
     let app = TestApp::unstarted(&[]);
-    let with_skus = |range: std::ops::Range<usize>| -> String {
-        range.map(|n| format!("{{\"sku\":\"S{n}\",\"name\":\"N\",\"price\":1}}\n")).collect()
-    };
-    let text = with_skus(0..1500) + &"nope\n".repeat(3000) + &with_skus(1500..4500);
-    let file = app.write("goods.ndjson", text);
+    let file = file_with_skus_that_stops(&app);
     interrupt(app.command().arg("import").arg(&file));
     let run = Cli::run(app.command().arg("import").arg(&file));
+    assert!(run.stderr.contains("continuing after line "), "{run:?}");
     assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
+}
+
+/// The shop or the store may have been replaced in a way that cannot be told from outside.
+#[tokio::test]
+async fn import_starts_over_if_none_of_its_products_is_there() {
+    let mut app = TestApp::unstarted(&[]);
+    let file = file_with_skus_that_stops(&app);
+    interrupt(app.command().arg("import").arg(&file));
+    open_database(&app).execute_batch("DELETE FROM stock; DELETE FROM products").unwrap();
+    let run = Cli::run(app.command().arg("import").arg(&file));
+    assert!(run.stderr.contains("is there any more; importing from the first line"), "{run:?}");
+    assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
+    app.restart().await;
+    assert_eq!(product_total(&app).await, 4500);
 }
 
 #[tokio::test]

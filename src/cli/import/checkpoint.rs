@@ -169,6 +169,16 @@ impl Checkpoint {
         })
     }
 
+    /// Begins at the first line: the target does not have what an earlier run imported.
+    pub(super) fn start_over(&mut self) {
+        print_error(&format!(
+            "no product of the lines before line {} is there any more; importing from the first \
+             line",
+            self.line + 1
+        ));
+        (self.line, self.counts_before) = (0, Counts::default());
+    }
+
     /// The id of the import, over all runs that it takes.
     pub(super) const fn import_id(&self) -> Uuid {
         self.import_id

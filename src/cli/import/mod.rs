@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod progress;
+mod resume;
 mod upload;
 
 use std::{
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use self::{
     checkpoint::{Checkpoint, Counts, ImportIdentity},
     progress::Progress,
+    resume::{has_any_product, read_last_skus},
     upload::{PART_BYTES, Uploader},
 };
 use super::{ImportArguments, count, print_line, run_in_system};
@@ -143,34 +145,50 @@ pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::R
     if metadata.is_file() {
         check_beginning(&mut file, file_options)?;
     }
-    let progress = Progress::new(metadata.len());
-    let dry_run = arguments.dry_run;
     run_in_system(async |drivers| match &arguments.server {
         Some(server) => {
-            let checkpoint = open_checkpoint(&mut file, settings, arguments)?;
-            let options =
-                ProductFileOptions { skip_through_line: checkpoint.line(), ..file_options };
-            let target = Uploader::new(server, options, dry_run, checkpoint.import_id())?;
-            let run = ImportRun { target, checkpoint, progress, dry_run };
-            run.run(tokio::fs::File::from_std(file)).await
+            let open = |options, dry_run, id| Uploader::new(server, options, dry_run, id);
+            import_file(file, settings, arguments, file_options, open).await
         }
         None => {
             let node = ImportNode::start(settings, &drivers).await?;
-            // After the store is opened, so that there is one to tell from others.
-            let result = async {
-                let checkpoint = open_checkpoint(&mut file, settings, arguments)?;
-                let options =
-                    ProductFileOptions { skip_through_line: checkpoint.line(), ..file_options };
-                let options = store_options(options, dry_run, checkpoint.import_id());
-                let target = Importer::new(node.catalog.clone(), options);
-                let run = ImportRun { target, checkpoint, progress, dry_run };
-                run.run(tokio::fs::File::from_std(file)).await
+            let open = |options, dry_run, id| {
+                Ok(Importer::new(node.catalog.clone(), store_options(options, dry_run, id)))
             };
-            let result = result.await;
+            let result = import_file(file, settings, arguments, file_options, open).await;
             node.stop().await;
             result
         }
     })
+}
+
+/// Imports a file, from where an earlier import of it stopped. `open` opens its target, for a dry
+/// run or not, and an import with an id.
+async fn import_file<T: ImportTarget>(
+    mut file: File,
+    settings: &Settings,
+    arguments: &ImportArguments,
+    options: ProductFileOptions,
+    open: impl Fn(ProductFileOptions, bool, Uuid) -> anyhow::Result<T>,
+) -> anyhow::Result<()> {
+    // After the store is opened, so that there is one to tell from others.
+    let mut checkpoint = open_checkpoint(&mut file, settings, arguments)?;
+    if checkpoint.line() > 0 {
+        let skus = read_last_skus(&mut file, options, checkpoint.line())?;
+        let lookup = ProductFileOptions { format: ProductFileFormat::Ndjson, ..options };
+        let lookup = open(lookup, true, checkpoint.import_id())?;
+        if !skus.is_empty() && !has_any_product(lookup, &skus).await? {
+            checkpoint.start_over();
+        }
+    }
+    let options = ProductFileOptions { skip_through_line: checkpoint.line(), ..options };
+    let run = ImportRun {
+        target: open(options, arguments.dry_run, checkpoint.import_id())?,
+        checkpoint,
+        progress: Progress::new(file.metadata()?.len()),
+        dry_run: arguments.dry_run,
+    };
+    run.run(tokio::fs::File::from_std(file)).await
 }
 
 /// Reads the file until its header is known, and leaves it at its start, so that a file that is

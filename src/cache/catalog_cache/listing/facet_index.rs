@@ -1,10 +1,12 @@
 //! Which products have which category, tags and attributes.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use roaring::RoaringBitmap;
 
 use super::value_lists::ValueLists;
@@ -21,7 +23,17 @@ pub(super) enum FacetField {
     Attribute(Arc<str>),
 }
 
+/// `text` with each letter and its accents as one character, where there is one: equal labels look
+/// equal, however they were typed.
+fn composed(text: &str) -> Cow<'_, str> {
+    ComposingNormalizerBorrowed::new_nfc().normalize(text)
+}
+
 impl FacetField {
+    pub(super) fn attribute(name: &str) -> Self {
+        Self::Attribute((*composed(name)).into())
+    }
+
     /// The most values that an answer lists.
     const fn max_values(&self) -> usize {
         match self {
@@ -132,7 +144,7 @@ impl FacetIndex {
 
     /// The name as it is already known, so that products share it.
     fn attribute_name(&self, name: &str) -> Arc<str> {
-        let field = FacetField::Attribute(name.into());
+        let field = FacetField::attribute(name);
         match (self.ids.get_key_value(&field), field) {
             (Some((FacetField::Attribute(known), _)), _) => Arc::clone(known),
             (_, FacetField::Attribute(name)) => name,
@@ -141,6 +153,7 @@ impl FacetIndex {
     }
 
     fn add_value(&mut self, slot: u32, field: FacetField, text: &str, kind: ValueKind) -> u32 {
+        let text = &*composed(text);
         let known = self.ids.get(&field).and_then(|values| values.get(kind, text));
         if let Some(id) = known {
             if let Some(value) = self.values.get_mut(id as usize) {
@@ -184,7 +197,8 @@ impl FacetIndex {
         texts: impl IntoIterator<Item = &'a String>,
     ) -> RoaringBitmap {
         let Some(values) = self.ids.get(field) else { return RoaringBitmap::new() };
-        let ids = texts.into_iter().flat_map(|text| values.with_text(text));
+        let texts = texts.into_iter().map(|text| composed(text));
+        let ids = texts.flat_map(|text| values.with_text(&text).collect::<Vec<_>>());
         let slots = ids.filter_map(|id| self.values.get(id as usize)).map(|value| &value.slots);
         roaring::MultiOps::union(slots)
     }

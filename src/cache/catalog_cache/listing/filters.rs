@@ -79,8 +79,7 @@ impl Listing {
         }
         let fields = [(FacetField::Category, &filter.categories), (FacetField::Tag, &filter.tags)];
         let attributes = filter.attributes.iter();
-        let attributes =
-            attributes.map(|(name, values)| (FacetField::Attribute(name.as_str().into()), values));
+        let attributes = attributes.map(|(name, values)| (FacetField::attribute(name), values));
         for (field, values) in fields.into_iter().chain(attributes) {
             if !values.is_empty() {
                 let products = self.facets.products_with(&field, values);

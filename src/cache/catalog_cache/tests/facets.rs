@@ -76,3 +76,35 @@ fn values_of_equal_text_keep_their_types() {
     wanted.remove(0);
     assert_eq!(sizes(), wanted);
 }
+
+/// Labels that look equal are one, in whatever characters they are written.
+#[test]
+fn letters_with_accents_are_equal_however_they_are_written() {
+    let cache = cache();
+    let forms = ["Caf\u{e9}", "Cafe\u{301}"];
+    for form in forms {
+        let details = ProductDetails {
+            category: Some(form.to_owned()),
+            tags: vec![form.to_owned()],
+            attributes: [(form.to_owned(), AttributeValue::Text(form.to_owned()))].into(),
+            ..ProductDetails::sample("Cup")
+        };
+        put(&cache, details, 1);
+    }
+    let wanted = vec![(AttributeValue::Text(forms[0].to_owned()), 2)];
+    let found = facets(&cache, &ProductFilter::default());
+    assert_eq!((&found.categories, &found.tags), (&wanted, &wanted));
+    assert_eq!(found.attributes, [(forms[0].to_owned(), wanted)].into());
+    for form in forms {
+        let text = || std::collections::BTreeSet::from([form.to_owned()]);
+        let none = ProductFilter::default;
+        for filter in [
+            ProductFilter { categories: text(), ..none() },
+            ProductFilter { tags: text(), ..none() },
+            ProductFilter { attributes: [(form.to_owned(), text())].into(), ..none() },
+        ] {
+            let page = cache.search(&filter, ProductSort::Name, None, 5).unwrap();
+            assert_eq!(page.total, 2, "{filter:?}");
+        }
+    }
+}

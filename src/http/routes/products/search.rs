@@ -331,8 +331,8 @@ fn show_labels(counts: &[(AttributeValue, u64)]) -> Vec<LabelCount<'_>> {
 /// Every word that is typed begins a word of the name, in which one typo is allowed.
 #[utoipa::path(get, path = "/api/products/suggest", operation_id = "suggest_products",
 tag = "Products", security((), ("bearer" = [])), params(
-    ("q" = String, Query, max_length = 200, example = "min",
-        description = "The text typed so far."),
+    ("q" = Option<String>, Query, max_length = 200, example = "min",
+        description = "The text typed so far. Without it, there are no suggestions."),
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
         description = "The number of suggestions. The default is 20."),
     ("Cache-Control" = Option<String>, Header),
