@@ -32,15 +32,15 @@ pub struct ImportNode {
     writer_task: JoinHandle<()>,
 }
 
-/// Tells the store of these settings from others, once it is open. Another database in its place,
-/// such as one that was restored, is another store. The text may contain a password.
+/// Tells the store of these settings from others, once it is open. A database that was restored in
+/// its place is another store. The text may contain a password.
 #[must_use]
 pub fn store_identity(settings: &StoreSettings) -> String {
     let path = std::path::absolute(&settings.path).unwrap_or_else(|_| settings.path.clone());
     match settings.kind {
         StoreKind::Embedded => {
             let file = path.join(DATABASE_FILE).metadata().ok();
-            let file = file.map(|file| (file.dev(), file.ino(), file.created().ok()));
+            let file = file.map(|file| (file.ino(), file.created().ok()));
             format!("{} {file:?}", path.display())
         }
         StoreKind::Mongodb => {

@@ -23,7 +23,7 @@ pub use self::{
     routes::{
         api_keys::render_api_key,
         import::{
-            ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
+            ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys, RecentSkus,
             is_store_failure,
         },
         users::render_user,

@@ -252,9 +252,14 @@ fn parse_attributes(
     }
     let member = format!("{{\"attributes\":{}}}", value.get());
     let patch = json::parse::<PatchProductRequest>(member.as_bytes(), &[]);
-    // Its text is about a body.
-    let is_malformed = |error: &Error| error.code == ErrorCode::MalformedJson;
-    let patch = patch.map_err(|error| if is_malformed(&error) { invalid() } else { error })?;
-    let patch = patch.parse(currency)?;
+    // The error of malformed JSON names a body.
+    let in_cell = |error: Error| match error.code {
+        ErrorCode::MalformedJson => {
+            let message = format!("attributes have a value that is not valid: {}", excerpt(cell));
+            Error::invalid_field("attributes", "invalid", message)
+        }
+        _ => error,
+    };
+    let patch = patch.map_err(in_cell)?.parse(currency)?;
     Ok(patch.attributes.flatten().unwrap_or_default())
 }

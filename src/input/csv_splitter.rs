@@ -40,7 +40,7 @@ impl CsvFields {
 }
 
 /// Where the parser is in a record. The parser of the library does not say so, and takes text after
-/// a closing quote as a part of the field: the rest of a row whose quote is not closed.
+/// a closing quote as a part of the field. Such text means that an earlier quote is not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum QuoteState {
     /// At the beginning of a field.
@@ -49,26 +49,28 @@ enum QuoteState {
     Unquoted,
     /// In quotes.
     Quoted,
-    /// After a quote that closes the field, unless another one follows.
+    /// After a quote that closes the field, unless another quote follows.
     Closing,
-    /// In the spaces after a closing quote.
+    /// After a quote that closes the field, and more.
     Closed,
 }
 
 impl QuoteState {
-    /// The state after the next byte. `None` if it is text after a closing quote.
-    const fn after(self, byte: u8, delimiter: u8) -> Option<Self> {
-        Some(match (self, byte) {
+    /// The state after the next byte.
+    const fn after(self, byte: u8, delimiter: u8) -> Self {
+        match (self, byte) {
             (Self::Quoted, b'"') => Self::Closing,
             (Self::Quoted, _) | (Self::Start | Self::Closing, b'"') => Self::Quoted,
             (_, b'\n' | b'\r') => Self::Start,
             (_, byte) if byte == delimiter => Self::Start,
-            (Self::Closing | Self::Closed, b' ' | b'\t') => Self::Closed,
-            (Self::Closing | Self::Closed, _) => return None,
+            (Self::Closing | Self::Closed, _) => Self::Closed,
             (Self::Start | Self::Unquoted, _) => Self::Unquoted,
-        })
+        }
     }
 }
+
+/// The most bytes after a closing quote that are compared with spaces.
+const MAX_TAIL_BYTES: usize = 100;
 
 /// Takes chunks of a CSV file and returns the records that are complete.
 pub(super) struct CsvSplitter {
@@ -86,7 +88,11 @@ pub(super) struct CsvSplitter {
     /// Whether the record has begun.
     has_begun: bool,
     quotes: QuoteState,
+    /// What follows a closing quote in the field.
+    tail: Vec<u8>,
     has_text_after_quote: bool,
+    /// Whether the parser has had any bytes.
+    has_parsed: bool,
     breaks: LineBreakCounter,
     /// The line that the next byte is in, and the one in which the record began.
     line: u64,
@@ -108,7 +114,9 @@ impl CsvSplitter {
             is_too_long: false,
             has_begun: false,
             quotes: QuoteState::Start,
+            tail: Vec::new(),
             has_text_after_quote: false,
+            has_parsed: false,
             breaks: LineBreakCounter::default(),
             line: 1,
             record_line: 1,
@@ -157,6 +165,7 @@ impl CsvSplitter {
             }
         }
         let is_closed = self.quotes != QuoteState::Quoted;
+        self.end_field();
         let record = self.take_record();
         let contents = match record.contents {
             Ok(_) | Err(UnreadableRecord::NotUtf8) if !is_closed => {
@@ -167,17 +176,25 @@ impl CsvSplitter {
         Some(RawRecord { contents, ..record })
     }
 
-    fn follow_quotes(&mut self, bytes: &[u8]) {
-        // The parser skips the mark, too.
-        let is_first = self.consumed < BYTE_ORDER_MARK.len() as u64;
-        for byte in bytes {
-            if is_first && self.quotes == QuoteState::Start && BYTE_ORDER_MARK.contains(byte) {
-                continue;
-            }
-            let next = self.quotes.after(*byte, self.delimiter);
-            self.has_text_after_quote |= next.is_none();
-            self.quotes = next.unwrap_or(QuoteState::Unquoted);
+    fn follow_quotes(&mut self, mut bytes: &[u8]) {
+        if !std::mem::replace(&mut self.has_parsed, true) {
+            // The parser skips the mark, too.
+            bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         }
+        for byte in bytes {
+            self.quotes = self.quotes.after(*byte, self.delimiter);
+            if self.quotes == QuoteState::Closed {
+                self.tail.extend((self.tail.len() < MAX_TAIL_BYTES).then_some(byte));
+            } else if self.quotes == QuoteState::Start {
+                self.end_field();
+            }
+        }
+    }
+
+    fn end_field(&mut self) {
+        let is_blank = str::from_utf8(&self.tail).is_ok_and(|tail| tail.trim().is_empty());
+        self.has_text_after_quote |= !is_blank;
+        self.tail.clear();
     }
 
     /// Parses the next bytes of the record. Returns how many of them were read.
@@ -234,8 +251,9 @@ impl CsvSplitter {
         (self.is_too_long, self.has_begun) = (false, false);
         (self.quotes, self.has_text_after_quote) = (QuoteState::Start, false);
         let bytes = std::mem::take(&mut self.bytes);
-        let last_line = self.line - u64::from(self.breaks.is_after_break());
-        RawRecord { line: self.record_line, last_line, end: self.consumed, bytes, contents }
+        let after_last = self.line + u64::from(!self.breaks.is_after_break());
+        let lines = after_last - self.record_line;
+        RawRecord { line: self.record_line, lines, end: self.consumed, bytes, contents }
     }
 }
 

@@ -4,21 +4,14 @@
 pub(super) struct RawRecord<T> {
     /// The number of its first line, from 1.
     pub(super) line: u64,
-    /// The number of its last line.
-    pub(super) last_line: u64,
+    /// How many lines it takes.
+    pub(super) lines: u64,
     /// How many bytes of the file are read when it is complete.
     pub(super) end: u64,
     /// Its bytes, as they are in the file.
     pub(super) bytes: Vec<u8>,
     /// Its contents.
     pub(super) contents: Result<T, UnreadableRecord>,
-}
-
-impl<T> RawRecord<T> {
-    /// The number of its lines.
-    pub(super) const fn lines(&self) -> u64 {
-        self.last_line.saturating_sub(self.line) + 1
-    }
 }
 
 /// Why a record has no contents.
@@ -76,7 +69,7 @@ impl LineSplitter {
         let is_too_long = std::mem::take(&mut self.is_too_long);
         RawRecord {
             line: self.line,
-            last_line: self.line,
+            lines: 1,
             end: self.consumed,
             bytes,
             contents: if is_too_long { Err(UnreadableRecord::TooLong) } else { Ok(()) },

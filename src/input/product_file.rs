@@ -108,7 +108,7 @@ impl ProductFileReader {
     /// Returns the last lines, if the file does not end with a line break.
     ///
     /// # Errors
-    /// `validation_failed` when the CSV header is invalid.
+    /// The same as [`Self::push_chunk`].
     pub fn finish(&mut self) -> Result<Vec<ProductFileLine>, Error> {
         let mut lines = match &mut self.splitter {
             Splitter::CsvHead(_) => self.read_head(true)?,
@@ -195,7 +195,7 @@ impl ProductFileReader {
         }
         self.preamble.extend_from_slice(without_line_break(&record.bytes));
         let invalid = |reason| Error { code: ErrorCode::ValidationFailed, ..reason };
-        let lines = record.lines();
+        let lines = record.lines;
         let fields =
             record.contents.map_err(|reason| invalid(self.unreadable_line_error(reason, lines)))?;
         if !fields.is_blank() && !is_delimiter_declaration(&fields) {
@@ -209,7 +209,7 @@ impl ProductFileReader {
         header: &CsvHeader,
         record: RawRecord<CsvFields>,
     ) -> Option<ProductFileLine> {
-        let lines = record.lines();
+        let lines = record.lines;
         let RawRecord { line: number, end, bytes, contents, .. } = record;
         let is_blank = contents.as_ref().is_ok_and(CsvFields::is_blank);
         if is_blank || number <= self.options.skip_through_line {
@@ -226,7 +226,7 @@ impl ProductFileReader {
     fn unreadable_line_error(&self, reason: UnreadableRecord, lines: u64) -> Error {
         let field = if self.header.is_some() { "line" } else { "header" };
         let invalid = |message: &str| {
-            // Not their numbers: a part of a file is sent to a shop with other ones.
+            // Without line numbers: those of an uploaded part are not those of the file.
             let extent = match lines {
                 0 | 1 => String::new(),
                 lines => format!("; {lines} lines of the file were read as one record"),

@@ -245,6 +245,9 @@ async fn files_are_imported_whatever_the_case_of_their_extension() {
     ] {
         assert_eq!(import(&app.write(name, text), &[]).ok(), "0 created, 1 updated, 0 failed\n");
     }
+    let many = app.write("many.csv", "sku,price\n".to_owned() + &"T,x\n".repeat(2500));
+    let errors = import(&many, &[]).stdout;
+    assert_eq!(errors.lines().filter(|line| line.contains(": validation_failed: ")).count(), 2500);
     std::fs::create_dir(app.dir().join("folder.csv")).unwrap();
     let run = import(&app.dir().join("folder.csv"), &[]);
     assert!(run.stderr.contains("folder.csv is a folder, not a product file"), "{run:?}");

@@ -168,7 +168,11 @@ async fn import_starts_over_if_none_of_its_products_is_there() {
     interrupt(app.command().arg("import").arg(&file));
     open_database(&app).execute_batch("DELETE FROM stock; DELETE FROM products").unwrap();
     let run = Cli::run(app.command().arg("import").arg(&file));
-    assert!(run.stderr.contains("is there any more; importing from the first line"), "{run:?}");
+    assert!(
+        run.stderr.contains("are not there any more; importing from the first"),
+        "{}",
+        run.stderr
+    );
     assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
     app.restart().await;
     assert_eq!(product_total(&app).await, 4500);

@@ -9,7 +9,7 @@ use super::{
     text_key::TextKey,
     time_budget::{OutOfTime, TimeBudget},
 };
-use crate::domain::catalog::search::TermList;
+use crate::domain::catalog::search::{MatchKind, TermList};
 
 /// A change that is not in the index yet.
 pub(super) struct Pending {
@@ -65,6 +65,7 @@ fn word_points(terms: &TermList, field: SearchField, query: &CompiledWord) -> u1
     let mistyped = query.typos.iter().flat_map(|automaton| {
         terms
             .iter()
+            .filter(|(_, place)| match_points(field, MatchKind::Exact, *place) > 0)
             .filter_map(|(term, place)| Some((automaton.match_term(term.as_bytes())?, place)))
     });
     let matches = known.chain(begun).chain(mistyped);

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::super::{ImportArguments, print_error};
-use crate::http::ImportPosition;
+use crate::http::{ImportPosition, RecentSkus};
 
 /// How often the checkpoint is written while an import runs.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,8 +49,11 @@ impl Counts {
 pub(super) struct ImportIdentity {
     /// SHA-256 of the product file.
     file: String,
-    /// SHA-256 of where it goes, and how it is read.
+    /// SHA-256 of where it goes.
     target: String,
+    /// Whether unknown columns and members are ignored.
+    #[serde(default)]
+    ignore_unknown: bool,
 }
 
 impl ImportIdentity {
@@ -69,8 +72,9 @@ impl ImportIdentity {
         }
         file.rewind()?;
         // A digest, since an address can contain a password.
-        let target = Sha256::digest(format!("{target} {}", arguments.ignore_unknown));
-        Ok(Self { file: to_hex(&digest.finalize()), target: to_hex(&target) })
+        let target = to_hex(&Sha256::digest(target));
+        let file = to_hex(&digest.finalize());
+        Ok(Self { file, target, ignore_unknown: arguments.ignore_unknown })
     }
 }
 
@@ -87,8 +91,26 @@ struct State {
     import_id: Uuid,
     /// The last line that is imported.
     line: u64,
+    /// The SKUs of the last lines that were applied.
+    #[serde(default)]
+    skus: Vec<String>,
     #[serde(flatten)]
     counts: Counts,
+}
+
+impl State {
+    /// Why an import with this identity cannot be continued as one with `other`.
+    fn difference_from(&self, other: &ImportIdentity) -> String {
+        let reason = if self.identity.file != other.file {
+            "was of another content of the file"
+        } else if self.identity.target != other.target {
+            "went to another shop or store, or to one that was replaced since"
+        } else {
+            "had other options"
+        };
+        let line = self.line;
+        format!("the import that stopped after line {line} {reason}; importing from the first line")
+    }
 }
 
 /// How much of a file is imported.
@@ -99,6 +121,8 @@ pub(super) struct Checkpoint {
     import_id: Uuid,
     /// The last line that is imported, now and when this run began.
     line: u64,
+    /// The SKUs of the last lines that were applied.
+    skus: Vec<String>,
     /// The outcomes of the runs before this one.
     counts_before: Counts,
     saved_at: Option<Instant>,
@@ -107,8 +131,8 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     /// A checkpoint that is not saved, for an import that cannot be continued.
     pub(super) fn disabled() -> Self {
-        let identity = ImportIdentity { file: String::new(), target: String::new() };
-        Self::new(None, identity)
+        let (file, target) = (String::new(), String::new());
+        Self::new(None, ImportIdentity { file, target, ignore_unknown: false })
     }
 
     fn new(path: Option<PathBuf>, identity: ImportIdentity) -> Self {
@@ -117,14 +141,15 @@ impl Checkpoint {
             identity,
             import_id: Uuid::from_u128(rand::random()),
             line: 0,
+            skus: Vec::new(),
             counts_before: Counts::default(),
             saved_at: None,
         }
     }
 
-    /// Reads the checkpoint of an interrupted import of `product_file`, if there is one. That of
-    /// another file with the same name, or of another target, does not count, and with `restart`
-    /// none does.
+    /// Reads the checkpoint of an interrupted import of `product_file`, if there is one. For another
+    /// file with the same name, or another target, the import starts at the first line; with
+    /// `restart`, it always does.
     pub(super) fn open(
         product_file: &Path,
         identity: ImportIdentity,
@@ -145,38 +170,48 @@ impl Checkpoint {
             Some(state) if !restart && state.identity == fresh.identity => Self {
                 import_id: state.import_id,
                 line: state.line,
+                skus: state.skus,
                 counts_before: state.counts,
                 ..fresh
             },
-            Some(state) if !restart && state.line > 0 => {
-                let line = state.line;
-                let is_same_file = state.identity.file == fresh.identity.file;
-                let reason = if is_same_file {
-                    "went to another shop or store, to one that was replaced since, or had other \
-                     options"
-                } else {
-                    "was of another content of the file"
-                };
-                print_error(&format!(
-                    "the import that stopped after line {line} {reason}; importing from the first \
-                     line"
-                ));
+            Some(state) if !restart => {
+                if state.line > 0 {
+                    print_error(&state.difference_from(&fresh.identity));
+                }
+                let earlier =
+                    ImportIdentity { target: fresh.identity.target.clone(), ..state.identity };
                 // Lines without a sku keep their keys: some of them may be in the store.
-                let import_id = if is_same_file { state.import_id } else { fresh.import_id };
+                let is_same_but_for_target = earlier == fresh.identity;
+                let import_id =
+                    if is_same_but_for_target { state.import_id } else { fresh.import_id };
                 Self { import_id, ..fresh }
             }
             _ => fresh,
         })
     }
 
-    /// Begins at the first line: the target does not have what an earlier run imported.
+    /// Begins at the first line, since the target no longer has what an earlier run imported.
     pub(super) fn start_over(&mut self) {
+        let line = self.line;
         print_error(&format!(
-            "no product of the lines before line {} is there any more; importing from the first \
-             line",
-            self.line + 1
+            "the products of the lines before line {line} are not there any more; importing from \
+             the first line"
         ));
-        (self.line, self.counts_before) = (0, Counts::default());
+        (self.line, self.skus, self.counts_before) = (0, Vec::new(), Counts::default());
+    }
+
+    /// How to go on after a failure.
+    pub(super) fn advice(&self) -> String {
+        let place = match self.line {
+            0 => String::new(),
+            line => format!("stopped after line {line}, "),
+        };
+        format!("{place}run the same command again to continue")
+    }
+
+    /// The SKUs of the last lines that earlier runs applied.
+    pub(super) fn skus(&self) -> &[String] {
+        &self.skus
     }
 
     /// The id of the import, over all runs that it takes.
@@ -199,21 +234,23 @@ impl Checkpoint {
         self.counts_before.plus(counts)
     }
 
-    /// Saves the checkpoint if it was not saved within the last second.
-    pub(super) fn save_if_due(&mut self, position: ImportPosition, counts: Counts) {
-        if self.saved_at.is_none_or(|saved| saved.elapsed() >= SAVE_INTERVAL) {
-            self.save(position, counts);
-        }
+    /// Whether the checkpoint was not saved within the last second.
+    pub(super) fn is_due(&self) -> bool {
+        self.saved_at.is_none_or(|saved| saved.elapsed() >= SAVE_INTERVAL)
     }
 
     /// Saves the checkpoint. If that fails, the import goes on without one.
-    pub(super) fn save(&mut self, position: ImportPosition, counts: Counts) {
+    pub(super) fn save(&mut self, position: ImportPosition, counts: Counts, skus: &RecentSkus) {
         self.line = self.line.max(position.line);
+        if skus.iter().next().is_some() {
+            self.skus = skus.iter().map(str::to_owned).collect();
+        }
         let Some(path) = &self.path else { return };
         let state = State {
             identity: self.identity.clone(),
             import_id: self.import_id,
             line: self.line,
+            skus: self.skus.clone(),
             counts: self.total(counts),
         };
         if let Err(error) = write_durably(path, &state) {
@@ -254,7 +291,8 @@ mod tests {
     use super::*;
 
     fn identity(file: &str) -> ImportIdentity {
-        ImportIdentity { file: file.to_owned(), target: "store".to_owned() }
+        let target = "store".to_owned();
+        ImportIdentity { file: file.to_owned(), target, ignore_unknown: false }
     }
 
     fn open(dir: &Path, file: &str, restart: bool) -> Checkpoint {
@@ -266,8 +304,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut first = open(dir.path(), "a", false);
         let counts = Counts { created: 3, updated: 2, failed: 1 };
-        first.save(ImportPosition { line: 7, bytes: 100 }, counts);
+        let mut skus = RecentSkus::default();
+        (0..50).for_each(|number| skus.push(format!("S{number}")));
+        first.save(ImportPosition { line: 7, bytes: 100 }, counts, &skus);
+        first.save(ImportPosition { line: 7, bytes: 100 }, counts, &RecentSkus::default());
         let again = open(dir.path(), "a", false);
+        assert_eq!((again.skus().len(), &*again.skus()[19]), (20, "S49"));
         assert_eq!((again.line(), again.import_id()), (7, first.import_id()));
         assert_eq!(again.total(counts), Counts { created: 6, updated: 4, failed: 2 });
         for other in [open(dir.path(), "b", false), open(dir.path(), "a", true)] {
@@ -278,6 +320,11 @@ mod tests {
         let file = dir.path().join("products.csv");
         let elsewhere = Checkpoint::open(&file, elsewhere, false).unwrap();
         assert_eq!((elsewhere.line(), elsewhere.import_id()), (0, first.import_id()));
+        // A shop would refuse the keys of the import with other options.
+        let other_options = ImportIdentity { ignore_unknown: true, ..identity("a") };
+        let other_options = Checkpoint::open(&file, other_options, false).unwrap();
+        assert_eq!(other_options.line(), 0);
+        assert_ne!(other_options.import_id(), first.import_id());
         first.remove();
         assert_eq!(open(dir.path(), "a", false).line(), 0);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -290,7 +337,8 @@ mod tests {
         assert_eq!(open(dir.path(), "a", false).line(), 0);
         let mut nowhere =
             Checkpoint::open(&dir.path().join("no/folder"), identity("a"), false).unwrap();
-        nowhere.save(ImportPosition { line: 7, bytes: 100 }, Counts::default());
+        let position = ImportPosition { line: 7, bytes: 100 };
+        nowhere.save(position, Counts::default(), &RecentSkus::default());
         assert!(!nowhere.is_enabled());
     }
 }

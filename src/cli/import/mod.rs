@@ -2,7 +2,6 @@
 
 mod checkpoint;
 mod progress;
-mod resume;
 mod upload;
 
 use std::{
@@ -14,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
+use serde_json::json;
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
@@ -23,7 +23,6 @@ use uuid::Uuid;
 use self::{
     checkpoint::{Checkpoint, Counts, ImportIdentity},
     progress::Progress,
-    resume::{has_any_product, read_last_skus},
     upload::{PART_BYTES, Uploader},
 };
 use super::{ImportArguments, count, print_line, run_in_system};
@@ -37,7 +36,7 @@ use crate::{
     },
     error::Error,
     http::{
-        ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
+        ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys, RecentSkus,
         is_store_failure,
     },
     input::product_file::{ProductFileFormat, ProductFileOptions, ProductFileReader},
@@ -70,6 +69,9 @@ trait ImportTarget {
     /// Removes the errors from the report and returns them.
     fn take_errors(&mut self) -> Vec<LineError>;
 
+    /// The SKUs of the last lines that were applied.
+    fn recent_skus(&self) -> &RecentSkus;
+
     /// How much of the file has been imported.
     fn position(&self) -> ImportPosition;
 
@@ -96,6 +98,10 @@ impl ImportTarget for Importer {
 
     fn take_errors(&mut self) -> Vec<LineError> {
         self.take_errors()
+    }
+
+    fn recent_skus(&self) -> &RecentSkus {
+        self.recent_skus()
     }
 
     fn position(&self) -> ImportPosition {
@@ -171,13 +177,13 @@ async fn import_file<T: ImportTarget>(
     options: ProductFileOptions,
     open: impl Fn(ProductFileOptions, bool, Uuid) -> anyhow::Result<T>,
 ) -> anyhow::Result<()> {
-    // After the store is opened, so that there is one to tell from others.
+    // After the store is opened: before, a new one does not exist yet.
     let mut checkpoint = open_checkpoint(&mut file, settings, arguments)?;
-    if checkpoint.line() > 0 {
-        let skus = read_last_skus(&mut file, options, checkpoint.line())?;
+    if !checkpoint.skus().is_empty() {
         let lookup = ProductFileOptions { format: ProductFileFormat::Ndjson, ..options };
         let lookup = open(lookup, true, checkpoint.import_id())?;
-        if !skus.is_empty() && !has_any_product(lookup, &skus).await? {
+        let found = has_any_product(lookup, checkpoint.skus()).await;
+        if !found.with_context(|| checkpoint.advice())? {
             checkpoint.start_over();
         }
     }
@@ -222,6 +228,17 @@ fn open_checkpoint(
     Checkpoint::open(&arguments.file, identity, arguments.restart)
 }
 
+/// Whether there is a product with one of the SKUs. `lookup` takes NDJSON, for a dry run.
+async fn has_any_product(mut lookup: impl ImportTarget, skus: &[String]) -> anyhow::Result<bool> {
+    for sku in skus {
+        // With no more than its SKU, a line updates its product or fails.
+        let line = format!("{}\n", json!({"sku": sku}));
+        lookup.push_chunk(line.as_bytes()).await?;
+    }
+    lookup.finish().await?;
+    Ok(lookup.report().updated > 0)
+}
+
 fn detect_format(file: &Path) -> anyhow::Result<ProductFileFormat> {
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match extension.to_ascii_lowercase().as_str() {
@@ -251,6 +268,8 @@ fn store_options(file: ProductFileOptions, dry_run: bool, import_id: Uuid) -> Im
     ImportOptions {
         file,
         line_timeout: LINE_TIMEOUT,
+        // They are printed after each chunk.
+        max_listed_errors: usize::MAX,
         dry_run,
         keys: LineKeys::LinesWithoutSku(key),
         stop_at_store_failure: true,
@@ -282,26 +301,23 @@ impl<T: ImportTarget> ImportRun<T> {
         if !self.target.has_started() && self.checkpoint.line() == 0 {
             self.checkpoint.remove();
         } else if self.checkpoint.is_enabled() {
-            let place = match self.checkpoint.line() {
-                0 => String::new(),
-                line => format!("stopped after line {line}, "),
-            };
-            bail!("{error:#}; {place}run the same command again to continue");
+            bail!("{error:#}; {}", self.checkpoint.advice());
         }
         Err(error)
     }
 
     async fn import(&mut self, mut file: tokio::fs::File) -> anyhow::Result<()> {
         let mut chunk = vec![0; CHUNK_SIZE];
-        self.checkpoint.save_if_due(ImportPosition::default(), self.counts());
+        self.save_checkpoint();
         loop {
             let count = file.read(&mut chunk).await?;
             let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else { break };
             self.target.push_chunk(read).await?;
             self.print_errors()?;
-            let (position, counts) = (self.target.position(), self.counts());
-            self.checkpoint.save_if_due(position, counts);
-            self.progress.update(position, self.target.report().lines());
+            if self.checkpoint.is_due() {
+                self.save_checkpoint();
+            }
+            self.progress.update(self.target.position(), self.target.report().lines());
         }
         self.target.finish().await
     }
@@ -314,9 +330,14 @@ impl<T: ImportTarget> ImportRun<T> {
 
     /// Prints what is left to print and saves where the import is.
     fn settle(&mut self) -> anyhow::Result<()> {
-        self.checkpoint.save(self.target.position(), self.counts());
+        self.save_checkpoint();
         self.progress.update(self.target.position(), self.target.report().lines());
         self.print_errors()
+    }
+
+    fn save_checkpoint(&mut self) {
+        let skus = self.target.recent_skus();
+        self.checkpoint.save(self.target.position(), self.counts(), skus);
     }
 
     fn print_errors(&mut self) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@
 //! part whose answer is lost is sent again. If it has lines without a sku, it has an idempotency
 //! key; other lines are harmless to repeat, and the shop need not remember them.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::anyhow;
 use backon::{ExponentialBuilder, Retryable};
@@ -21,18 +21,19 @@ use super::{
 };
 use crate::{
     error::ErrorCode,
-    http::{ImportPosition, ImportReport, LineError, is_store_failure},
+    http::{ImportPosition, ImportReport, LineError, RecentSkus, is_store_failure},
     input::product_file::{
         ProductFileFormat, ProductFileLine, ProductFileOptions, ProductFileReader,
         count_line_breaks, without_line_break,
     },
+    messages::catalog::ImportRow,
 };
 
 /// The most lines of a part: as many as a report lists errors.
 const MAX_PART_LINES: usize = 1000;
 
 /// A part is sent once it has this many bytes. A line of up to as many can be sent, whatever the
-/// settings here say: those of the shop decide.
+/// settings here say: the shop refuses what is too long for it.
 pub(super) const PART_BYTES: usize = 1024 * 1024;
 
 /// The time in which the shop must answer a part.
@@ -53,6 +54,7 @@ pub(super) struct Uploader {
     part: Part,
     has_started: bool,
     report: ImportReport,
+    recent_skus: RecentSkus,
     position: ImportPosition,
 }
 
@@ -65,6 +67,8 @@ struct Part {
     /// The number of the next line in the body.
     next_line: u64,
     has_line_without_sku: bool,
+    /// The SKUs of lines, with their numbers in the body.
+    skus: Vec<(u64, String)>,
     /// Lines that are too long to be sent.
     failed: Vec<LineError>,
     end: ImportPosition,
@@ -112,6 +116,7 @@ impl Uploader {
             part: Part::default(),
             has_started: false,
             report: ImportReport::default(),
+            recent_skus: RecentSkus::default(),
             position: ImportPosition::default(),
         })
     }
@@ -133,7 +138,11 @@ impl Uploader {
             (true, false) => ImportReport::default(),
             (false, _) => self.send_with_retries().await?,
         };
-        let part = std::mem::take(&mut self.part);
+        let mut part = std::mem::take(&mut self.part);
+        let failed: HashSet<u64> = report.errors.iter().map(|error| error.line).collect();
+        for (_, sku) in part.skus.drain(..).filter(|(line, _)| !failed.contains(line)) {
+            self.recent_skus.push(sku);
+        }
         let in_file = |error: LineError| LineError { line: part.line_in_file(error.line), ..error };
         let mut errors: Vec<LineError> = report.errors.into_iter().map(in_file).collect();
         self.report.created += report.created;
@@ -235,7 +244,7 @@ impl Part {
         if self.body.is_empty() {
             self.next_line = 1;
             if !preamble.is_empty() {
-                self.add(preamble);
+                self.add(preamble, count_line_breaks(preamble));
             }
         }
         self.end = ImportPosition { line: line.number, bytes: line.end };
@@ -247,14 +256,20 @@ impl Part {
             return;
         }
         self.lines.push((self.next_line, line.number));
-        self.add(without_line_break(&line.bytes));
-        self.has_line_without_sku |= line.row.as_ref().map_or(true, |row| row.sku().is_none());
+        let sku = line.row.as_ref().ok().and_then(ImportRow::sku);
+        self.skus.extend(sku.map(|sku| (self.next_line, sku.to_owned())));
+        self.has_line_without_sku |= sku.is_none();
+        let text = without_line_break(&line.bytes);
+        // CR alone ends a line of CSV only.
+        let breaks = if preamble.is_empty() { 0 } else { count_line_breaks(text) };
+        self.add(text, breaks);
     }
 
-    fn add(&mut self, text: &[u8]) {
+    /// Adds a text with some line breaks in it.
+    fn add(&mut self, text: &[u8], breaks: u64) {
         self.body.extend_from_slice(text);
         self.body.push(b'\n');
-        self.next_line += count_line_breaks(text) + 1;
+        self.next_line += breaks + 1;
     }
 
     /// The number in the file of a line of the body.
@@ -293,6 +308,10 @@ impl ImportTarget for Uploader {
 
     fn take_errors(&mut self) -> Vec<LineError> {
         std::mem::take(&mut self.report.errors)
+    }
+
+    fn recent_skus(&self) -> &RecentSkus {
+        &self.recent_skus
     }
 
     fn position(&self) -> ImportPosition {

@@ -88,9 +88,15 @@ fn text_after_a_closing_quote_is_no_part_of_its_field() {
         let quoted = b"\"a\"\t,\"b\"\"\",\"\"\n\"c\"\r\n\"d\"";
         let wanted = [(1, row(&["a", "b\"", ""])), (2, row(&["c"])), (3, row(&["d"]))];
         assert_eq!(split(quoted, chunk_size, 100), wanted);
+        // Spaces of any kind may follow.
+        let spaces = "\"a\" \u{a0},\"b\"\u{3000}\n\"c\"\u{a0}".as_bytes();
+        assert_eq!(split(spaces, chunk_size, 100), [(1, row(&["a", "b"])), (2, row(&["c"]))]);
         // The reader has the whole header before it splits it.
         let marked = [BYTE_ORDER_MARK, quoted].concat();
         assert_eq!(split(&marked, 100, 100), wanted);
+        let unquoted = "a,\u{feff}\"b\"c\n";
+        let wanted = [(1, row(&["a", "\u{feff}\"b\"c"]))];
+        assert_eq!(split(unquoted.as_bytes(), chunk_size, 100), wanted);
     }
 }
 
@@ -104,7 +110,7 @@ fn record_knows_its_lines() {
         let mut splitter = CsvSplitter::new(b',', 100);
         let mut records = splitter.push_chunk(text.as_bytes());
         records.extend(splitter.finish());
-        let lines: Vec<u64> = records.iter().map(RawRecord::lines).collect();
+        let lines: Vec<u64> = records.iter().map(|record| record.lines).collect();
         assert_eq!(lines, wanted, "{text:?}");
     }
 }

@@ -23,8 +23,8 @@ pub(super) enum FacetField {
     Attribute(Arc<str>),
 }
 
-/// `text` with each letter and its accents as one character, where there is one: equal labels look
-/// equal, however they were typed.
+/// `text` with each letter and its accents as one character, where there is one: labels that look
+/// equal are equal, however they were typed.
 fn composed(text: &str) -> Cow<'_, str> {
     ComposingNormalizerBorrowed::new_nfc().normalize(text)
 }
@@ -111,7 +111,7 @@ enum ValueKind {
 }
 
 impl ValueKind {
-    const COUNT: usize = 3;
+    const COUNT: usize = Self::Bool as usize + 1;
 }
 
 /// How many products have each value of a field.
@@ -214,29 +214,33 @@ impl FacetIndex {
         includes: impl Fn(&FacetField) -> bool,
         pause: impl Fn(),
     ) -> FieldCounts {
-        let values = || {
-            let included = self.ids.iter().filter(|(field, _)| includes(field));
-            let ids = included.flat_map(|(_, values)| values.ids());
-            ids.filter_map(|id| self.values.get(id as usize))
-        };
-        let counts: Vec<(&FacetValue, u64)> = if products.len() == total {
-            values().map(|value| (value, value.slots.len())).collect()
-        } else if is_faster_one_by_one(values(), products) {
-            self.count_one_by_one(products, value_lists, pause)
-        } else {
-            let mut counts = Vec::new();
-            for (number, value) in values().enumerate() {
-                if number.is_multiple_of(INTERSECTIONS_BETWEEN_PAUSES) {
-                    pause();
-                }
-                counts.push((value, value.slots.intersection_len(products)));
-            }
-            counts
-        };
+        let included = || self.ids.iter().filter(|(field, _)| includes(field));
+        let value = |id: u32| self.values.get(id as usize);
+        let is_all = products.len() == total;
+        let all_values = included().flat_map(|(_, values)| values.ids()).filter_map(value);
         let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();
-        for (value, count) in counts {
-            if count > 0 && includes(&value.field) {
-                fields.entry(&value.field).or_default().push((value, count));
+        if !is_all && is_faster_one_by_one(all_values, products) {
+            for (value, count) in self.count_one_by_one(products, value_lists, pause) {
+                if includes(&value.field) {
+                    fields.entry(&value.field).or_default().push((value, count));
+                }
+            }
+        } else {
+            let until_pause =
+                if is_all { VALUES_BETWEEN_PAUSES } else { INTERSECTIONS_BETWEEN_PAUSES };
+            for (field, values) in included() {
+                let mut counts = Vec::new();
+                for (number, value) in values.ids().filter_map(value).enumerate() {
+                    if number.is_multiple_of(until_pause) {
+                        pause();
+                    }
+                    let slots = &value.slots;
+                    let count = if is_all { slots.len() } else { slots.intersection_len(products) };
+                    counts.extend((count > 0).then_some((value, count)));
+                }
+                if !counts.is_empty() {
+                    fields.insert(field, counts);
+                }
             }
         }
         keep_main_attributes(&mut fields);
@@ -320,7 +324,8 @@ fn shown_values(
     let max = field.max_values();
     if values.len() > max {
         values.select_nth_unstable_by(max, |a, b| {
-            b.1.cmp(&a.1).then_with(|| a.0.text.cmp(&b.0.text))
+            let by_value = || (&a.0.text, a.0.kind).cmp(&(&b.0.text, b.0.kind));
+            b.1.cmp(&a.1).then_with(by_value)
         });
         values.truncate(max);
     }

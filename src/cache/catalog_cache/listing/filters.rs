@@ -1,5 +1,7 @@
 //! Applies filters to the listing.
 
+use std::collections::BTreeMap;
+
 use roaring::RoaringBitmap;
 
 use super::{Listing, facet_index::FacetField, text_scores::TextScores};
@@ -77,14 +79,16 @@ impl Listing {
             let priced = bitmap_of(&self.prices, |price| (bounds.0..=bounds.1).contains(price));
             criteria.push((Criterion::Price, priced));
         }
-        let fields = [(FacetField::Category, &filter.categories), (FacetField::Tag, &filter.tags)];
-        let attributes = filter.attributes.iter();
-        let attributes = attributes.map(|(name, values)| (FacetField::attribute(name), values));
-        for (field, values) in fields.into_iter().chain(attributes) {
-            if !values.is_empty() {
-                let products = self.facets.products_with(&field, values);
-                criteria.push((Criterion::Field(field), products));
-            }
+        // Two names of attributes may be equal but for how their accents are written.
+        let mut fields: BTreeMap<FacetField, Vec<&String>> = BTreeMap::new();
+        fields.entry(FacetField::Category).or_default().extend(&filter.categories);
+        fields.entry(FacetField::Tag).or_default().extend(&filter.tags);
+        for (name, values) in &filter.attributes {
+            fields.entry(FacetField::attribute(name)).or_default().extend(values);
+        }
+        for (field, values) in fields.into_iter().filter(|(_, values)| !values.is_empty()) {
+            let products = self.facets.products_with(&field, values);
+            criteria.push((Criterion::Field(field), products));
         }
         criteria
     }

@@ -40,8 +40,8 @@ impl ValueLists {
 
     /// Calls `use_values` with the list of each slot.
     ///
-    /// Where several lists are is read first, then how each begins, so that the processor waits for
-    /// the memory of all of them at once, not one after the other.
+    /// It reads the places of several lists first, then the first number of each: the processor then
+    /// waits for the memory of all of them at once, not one after the other.
     pub(super) fn read_all(
         &self,
         mut slots: impl Iterator<Item = u32>,

@@ -102,6 +102,10 @@ fn letters_with_accents_are_equal_however_they_are_written() {
             ProductFilter { categories: text(), ..none() },
             ProductFilter { tags: text(), ..none() },
             ProductFilter { attributes: [(form.to_owned(), text())].into(), ..none() },
+            ProductFilter {
+                attributes: forms.map(|name| (name.to_owned(), [name.to_owned()].into())).into(),
+                ..none()
+            },
         ] {
             let page = cache.search(&filter, ProductSort::Name, None, 5).unwrap();
             assert_eq!(page.total, 2, "{filter:?}");

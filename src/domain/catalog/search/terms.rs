@@ -86,12 +86,12 @@ pub(super) fn run_terms(run: &[char]) -> Vec<String> {
     }
 }
 
-/// About the bytes of a word in a text, with the space after it. By this and the following, room
-/// for all terms is made at once.
+/// The usual bytes of a word in a text, with the space after it. This and the next two say how much
+/// room to make for terms before they are added.
 const BYTES_OF_TEXT_WORD: usize = 6;
-/// About the terms of a different word.
+/// The usual number of terms of a distinct word.
 const TERMS_OF_WORD: usize = 4;
-/// About the bytes of those terms.
+/// The usual bytes of those terms.
 const BYTES_OF_WORD: usize = 20;
 
 #[derive(Default)]

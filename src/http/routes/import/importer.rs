@@ -12,7 +12,10 @@ use std::{
 use actix::{Addr, prelude::Request};
 use sha2::{Digest, Sha256};
 
-use super::report::{ImportReport, LineError};
+use super::{
+    recent_skus::RecentSkus,
+    report::{ImportReport, LineError},
+};
 use crate::{
     actors::{catalog::CatalogActor, mailbox::Queued},
     domain::action::ActionOrigin,
@@ -34,7 +37,7 @@ const BATCH_SIZE: usize = 256;
 const MAX_BATCHES_IN_FLIGHT: usize = 2;
 
 /// The maximum number of errors in a response. `failed` counts all of them.
-const MAX_LISTED_ERRORS: usize = 1000;
+pub(super) const MAX_LISTED_ERRORS: usize = 1000;
 
 /// Which lines a repeat of the import does not apply again.
 #[derive(Debug, Clone)]
@@ -53,6 +56,8 @@ pub struct ImportOptions {
     pub file: ProductFileOptions,
     /// The time in which each line must be applied.
     pub line_timeout: Duration,
+    /// The most errors that the report lists until they are taken.
+    pub max_listed_errors: usize,
     /// Whether the lines are only checked.
     pub dry_run: bool,
     /// What makes a repeat harmless.
@@ -94,14 +99,15 @@ pub struct Importer {
     created_skus: HashSet<u64>,
     has_started: bool,
     report: ImportReport,
+    recent_skus: RecentSkus,
     position: ImportPosition,
 }
 
 /// A batch that the catalog applies.
 struct BatchInFlight {
     outcomes: Pin<Box<Request<CatalogActor, Queued<ImportLines>>>>,
-    /// Hashes of the skus of its lines.
-    skus: Vec<Option<u64>>,
+    /// The skus of its lines, and their hashes.
+    skus: Vec<Option<(String, u64)>>,
     /// The position after it.
     end: ImportPosition,
 }
@@ -123,6 +129,7 @@ impl Importer {
             created_skus: HashSet::new(),
             has_started: false,
             report: ImportReport::default(),
+            recent_skus: RecentSkus::default(),
             position: ImportPosition::default(),
         }
     }
@@ -166,6 +173,12 @@ impl Importer {
         mem::take(&mut self.report.errors)
     }
 
+    /// The SKUs of the last lines that were applied.
+    #[must_use]
+    pub const fn recent_skus(&self) -> &RecentSkus {
+        &self.recent_skus
+    }
+
     /// How much of the file has been imported.
     #[must_use]
     pub const fn position(&self) -> ImportPosition {
@@ -203,14 +216,15 @@ impl Importer {
         let pending = mem::take(&mut self.pending_lines);
         let Some(last) = pending.last() else { return Ok(()) };
         let end = ImportPosition { line: last.number, bytes: last.end };
-        let skus: Vec<Option<u64>> = pending.iter().map(|line| self.hash_sku(line)).collect();
+        let skus: Vec<_> = pending.iter().map(|line| self.hash_sku(line)).collect();
         // Lines with one sku are applied in the order of the file. A dry run has to know what the
         // lines before would have created.
         if self.options.dry_run || self.has_sku_in_flight(&skus) {
             self.await_batches(0).await?;
         }
         let lines = pending.into_iter().zip(&skus);
-        let lines = lines.map(|(line, sku)| self.build_import_line(line, *sku)).collect();
+        let hash = |sku: &Option<(String, u64)>| sku.as_ref().map(|(_, hash)| *hash);
+        let lines = lines.map(|(line, sku)| self.build_import_line(line, hash(sku))).collect();
         if self.is_replay {
             return Ok(());
         }
@@ -225,15 +239,15 @@ impl Importer {
         self.await_batches(MAX_BATCHES_IN_FLIGHT - 1).await
     }
 
-    fn hash_sku(&self, line: &ProductFileLine) -> Option<u64> {
+    fn hash_sku(&self, line: &ProductFileLine) -> Option<(String, u64)> {
         let sku = line.row.as_ref().ok()?.sku()?;
-        Some(self.skus.hash_one(sku))
+        Some((sku.to_owned(), self.skus.hash_one(sku)))
     }
 
-    fn has_sku_in_flight(&self, skus: &[Option<u64>]) -> bool {
-        let skus: HashSet<u64> = skus.iter().flatten().copied().collect();
+    fn has_sku_in_flight(&self, skus: &[Option<(String, u64)>]) -> bool {
+        let skus: HashSet<u64> = skus.iter().flatten().map(|(_, hash)| *hash).collect();
         let mut in_flight = self.in_flight.iter().flat_map(|batch| batch.skus.iter().flatten());
-        in_flight.any(|sku| skus.contains(sku))
+        in_flight.any(|(_, hash)| skus.contains(hash))
     }
 
     /// Waits until at most `remaining` batches are in flight. If the wait is ended early, the batch
@@ -243,7 +257,7 @@ impl Importer {
             let Some(batch) = self.in_flight.front_mut() else { break };
             let outcomes = batch.outcomes.as_mut().await;
             let Some(batch) = self.in_flight.pop_front() else { break };
-            self.record_batch(outcomes.map_err(|_| Error::outcome_unknown())?, &batch.skus)?;
+            self.record_batch(outcomes.map_err(|_| Error::outcome_unknown())?, batch.skus)?;
             self.position = batch.end;
         }
         Ok(())
@@ -274,7 +288,7 @@ impl Importer {
     fn record_batch(
         &mut self,
         outcomes: Vec<ImportLineOutcome>,
-        skus: &[Option<u64>],
+        skus: Vec<Option<(String, u64)>>,
     ) -> Result<(), Error> {
         let errors = || outcomes.iter().filter_map(|outcome| outcome.result.as_ref().err());
         // A different import with this key has started before.
@@ -288,13 +302,14 @@ impl Importer {
         }
         self.has_retryable_errors |=
             failure.is_some() || errors().any(|error| error.code == ErrorCode::Internal);
-        if self.options.dry_run {
-            let lines = outcomes.iter().zip(skus);
-            let created = lines.filter(|(line, _)| line.result == Ok(ImportAction::Created));
-            self.created_skus.extend(created.filter_map(|(_, sku)| *sku));
-        }
-        for outcome in outcomes {
-            self.report.add(outcome, MAX_LISTED_ERRORS);
+        for (outcome, sku) in outcomes.into_iter().zip(skus) {
+            if let (Ok(action), Some((sku, hash))) = (&outcome.result, sku) {
+                if self.options.dry_run && *action == ImportAction::Created {
+                    self.created_skus.insert(hash);
+                }
+                self.recent_skus.push(sku);
+            }
+            self.report.add(outcome, self.options.max_listed_errors);
         }
         Ok(())
     }

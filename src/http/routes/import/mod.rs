@@ -1,6 +1,7 @@
 //! Streamed product imports: lines are applied in batches while the upload is in progress.
 
 mod importer;
+mod recent_skus;
 mod report;
 
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use actix_web::{
 use futures_util::StreamExt;
 use utoipa::ToSchema;
 
+use self::importer::MAX_LISTED_ERRORS;
 pub use self::{
     importer::{ImportOptions, ImportPosition, Importer, LineKeys, is_store_failure},
+    recent_skus::RecentSkus,
     report::{ImportReport, LineError},
 };
 use crate::{
@@ -105,8 +108,8 @@ tag = "Products", security(("bearer" = [])), request_body(
         description = "`forbidden`: only for staff with `catalog` and `stock`"),
     (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
     (status = 422, body = ProblemDetails,
-        description = "`validation_failed`: the header of the CSV file, with each unknown column; \
-                       `idempotency_key_reused`"),
+        description = "`validation_failed`: the header of the CSV file, with each unknown column, \
+                       or an NDJSON file that is one array; `idempotency_key_reused`"),
 ))]
 async fn import(mut change: ChangeRequest<Staff<ImportScopes>, ImportBody>) -> RouteResult {
     let state = Arc::clone(&change.state);
@@ -173,6 +176,7 @@ fn parse_options(
             skip_through_line: 0,
         },
         line_timeout: options.request_timeout,
+        max_listed_errors: MAX_LISTED_ERRORS,
         dry_run,
         // A dry run changes nothing that a repeat could change again.
         keys: key.filter(|_| !dry_run).map_or(LineKeys::None, LineKeys::EveryLine),
