@@ -147,9 +147,9 @@ impl Checkpoint {
         }
     }
 
-    /// Reads the checkpoint of an interrupted import of `product_file`, if there is one. For another
-    /// file with the same name, or another target, the import starts at the first line; with
-    /// `restart`, it always does.
+    /// Reads the checkpoint of an interrupted import of `product_file`, if there is one. If the
+    /// file or the target is another one, the import starts at the first line; with `restart`, it
+    /// always does.
     pub(super) fn open(
         product_file: &Path,
         identity: ImportIdentity,

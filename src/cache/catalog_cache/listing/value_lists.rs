@@ -40,7 +40,7 @@ impl ValueLists {
 
     /// Calls `use_values` with the list of each slot.
     ///
-    /// It reads the places of several lists first, then the first number of each: the processor then
+    /// It reads the places of several lists first, then the first number of each: so the processor
     /// waits for the memory of all of them at once, not one after the other.
     pub(super) fn read_all(
         &self,
