@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
@@ -46,6 +47,9 @@ impl FacetField {
 
 /// The most attributes that an answer lists.
 const MAX_ATTRIBUTES: usize = 30;
+/// So many of the most common values of a field are sorted. Which ones of even more that are equally
+/// common is left open.
+const MAX_SORTED_VALUES: usize = 2000;
 /// The values that are intersected with the products between two pauses.
 const INTERSECTIONS_BETWEEN_PAUSES: usize = 16;
 /// The values that are counted one by one between two pauses.
@@ -55,6 +59,8 @@ const VALUES_BETWEEN_PAUSES: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct FacetIndex {
     values: Vec<FacetValue>,
+    /// The number of products of each value, apart from the values so that reading all is fast.
+    lens: Vec<u32>,
     /// The numbers of unused values.
     free: Vec<u32>,
     ids: HashMap<FacetField, FieldValues>,
@@ -114,6 +120,9 @@ impl ValueKind {
     const COUNT: usize = Self::Bool as usize + 1;
 }
 
+/// How many products have values of a field, by their numbers.
+type Counts = Vec<(u64, u32)>;
+
 /// How many products have each value of a field.
 pub(super) type FieldCounts = BTreeMap<FacetField, Vec<(AttributeValue, u64)>>;
 
@@ -156,8 +165,9 @@ impl FacetIndex {
         let text = &*composed(text);
         let known = self.ids.get(&field).and_then(|values| values.get(kind, text));
         if let Some(id) = known {
-            if let Some(value) = self.values.get_mut(id as usize) {
-                value.slots.insert(slot);
+            let value = self.values.get_mut(id as usize).zip(self.lens.get_mut(id as usize));
+            if let Some((value, len)) = value {
+                *len += u32::from(value.slots.insert(slot));
             }
             return id;
         }
@@ -166,9 +176,12 @@ impl FacetIndex {
         let value = FacetValue { field: field.clone(), text: Arc::clone(&text), kind, slots };
         let next = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
         let id = self.free.pop().unwrap_or(next);
-        match self.values.get_mut(id as usize) {
-            Some(unused) => *unused = value,
-            None => self.values.push(value),
+        match self.values.get_mut(id as usize).zip(self.lens.get_mut(id as usize)) {
+            Some((unused, len)) => (*unused, *len) = (value, 1),
+            None => {
+                self.values.push(value);
+                self.lens.push(1);
+            }
         }
         self.ids.entry(field).or_default().insert(kind, text, id);
         id
@@ -177,8 +190,9 @@ impl FacetIndex {
     /// Removes a product from the values with the numbers `ids`.
     pub(super) fn remove(&mut self, slot: u32, ids: &[u32]) {
         for &id in ids {
-            let Some(value) = self.values.get_mut(id as usize) else { continue };
-            value.slots.remove(slot);
+            let value = self.values.get_mut(id as usize).zip(self.lens.get_mut(id as usize));
+            let Some((value, len)) = value else { continue };
+            *len -= u32::from(value.slots.remove(slot));
             if !value.slots.is_empty() {
                 continue;
             }
@@ -215,28 +229,31 @@ impl FacetIndex {
         pause: impl Fn(),
     ) -> FieldCounts {
         let included = || self.ids.iter().filter(|(field, _)| includes(field));
-        let value = |id: u32| self.values.get(id as usize);
         let is_all = products.len() == total;
-        let all_values = included().flat_map(|(_, values)| values.ids()).filter_map(value);
-        let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();
-        if !is_all && is_faster_one_by_one(all_values, products) {
-            for (value, count) in self.count_one_by_one(products, value_lists, pause) {
-                if includes(&value.field) {
-                    fields.entry(&value.field).or_default().push((value, count));
+        let mut fields: BTreeMap<&FacetField, Counts> = BTreeMap::new();
+        if !is_all && self.is_faster_one_by_one(included().flat_map(|(_, v)| v.ids()), products) {
+            for (count, id) in self.count_one_by_one(products, value_lists, pause) {
+                let field = self.values.get(id as usize).map(|value| &value.field);
+                if let Some(field) = field.filter(|field| includes(field)) {
+                    fields.entry(field).or_default().push((count, id));
                 }
             }
         } else {
             let until_pause =
                 if is_all { VALUES_BETWEEN_PAUSES } else { INTERSECTIONS_BETWEEN_PAUSES };
+            let slots = |id: u32| self.values.get(id as usize).map(|value| &value.slots);
             for (field, values) in included() {
-                let mut counts = Vec::new();
-                for (number, value) in values.ids().filter_map(value).enumerate() {
+                let mut counts = Counts::new();
+                for (number, id) in values.ids().enumerate() {
                     if number.is_multiple_of(until_pause) {
                         pause();
                     }
-                    let slots = &value.slots;
-                    let count = if is_all { slots.len() } else { slots.intersection_len(products) };
-                    counts.extend((count > 0).then_some((value, count)));
+                    let count = if is_all {
+                        self.len(id)
+                    } else {
+                        slots(id).map_or(0, |slots| slots.intersection_len(products))
+                    };
+                    counts.extend((count > 0).then_some((count, id)));
                 }
                 if !counts.is_empty() {
                     fields.insert(field, counts);
@@ -244,10 +261,48 @@ impl FacetIndex {
             }
         }
         keep_main_attributes(&mut fields);
-        fields
-            .into_iter()
-            .map(|(field, values)| (field.clone(), shown_values(field, values)))
-            .collect()
+        let shown = |(field, counts): (&FacetField, Counts)| {
+            (field.clone(), shown_values(field, self.most_common(counts)))
+        };
+        fields.into_iter().map(shown).collect()
+    }
+
+    /// The number of products of a value.
+    fn len(&self, id: u32) -> u64 {
+        self.lens.get(id as usize).map_or(0, |len| u64::from(*len))
+    }
+
+    /// The most common values of a field.
+    fn most_common(&self, mut counts: Counts) -> Vec<(&FacetValue, u64)> {
+        if counts.len() > MAX_SORTED_VALUES {
+            let by_count = |(count, id): &(u64, u32)| (Reverse(*count), *id);
+            counts.select_nth_unstable_by_key(MAX_SORTED_VALUES, by_count);
+            counts.truncate(MAX_SORTED_VALUES);
+        }
+        let value = |(count, id): (u64, u32)| Some((self.values.get(id as usize)?, count));
+        counts.into_iter().filter_map(value).collect()
+    }
+
+    /// Whether reading the values of every product takes less time than intersecting the products
+    /// with those of every value, in steps of about a nanosecond.
+    fn is_faster_one_by_one(
+        &self,
+        values: impl Iterator<Item = u32>,
+        products: &RoaringBitmap,
+    ) -> bool {
+        /// For a product with several values.
+        const STEPS_TO_READ_VALUES: u64 = 10;
+        /// For a value that hardly any product has.
+        const STEPS_TO_INTERSECT: u64 = 50;
+        let words = u64::from(products.max().unwrap_or(0)) / 64;
+        let len = products.len();
+        let intersect = |id: u32| STEPS_TO_INTERSECT + self.len(id).min(len).min(words);
+        let mut steps = 0;
+        let most_steps = len * STEPS_TO_READ_VALUES;
+        values.map(intersect).any(|more| {
+            steps += more;
+            steps >= most_steps
+        })
     }
 
     fn count_one_by_one(
@@ -255,7 +310,7 @@ impl FacetIndex {
         products: &RoaringBitmap,
         value_lists: &ValueLists,
         pause: impl Fn(),
-    ) -> Vec<(&FacetValue, u64)> {
+    ) -> Counts {
         let mut counts = vec![0_u32; self.values.len()];
         let mut counted = Vec::new();
         let mut until_pause = 0;
@@ -275,40 +330,19 @@ impl FacetIndex {
         });
         let count = |id: u32| {
             let count = counts.get(id as usize).copied().unwrap_or(0);
-            Some((self.values.get(id as usize)?, u64::from(count)))
+            (u64::from(count), id)
         };
-        counted.into_iter().filter_map(count).collect()
+        counted.into_iter().map(count).collect()
     }
 }
 
-/// Whether reading the values of every product takes less time than intersecting the products with
-/// those of every value, in steps of about a nanosecond.
-fn is_faster_one_by_one<'a>(
-    values: impl Iterator<Item = &'a FacetValue>,
-    products: &RoaringBitmap,
-) -> bool {
-    /// For a product with several values.
-    const STEPS_TO_READ_VALUES: u64 = 10;
-    /// For a value that hardly any product has.
-    const STEPS_TO_INTERSECT: u64 = 50;
-    let words = u64::from(products.max().unwrap_or(0)) / 64;
-    let len = products.len();
-    let intersect = |value: &FacetValue| STEPS_TO_INTERSECT + value.slots.len().min(len).min(words);
-    let mut steps = 0;
-    let most_steps = len * STEPS_TO_READ_VALUES;
-    values.map(intersect).any(|more| {
-        steps += more;
-        steps >= most_steps
-    })
-}
-
 /// Keeps the attributes that most products have.
-fn keep_main_attributes(fields: &mut BTreeMap<&FacetField, Vec<(&FacetValue, u64)>>) {
+fn keep_main_attributes(fields: &mut BTreeMap<&FacetField, Counts>) {
     let is_attribute = |field: &FacetField| matches!(field, FacetField::Attribute(_));
     let mut attributes: Vec<(u64, FacetField)> = fields
         .iter()
         .filter(|(field, _)| is_attribute(field))
-        .map(|(field, values)| (values.iter().map(|(_, count)| count).sum(), (*field).clone()))
+        .map(|(field, counts)| (counts.iter().map(|(count, _)| count).sum(), (*field).clone()))
         .collect();
     attributes.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     for (_, field) in attributes.iter().skip(MAX_ATTRIBUTES) {
