@@ -47,8 +47,8 @@ impl FacetField {
 
 /// The most attributes that an answer lists.
 const MAX_ATTRIBUTES: usize = 30;
-/// So many of the most common values of a field are sorted. Which ones of even more that are equally
-/// common is left open.
+/// How many of the most common values of a field are sorted. Among values that are equally common,
+/// it is not defined which ones belong to them.
 const MAX_SORTED_VALUES: usize = 2000;
 /// The values that are intersected with the products between two pauses.
 const INTERSECTIONS_BETWEEN_PAUSES: usize = 16;
