@@ -69,7 +69,7 @@ impl Fixture {
     }
 }
 
-const SEARCHES: [(&str, &[u32]); 13] = [
+const SEARCHES: [(&str, &[u32]); 17] = [
     ("mint", &[1, 2, 3]),
     ("mints", &[1, 2, 3]),
     ("mi", &[1, 2]),
@@ -81,6 +81,10 @@ const SEARCHES: [(&str, &[u32]); 13] = [
     ("t-shirt", &[6, 7, 8]),
     ("tshirt", &[6, 7, 8]),
     ("t shirt", &[6, 7, 8]),
+    ("rock n roll", &[9]),
+    ("rocknroll", &[9]),
+    ("rock'n'roll", &[9]),
+    ("rock roll", &[9]),
     ("sku-4", &[4]),
     ("nothing", &[]),
 ];
@@ -96,6 +100,7 @@ fn changes_are_found_before_and_after_they_are_indexed() {
     fixture.put(6, "T-shirt", "");
     fixture.put(7, "Tshirt", "");
     fixture.put(8, "T shirt", "");
+    fixture.put(9, "Rock'n'roll", "");
     for (text, wanted) in SEARCHES {
         assert_eq!(fixture.search(text), wanted, "{text}, not indexed");
     }

@@ -20,7 +20,7 @@ pub(super) enum Token {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Unit {
     pub(super) tokens: Vec<Token>,
-    /// The parts of a word that an apostrophe separates, if they have more than one letter.
+    /// The parts of words that apostrophes separate, without single letters at the ends.
     pub(super) elided: Vec<String>,
 }
 
@@ -43,8 +43,12 @@ impl Unit {
 
     fn push_word(&mut self, word: &mut String) {
         if word.contains('\'') {
-            let parts = word.split('\'').filter(|part| part.chars().count() > 1);
-            self.elided.extend(parts.map(str::to_owned));
+            // `n` is a word of `rock'n'roll`, but `s` is none of `men's`.
+            let last = word.split('\'').count().saturating_sub(1);
+            let parts = word.split('\'').enumerate().filter(|(number, part)| {
+                part.chars().count() > 1 || (!part.is_empty() && (1..last).contains(number))
+            });
+            self.elided.extend(parts.map(|(_, part)| part.to_owned()));
             word.retain(|c| c != '\'');
         }
         if word.len() > MAX_WORD_CHARS
@@ -143,6 +147,10 @@ mod tests {
             assert_eq!(split(text), wanted, "{text}");
         }
         assert_eq!(split_units("l'eau")[0].elided, ["eau"]);
+        assert_eq!(split_units("rock'n'roll")[0].elided, ["rock", "n", "roll"]);
+        assert!(
+            split_units("men's")[0].elided == ["men"] && split_units("o'n")[0].elided.is_empty()
+        );
         assert_eq!(split_units("t-shirt")[0].joined().unwrap(), "tshirt");
         assert_eq!(split_units("978-3-16-148410-0")[0].joined().unwrap(), "9783161484100");
         assert_eq!(split_units("a-b-c-d-e-f-g")[0].joined(), None);
