@@ -1,10 +1,11 @@
 //! What `souk import` needs of a node.
 
-use std::{os::unix::fs::MetadataExt as _, sync::Arc};
+use std::{os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc};
 
 use actix::{Actor, Addr};
 use secrecy::ExposeSecret as _;
 use tokio::{runtime::Handle, task::JoinHandle};
+use uuid::Uuid;
 
 use super::resources::open_store;
 use crate::{
@@ -30,6 +31,27 @@ pub struct ImportNode {
     store: Arc<dyn Store>,
     writer: CommitWriter,
     writer_task: JoinHandle<()>,
+    /// Removed when the node is dropped.
+    _temporary: Option<TemporaryFolder>,
+}
+
+/// The folder of a store that is only needed for a dry run.
+struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    /// Chooses a name that nobody can guess. The store creates the folder.
+    fn new() -> Self {
+        let name = format!("souk-dry-run-{}", Uuid::from_u128(rand::random()));
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(folder = %self.0.display(), %error, "failed to remove a folder");
+        }
+    }
 }
 
 /// Tells the store of these settings from others, once it is open. A database that was restored in
@@ -60,15 +82,27 @@ impl CommitObserver for NoCaches {
 
 impl ImportNode {
     /// Opens the store and starts the actor. `drivers` is the runtime of the store and the writer;
-    /// it must outlive the node.
+    /// it must outlive the node. A dry run does not create a store where there is none: it has an
+    /// empty one elsewhere.
     ///
     /// # Errors
     /// The store cannot be opened. The error is one line for the operator.
-    pub async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
+    pub async fn start(
+        settings: &Settings,
+        drivers: &Handle,
+        is_dry_run: bool,
+    ) -> anyhow::Result<Self> {
+        let mut settings = settings.clone();
+        let has_store = settings.store.kind == StoreKind::Mongodb
+            || settings.store.path.join(DATABASE_FILE).exists();
+        let temporary = (is_dry_run && !has_store).then(TemporaryFolder::new);
+        if let Some(TemporaryFolder(path)) = &temporary {
+            settings.store.path.clone_from(path);
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Metrics::new();
         let store =
-            open_store(settings, drivers, Arc::clone(&clock), metrics.store.clone()).await?;
+            open_store(&settings, drivers, Arc::clone(&clock), metrics.store.clone()).await?;
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, metrics.store.clone()));
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoCaches));
@@ -84,7 +118,7 @@ impl ImportNode {
             import_lookup: ImportLookup::Store,
         };
         let catalog = CatalogActor::new(service, metrics.actors.mailbox("catalog")).start();
-        Ok(Self { catalog, store, writer, writer_task })
+        Ok(Self { catalog, store, writer, writer_task, _temporary: temporary })
     }
 
     /// Commits what waits, and closes the store.

@@ -235,6 +235,7 @@ async fn files_are_imported_whatever_the_case_of_their_extension() {
     let goods = app.write("goods.CSV", "name;sku;price\n Tea ;T;1,5\n;;\n");
     let dry = import(&goods, &["--dry-run"]);
     assert_eq!(dry.ok(), "1 created, 0 updated, 0 failed (dry run: nothing was changed)\n");
+    assert!(!app.dir().join("data").exists(), "a dry run creates no store");
     let run = import(&goods, &[]);
     assert!(run.stderr.contains("1 line in "), "{run:?}");
     assert_eq!(run.ok(), "1 created, 0 updated, 0 failed\n");

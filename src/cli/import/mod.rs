@@ -157,7 +157,7 @@ pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::R
             import_file(file, settings, arguments, file_options, open).await
         }
         None => {
-            let node = ImportNode::start(settings, &drivers).await?;
+            let node = ImportNode::start(settings, &drivers, arguments.dry_run).await?;
             let open = |options, dry_run, id| {
                 Ok(Importer::new(node.catalog.clone(), store_options(options, dry_run, id)))
             };
