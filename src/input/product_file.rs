@@ -84,14 +84,12 @@ impl ProductFileReader {
     /// Adds the next chunk of the file and returns the lines that it completes.
     ///
     /// # Errors
-    /// `validation_failed` when the CSV header is invalid, or when the first line of NDJSON begins
-    /// an array.
+    /// `validation_failed` when the CSV header is invalid.
     pub fn push_chunk(&mut self, chunk: &[u8]) -> Result<Vec<ProductFileLine>, Error> {
         match &mut self.splitter {
             Splitter::Ndjson(splitter) => {
                 let lines = splitter.push_chunk(chunk);
-                let lines = lines.into_iter().map(|line| self.parse_json_line(line));
-                lines.filter_map(Result::transpose).collect()
+                Ok(lines.into_iter().filter_map(|line| self.parse_json_line(line)).collect())
             }
             Splitter::CsvHead(head) => {
                 head.extend_from_slice(chunk);
@@ -116,9 +114,8 @@ impl ProductFileReader {
         };
         match &mut self.splitter {
             Splitter::Ndjson(splitter) => {
-                if let Some(last) = splitter.finish() {
-                    lines.extend(self.parse_json_line(last)?);
-                }
+                let last = splitter.finish();
+                lines.extend(last.and_then(|line| self.parse_json_line(line)));
             }
             Splitter::Csv(splitter) => {
                 let last = splitter.finish();
@@ -156,23 +153,23 @@ impl ProductFileReader {
         self.parse_records(records)
     }
 
-    fn parse_json_line(&self, line: RawRecord<()>) -> Result<Option<ProductFileLine>, Error> {
+    fn parse_json_line(&self, line: RawRecord<()>) -> Option<ProductFileLine> {
         let RawRecord { line: number, end, bytes, contents, .. } = line;
         let text = bytes.strip_prefix(BYTE_ORDER_MARK).filter(|_| number == 1).unwrap_or(&bytes);
         let is_blank = contents.is_ok() && text.iter().all(u8::is_ascii_whitespace);
         if is_blank || number <= self.options.skip_through_line {
-            return Ok(None);
-        }
-        if number == 1 && text.trim_ascii_start().starts_with(b"[") {
-            let message = "the file begins with a JSON array; write one object per line, without \
-                           brackets and commas between them";
-            return Err(Error::invalid_field("line", "invalid", message));
+            return None;
         }
         let row = match contents {
+            Ok(()) if number == 1 && text.trim_ascii_start().starts_with(b"[") => {
+                let message = "a JSON array begins here; write one object per line, without \
+                               brackets and commas between them";
+                Err(Error::invalid_field("line", "invalid", message))
+            }
             Ok(()) => parse_import_row(text, self.options.currency, self.options.ignore_unknown),
             Err(reason) => Err(self.unreadable_line_error(reason, 1)),
         };
-        Ok(Some(ProductFileLine { number, end, bytes, row }))
+        Some(ProductFileLine { number, end, bytes, row })
     }
 
     fn parse_records(

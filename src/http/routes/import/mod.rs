@@ -108,8 +108,8 @@ tag = "Products", security(("bearer" = [])), request_body(
         description = "`forbidden`: only for staff with `catalog` and `stock`"),
     (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
     (status = 422, body = ProblemDetails,
-        description = "`validation_failed`: the header of the CSV file, with each unknown column, \
-                       or an NDJSON file that is one array; `idempotency_key_reused`"),
+        description = "`validation_failed`: the header of the CSV file, with each unknown column; \
+                       `idempotency_key_reused`"),
 ))]
 async fn import(mut change: ChangeRequest<Staff<ImportScopes>, ImportBody>) -> RouteResult {
     let state = Arc::clone(&change.state);
