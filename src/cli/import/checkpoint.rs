@@ -101,15 +101,18 @@ struct State {
 impl State {
     /// Why an import with this identity cannot be continued as one with `other`.
     fn difference_from(&self, other: &ImportIdentity) -> String {
-        let reason = if self.identity.file != other.file {
-            "was of another content of the file"
-        } else if self.identity.target != other.target {
-            "went to another shop or store, or to one that was replaced since"
-        } else {
-            "had other options"
-        };
         let line = self.line;
-        format!("the import that stopped after line {line} {reason}; importing from the first line")
+        let reason = if self.identity.file != other.file {
+            format!("the file has changed since its import stopped after line {line}")
+        } else if self.identity.target != other.target {
+            format!(
+                "the import that stopped after line {line} went to another store, or the store \
+                 was replaced since"
+            )
+        } else {
+            format!("the import that stopped after line {line} had other options")
+        };
+        format!("{reason}; importing from the first line")
     }
 }
 
